@@ -1,0 +1,98 @@
+//! What the topic delivered at one position: an event, a reject, or something that is stored already.
+
+use crate::{Event, Span};
+
+/// One step ahead in a partition.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The partition of the topic.
+    pub partition: i32,
+    /// From the end of the delivery before it to behind its own offset, so that the spans of a partition chain. It is
+    /// longer than one where the topic holds no record at some offsets (transaction markers, compaction).
+    pub span: Span,
+    /// When it was received: nanoseconds since the Unix epoch.
+    pub received: i64,
+    /// What was there.
+    pub content: Content,
+}
+
+impl Delivery {
+    /// The offset of the record itself.
+    pub const fn offset(&self) -> i64 {
+        self.span.next - 1
+    }
+
+    /// The event, where it is one.
+    pub const fn event(&self) -> Option<&Event> {
+        match &self.content {
+            Content::Event(event) => Some(event),
+            _ => None,
+        }
+    }
+}
+
+/// What a [`Delivery`] brought.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// A good event: one row of `events`.
+    Event(Event),
+    /// A message that is no event: one row of `rejected`.
+    Reject(Box<Reject>),
+    /// Rows that an earlier owner of the partition stored and did not come to commit: nothing to insert, but the
+    /// watermark has to pass them.
+    Stored,
+}
+
+/// A message that is no event, as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// The key's bytes; empty where there was none.
+    pub key: Vec<u8>,
+    /// The payload's bytes; empty where there was none.
+    pub payload: Vec<u8>,
+    /// Why, in one of a few words.
+    pub reason: Reason,
+    /// Why, in a sentence.
+    pub detail: String,
+}
+
+/// Why a message was rejected. The names are stable: dashboards group by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// No payload at all (a tombstone).
+    NullPayload,
+    /// Not one JSON object.
+    NotJson,
+    /// One of the six fields is missing.
+    MissingField,
+    /// A field has another JSON type, or stands twice.
+    WrongType,
+    /// `event_id` is no UUID.
+    BadUuid,
+    /// `event_type` is none of the three.
+    UnknownType,
+    /// `price` is negative or does not fit `Decimal(10, 2)`.
+    BadPrice,
+    /// `timestamp` is no RFC 3339 time, or outside the years 1900 to 2299.
+    BadTimestamp,
+    /// ClickHouse refused the row (a constraint of the table, say).
+    Refused,
+}
+
+impl Reason {
+    /// Its name in the table `rejected`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NullPayload => "null_payload",
+            Self::NotJson => "not_json",
+            Self::MissingField => "missing_field",
+            Self::WrongType => "wrong_type",
+            Self::BadUuid => "bad_uuid",
+            Self::UnknownType => "unknown_type",
+            Self::BadPrice => "bad_price",
+            Self::BadTimestamp => "bad_timestamp",
+            Self::Refused => "refused",
+        }
+    }
+}

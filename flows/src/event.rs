@@ -1,0 +1,283 @@
+//! The event: one flat JSON object, decoded into a row without an allocation in the usual case.
+
+use crate::{Content, Reason, Reject};
+use chrono::{DateTime, NaiveDate, SecondsFormat};
+use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use uuid::Uuid;
+
+/// What a shopper did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventType {
+    /// Looked at a product.
+    PageView,
+    /// Put a product into the cart.
+    AddToCart,
+    /// Bought a product out of the cart.
+    Purchase,
+}
+
+impl EventType {
+    /// All of them, in the order of the funnel.
+    pub const ALL: [Self; 3] = [Self::PageView, Self::AddToCart, Self::Purchase];
+
+    /// Its name on the wire and in the table.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PageView => "page_view",
+            Self::AddToCart => "add_to_cart",
+            Self::Purchase => "purchase",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// One event, in the units of its row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Unique for each event; a shop that sends one twice gets two rows with the same id.
+    pub id: Uuid,
+    /// What happened.
+    pub kind: EventType,
+    /// Who did it; the key of the message.
+    pub user: CompactString,
+    /// With which product.
+    pub product: CompactString,
+    /// The price in cents, 0 to [`Event::MAX_CENTS`].
+    pub cents: i64,
+    /// When: milliseconds since the Unix epoch, from 1900 to 2299.
+    pub timestamp_ms: i64,
+}
+
+/// The JSON of an event, field by field, borrowed from the payload.
+#[derive(Serialize, Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow)]
+    event_id: Cow<'a, str>,
+    #[serde(borrow)]
+    event_type: Cow<'a, str>,
+    #[serde(borrow)]
+    user_id: Cow<'a, str>,
+    #[serde(borrow)]
+    product_id: Cow<'a, str>,
+    price: f64,
+    #[serde(borrow)]
+    timestamp: Cow<'a, str>,
+}
+
+impl Event {
+    /// The largest price that `Decimal(10, 2)` holds, in cents.
+    pub const MAX_CENTS: i64 = 9_999_999_999;
+
+    /// Decodes a message into an event, or into the reject that keeps its bytes and says what is wrong. Never fails:
+    /// every message becomes one row somewhere.
+    pub fn decode(key: Option<&[u8]>, payload: Option<&[u8]>) -> Content {
+        match payload.ok_or((Reason::NullPayload, String::from("the message has no payload"))).and_then(parse) {
+            Ok(event) => Content::Event(event),
+            Err((reason, detail)) => Content::Reject(Box::new(Reject {
+                key: key.unwrap_or_default().to_vec(),
+                payload: payload.unwrap_or_default().to_vec(),
+                reason,
+                detail,
+            })),
+        }
+    }
+
+    /// The event as the JSON that [`Event::decode`] reads.
+    pub fn to_json(&self) -> Vec<u8> {
+        let wire = Wire {
+            event_id: Cow::Owned(self.id.to_string()),
+            event_type: Cow::Borrowed(self.kind.as_str()),
+            user_id: Cow::Borrowed(&self.user),
+            product_id: Cow::Borrowed(&self.product),
+            price: self.price(),
+            timestamp: Cow::Owned(rfc3339(self.timestamp_ms)),
+        };
+        serde_json::to_vec(&wire).expect("strings and a finite number always serialise")
+    }
+
+    /// The price in the currency's unit.
+    pub fn price(&self) -> f64 {
+        self.cents as f64 / 100.0
+    }
+
+    /// When, in nanoseconds since the Unix epoch; saturates outside the years 1678 to 2261, which nanoseconds in 64 bits
+    /// do not reach.
+    pub const fn timestamp_ns(&self) -> i64 {
+        self.timestamp_ms.saturating_mul(1_000_000)
+    }
+}
+
+fn rfc3339(ms: i64) -> String {
+    DateTime::from_timestamp_millis(ms).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+fn parse(payload: &[u8]) -> Result<Event, (Reason, String)> {
+    // Serde would read an array of six values as the struct's fields too; the contract says object.
+    if payload.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err((Reason::NotJson, "not a JSON object".into()));
+    }
+    let wire: Wire<'_> = serde_json::from_slice(payload).map_err(|error| (json_reason(&error), error.to_string()))?;
+    let id = Uuid::try_parse(&wire.event_id).map_err(|error| (Reason::BadUuid, format!("event_id: {error}")))?;
+    let kind = EventType::parse(&wire.event_type).ok_or_else(|| {
+        (Reason::UnknownType, format!("event_type: {:?} is none of the three", clip(&wire.event_type)))
+    })?;
+    let cents = cents(wire.price)
+        .ok_or_else(|| (Reason::BadPrice, format!("price: {} is not within 0 and 99999999.99", wire.price)))?;
+    let timestamp_ms = timestamp_ms(&wire.timestamp)
+        .map_err(|why| (Reason::BadTimestamp, format!("timestamp: {:?} {why}", clip(&wire.timestamp))))?;
+    Ok(Event { id, kind, user: wire.user_id.into(), product: wire.product_id.into(), cents, timestamp_ms })
+}
+
+fn json_reason(error: &serde_json::Error) -> Reason {
+    match error.classify() {
+        serde_json::error::Category::Data if error.to_string().starts_with("missing field") => Reason::MissingField,
+        serde_json::error::Category::Data => Reason::WrongType,
+        // A number that no double holds is well-formed JSON; the only number read here is the price.
+        _ if error.to_string().starts_with("number out of range") => Reason::BadPrice,
+        _ => Reason::NotJson,
+    }
+}
+
+/// Rounded to cents; none where it is negative, not finite or too large.
+fn cents(price: f64) -> Option<i64> {
+    let cents = (price * 100.0).round();
+    (price >= 0.0 && cents <= Event::MAX_CENTS as f64).then_some(cents as i64)
+}
+
+fn timestamp_ms(text: &str) -> Result<i64, &'static str> {
+    const YEARS: std::ops::Range<i64> = year_ms(1900)..year_ms(2300);
+    let ms = DateTime::parse_from_rfc3339(text).map_err(|_| "is no RFC 3339 time")?.timestamp_millis();
+    if YEARS.contains(&ms) { Ok(ms) } else { Err("is outside the years 1900 to 2299") }
+}
+
+const fn year_ms(year: i32) -> i64 {
+    let midnight = NaiveDate::from_ymd_opt(year, 1, 1).expect("a year in range").and_hms_opt(0, 0, 0);
+    midnight.expect("midnight exists").and_utc().timestamp_millis()
+}
+
+/// The beginning of a text that may be of any length, for a message about it.
+fn clip(text: &str) -> &str {
+    &text[..text.floor_char_boundary(40)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GOOD: &str = r#"{"event_id":"5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10","event_type":"page_view","user_id":"user_0042","product_id":"prod_123","price":29.99,"timestamp":"2024-01-15T14:30:00.123Z"}"#;
+
+    fn event(json: &str) -> Event {
+        parse(json.as_bytes()).unwrap_or_else(|why| panic!("{json}: {why:?}"))
+    }
+
+    fn reason(json: &[u8]) -> Reason {
+        match Event::decode(Some(b"k"), Some(json)) {
+            Content::Reject(reject) => {
+                assert_eq!(
+                    (reject.key.as_slice(), reject.payload.as_slice()),
+                    (b"k".as_slice(), json),
+                    "bytes as they came"
+                );
+                reject.reason
+            }
+            other => panic!("{}: {other:?}", String::from_utf8_lossy(json)),
+        }
+    }
+
+    #[test]
+    fn the_event_of_the_contract_is_read() {
+        let read = event(GOOD);
+        assert_eq!(read.id.to_string(), "5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10");
+        assert_eq!((read.kind, &*read.user, &*read.product), (EventType::PageView, "user_0042", "prod_123"));
+        assert_eq!((read.cents, read.timestamp_ms), (2999, 1_705_329_000_123));
+        assert_eq!(String::from_utf8(read.to_json()).unwrap(), GOOD, "and written the same");
+    }
+
+    #[test]
+    fn what_the_contract_allows_is_no_reject() {
+        for (from, to, ms) in [
+            (".123Z", "Z", 1_705_329_000_000),
+            (".123Z", ".1239999Z", 1_705_329_000_123),
+            (".123Z", ".5+09:00", 1_705_296_600_500),
+            ("2024-01-15T14:30:00.123Z", "1900-01-01T00:00:00Z", -2_208_988_800_000),
+            ("2024-01-15T14:30:00.123Z", "1969-12-31T23:59:59.9995Z", -1),
+            ("2024-01-15T14:30:00.123Z", "2299-12-31T23:59:59.999Z", 10_413_791_999_999),
+        ] {
+            assert_eq!(event(&GOOD.replace(from, to)).timestamp_ms, ms, "{to}");
+        }
+        for (price, cents) in [
+            ("0", 0),
+            ("-0.0", 0),
+            ("29.994", 2999),
+            ("29.995", 3000),
+            ("99999999.99", Event::MAX_CENTS),
+            ("1e2", 10_000),
+        ] {
+            assert_eq!(event(&GOOD.replace("29.99", price)).cents, cents, "{price}");
+        }
+        assert_eq!(
+            event(&GOOD.replace("{", r#" {"extra":{"deep":[1,2,{}]},"#)).cents,
+            2999,
+            "unknown fields are ignored"
+        );
+        assert_eq!(&*event(&GOOD.replace("user_0042", r"u\u00e9\n")).user, "u\u{e9}\n", "escapes are read");
+    }
+
+    #[test]
+    fn whatever_else_is_wrong_is_a_reject_with_its_reason() {
+        for (from, to, expected) in [
+            (GOOD, "", Reason::NotJson),
+            (GOOD, "null", Reason::NotJson),
+            (GOOD, r#"["a","page_view","u","p",1,"2024-01-15T14:30:00Z"]"#, Reason::NotJson),
+            ("}", "", Reason::NotJson),
+            ("}", "}}", Reason::NotJson),
+            (r#""price":29.99,"#, "", Reason::MissingField),
+            ("29.99", r#""29.99""#, Reason::WrongType),
+            ("29.99", "null", Reason::WrongType),
+            ("29.99", r#"1,"price":2"#, Reason::WrongType),
+            ("29.99", "NaN", Reason::NotJson),
+            ("29.99", "-0.01", Reason::BadPrice),
+            ("29.99", "100000000", Reason::BadPrice),
+            ("29.99", "340282366920938463463374607431768211456", Reason::BadPrice),
+            ("29.99", "1e999", Reason::BadPrice),
+            ("5b0e4d5e-8f63", "5b0e4d5e-8f6", Reason::BadUuid),
+            ("page_view", "refund", Reason::UnknownType),
+            ("2024-01-15T14:30:00.123Z", "yesterday", Reason::BadTimestamp),
+            ("2024-01-15T14:30:00.123Z", "2024-02-30T14:30:00Z", Reason::BadTimestamp),
+            ("2024-01-15T14:30:00.123Z", "2024-01-15T14:30:00", Reason::BadTimestamp),
+            ("2024-01-15T14:30:00.123Z", "1899-12-31T23:59:59.999Z", Reason::BadTimestamp),
+            ("2024-01-15T14:30:00.123Z", "2300-01-01T00:00:00Z", Reason::BadTimestamp),
+        ] {
+            assert_eq!(reason(GOOD.replace(from, to).as_bytes()), expected, "{to}");
+        }
+        assert_eq!(reason(b"{\"event_id\":\"\xff\xfe\"}"), Reason::NotJson);
+        assert!(matches!(Event::decode(None, None), Content::Reject(reject) if reject.reason == Reason::NullPayload));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Event::decode(None, Some(&bytes));
+        }
+
+        #[test]
+        fn a_damaged_event_is_one_row_all_the_same(at in 0..GOOD.len(), byte in any::<u8>()) {
+            let mut bytes = GOOD.as_bytes().to_vec();
+            bytes[at] = byte;
+            let _ = Event::decode(None, Some(&bytes));
+        }
+
+        #[test]
+        fn every_price_in_cents_survives_json(cents in 0..=Event::MAX_CENTS, ms in year_ms(1900)..year_ms(2300)) {
+            let there = Event { cents, timestamp_ms: ms, ..event(GOOD) };
+            prop_assert_eq!(parse(&there.to_json()), Ok(there));
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! From deliveries to committed offsets.
+
+use crate::stages::ChunksTimeout;
+use crate::{Batch, Delivery, Ledger, Meter, Offsets, OutOfOrder, Policy, SettleError, Tenure, Warehouse, settle};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
+use std::sync::Arc;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Takes `deliveries` to the warehouse and their offsets to the ledger, until the stream ends or something stops it.
+///
+/// Ending the source *is* the drain: the last chunk is flushed, the inserts under way finish, the ledger commits, and the
+/// ledger comes back. A rebalance and a shutdown both do just that. Dropping the future is the opposite: inserts are let go
+/// of, and nothing more is committed.
+///
+/// # Errors
+/// See [`IngestError`]. All offsets committed until then are those of stored rows.
+pub async fn ingest<W: Warehouse, T: Tenure, O: Offsets>(
+    deliveries: impl Stream<Item = Delivery>,
+    policy: Policy,
+    warehouse: Arc<W>,
+    tenure: Arc<T>,
+    meter: Arc<Meter>,
+    ledger: Ledger<O>,
+) -> Result<Ledger<O>, IngestError> {
+    deliveries
+        .chunks_timeout(policy.rows, policy.linger()) // 1,000 rows, or the deadline of the first one
+        .ready_chunks(policy.coalesce) //             chunks already due leave as one insert: ClickHouse is the slower one
+        .map(|chunks| {
+            let (warehouse, tenure, meter) = (warehouse.clone(), tenure.clone(), meter.clone());
+            spawn(async move { settle(Batch::gather(chunks)?, &*warehouse, &*tenure, &*meter).await })
+        }) //                                         → Durable: retries and doubt are resolved in there
+        .buffered(policy.in_flight) //                several inserts at once, their results in order
+        .try_fold(ledger, |ledger, durable| ledger.commit(durable).map(|kept| kept.map_err(IngestError::from)))
+        .await //                                     commits in order, and is the only one who can
+}
+
+/// A task of its own, so that an insert makes progress also while the fold awaits a commit; it ends with its handle.
+async fn spawn<D: Send + 'static>(
+    work: impl Future<Output = Result<D, SettleError>> + Send + 'static,
+) -> Result<D, IngestError> {
+    match AbortOnDropHandle::new(tokio::spawn(work)).await {
+        Ok(settled) => Ok(settled?),
+        Err(crash) => Err(IngestError::Crashed(crash.to_string())),
+    }
+}
+
+/// What ends an ingest before its source does.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IngestError {
+    /// A batch could not be settled.
+    #[error(transparent)]
+    Settle(#[from] SettleError),
+    /// A durable batch does not chain to the watermark: a bug of ours, or a topic that went back.
+    #[error(transparent)]
+    OutOfOrder(#[from] OutOfOrder),
+    /// A settling task panicked.
+    #[error("a settling task crashed: {0}")]
+    Crashed(String),
+}

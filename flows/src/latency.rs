@@ -1,0 +1,135 @@
+//! Latency per event: one HDR histogram for each stage of the way.
+
+use hdrhistogram::Histogram;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Nanoseconds since the Unix epoch, by this machine's clock. One clock for all stages, so that they add up.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// A part of an event's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// `produce`: due by the schedule → handed to Kafka.
+    Slip,
+    /// `produce`: handed to Kafka → acknowledged.
+    Ack,
+    /// `ingest`: the event's timestamp → received.
+    Transit,
+    /// `ingest`: received → its insert begins.
+    Batch,
+    /// `ingest`: its insert begins → its row is stored, doubts and retries included.
+    Insert,
+    /// `ingest`: stored → its offset is committed.
+    Commit,
+    /// `ingest`: the event's timestamp → its row can be queried.
+    EndToEnd,
+}
+
+impl Stage {
+    /// All stages, in the order of an event's way.
+    pub const ALL: [Self; 7] =
+        [Self::Slip, Self::Ack, Self::Transit, Self::Batch, Self::Insert, Self::Commit, Self::EndToEnd];
+
+    /// Its tag in latency logs and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Slip => "slip",
+            Self::Ack => "ack",
+            Self::Transit => "transit",
+            Self::Batch => "batch",
+            Self::Insert => "insert",
+            Self::Commit => "commit",
+            Self::EndToEnd => "e2e",
+        }
+    }
+}
+
+/// Three significant digits, from 1 µs to 1 h: 0.2 MB a histogram.
+const LOWEST: u64 = 1_000;
+const HIGHEST: u64 = 3_600_000_000_000;
+const DIGITS: u8 = 3;
+
+/// A histogram of nanoseconds for each stage. What lies outside 1 µs to 1 h counts as the nearest end, never not at all.
+#[derive(Clone, Debug)]
+pub struct Latencies {
+    histograms: Vec<Histogram<u64>>,
+    skewed: u64,
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        let empty = || Histogram::new_with_bounds(LOWEST, HIGHEST, DIGITS).expect("constant bounds that are in range");
+        Self { histograms: Stage::ALL.iter().map(|_| empty()).collect(), skewed: 0 }
+    }
+}
+
+impl Latencies {
+    /// Counts one event that took `nanos` in `stage`. A negative latency means that two machines' clocks are apart: it
+    /// counts as the lowest, and as [skewed](Self::skewed).
+    pub fn record(&mut self, stage: Stage, nanos: i64) {
+        self.record_all(stage, nanos, 1);
+    }
+
+    /// Counts `events` that took `nanos` each in `stage`.
+    pub fn record_all(&mut self, stage: Stage, nanos: i64, events: u64) {
+        if nanos < 0 {
+            self.skewed += events;
+        }
+        let clamped = u64::try_from(nanos).unwrap_or(0).clamp(LOWEST, HIGHEST);
+        self.histograms[stage as usize].saturating_record_n(clamped, events);
+    }
+
+    /// The histogram of a stage, in nanoseconds.
+    pub fn of(&self, stage: Stage) -> &Histogram<u64> {
+        &self.histograms[stage as usize]
+    }
+
+    /// How many latencies were negative.
+    pub const fn skewed(&self) -> u64 {
+        self.skewed
+    }
+
+    /// Adds what another recorded, histogram by histogram.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.histograms.iter_mut().zip(&other.histograms) {
+            mine.add(theirs).expect("the same bounds everywhere");
+        }
+        self.skewed += other.skewed;
+    }
+
+    /// Forgets everything, keeping the memory.
+    pub fn clear(&mut self) {
+        self.histograms.iter_mut().for_each(Histogram::reset);
+        self.skewed = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_out_of_range_is_clamped_and_counted() {
+        let mut latencies = Latencies::default();
+        latencies.record(Stage::Transit, -5);
+        latencies.record(Stage::Transit, 0);
+        latencies.record(Stage::Transit, i64::MAX);
+        let histogram = latencies.of(Stage::Transit);
+        assert_eq!((histogram.len(), latencies.skewed()), (3, 1));
+        assert!(histogram.min() <= LOWEST);
+        assert!(histogram.max() >= HIGHEST);
+    }
+
+    #[test]
+    fn adding_is_recording_both() {
+        let (mut one, mut two) = (Latencies::default(), Latencies::default());
+        one.record_all(Stage::Insert, 2_000_000, 3);
+        two.record_all(Stage::Insert, 8_000_000, 1);
+        one.add(&two);
+        assert_eq!(one.of(Stage::Insert).len(), 4);
+        assert!(one.of(Stage::Insert).max() >= 8_000_000);
+    }
+}

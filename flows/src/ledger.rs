@@ -1,0 +1,76 @@
+//! The ledger: one watermark for each partition, moved forward by durable batches and by nothing else.
+
+use crate::{Durable, Meter, OutOfOrder, Span, Stage, now};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+/// Where watermarks are committed. Implemented over the consumer group; by a double in tests.
+pub trait Offsets: Send {
+    /// Commits, for each partition, the offset at which to go on. Returns when that is confirmed.
+    ///
+    /// # Errors
+    /// [`CommitFailed`] when it is not confirmed yet. Nothing is lost by that: whoever implements this goes on trying, and
+    /// a later commit covers an earlier one.
+    fn commit(&self, marks: &[(i32, i64)]) -> impl Future<Output = Result<(), CommitFailed>> + Send;
+}
+
+/// A commit that is not confirmed (yet).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("offsets not committed yet: {0}")]
+pub struct CommitFailed(pub String);
+
+/// Commits in order, records latency, and is the only one who can.
+#[derive(Debug)]
+pub struct Ledger<O> {
+    marks: BTreeMap<i32, i64>,
+    offsets: O,
+    meter: Arc<Meter>,
+}
+
+impl<O: Offsets> Ledger<O> {
+    /// A ledger for the partitions in `starts`, each with the first offset that is not accounted for.
+    pub fn open(starts: impl IntoIterator<Item = (i32, i64)>, offsets: O, meter: Arc<Meter>) -> Self {
+        Self { marks: starts.into_iter().collect(), offsets, meter }
+    }
+
+    /// Moves the watermarks over `durable` and commits them.
+    ///
+    /// # Errors
+    /// [`OutOfOrder`] when a span does not begin at its partition's watermark; nothing is committed then.
+    pub async fn commit(mut self, durable: Durable) -> Result<Self, OutOfOrder> {
+        let spans = durable.batch().spans();
+        for &(partition, span) in spans {
+            // A partition that is not on the ledger is not ours to commit.
+            let mark = self.marks.get(&partition).copied().unwrap_or(-1);
+            Span::new(mark, mark).chain(partition, span)?;
+        }
+        let marks: Vec<_> = spans.iter().map(|&(partition, span)| (partition, span.next)).collect();
+        self.marks.extend(marks.iter().copied());
+        let confirmed = self.offsets.commit(&marks).await;
+        Meter::count(if confirmed.is_ok() { &self.meter.commits } else { &self.meter.commits_owed }, 1);
+        self.record(&durable);
+        Ok(self)
+    }
+
+    /// The watermarks: for each partition the first offset that is not accounted for.
+    pub fn marks(&self) -> impl Iterator<Item = (i32, i64)> {
+        self.marks.iter().map(|(&partition, &mark)| (partition, mark))
+    }
+
+    fn record(&self, durable: &Durable) {
+        let committed = now();
+        let mut events = 0;
+        let mut latencies = self.meter.latencies();
+        for delivery in durable.batch().deliveries() {
+            if let Some(event) = delivery.event() {
+                latencies.record(Stage::Transit, delivery.received - event.timestamp_ns());
+                latencies.record(Stage::Batch, durable.began() - delivery.received);
+                latencies.record(Stage::EndToEnd, durable.stored() - event.timestamp_ns());
+                events += 1;
+            }
+        }
+        latencies.record_all(Stage::Insert, durable.stored() - durable.began(), events);
+        latencies.record_all(Stage::Commit, committed - durable.stored(), events);
+    }
+}

@@ -1,0 +1,53 @@
+//! The pipelines of `clickstream`, and the types they are made of.
+//!
+//! Two expressions are the whole of it. Everything else in this crate is a noun or a verb of theirs:
+//!
+//! | pipeline | where | reads as |
+//! |---|---|---|
+//! | [`produce()`] | `produce.rs` | due times → an event for each → handed to the topic → acknowledged, in order → tallied |
+//! | [`ingest()`] | `ingest.rs` | deliveries → batches by rows or time → settled in the warehouse → committed, in order |
+//!
+//! **Why nothing is lost.** A [`Durable`] can be made only by [`settle()`], and [`Ledger::commit`] takes nothing else, by
+//! value. So an offset can be committed only after its rows are stored, once, and in order.
+//!
+//! **Why nothing is doubled.** Rows carry their position, so whoever is in doubt about an insert asks the warehouse which
+//! offsets it holds ([`Warehouse::stored`]) and sends exactly the rest: after a failed insert, and before the first row of
+//! a partition that was just assigned.
+//!
+//! This crate knows neither Kafka nor ClickHouse nor sockets: [`Warehouse`], [`Offsets`], [`Tenure`] and [`Topic`] are the
+//! four doors to the outside, and its tests put doubles behind them.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod backoff;
+mod batch;
+mod delivery;
+mod event;
+mod ingest;
+mod latency;
+mod ledger;
+mod meter;
+mod policy;
+mod produce;
+mod schedule;
+mod settle;
+mod shoppers;
+mod span;
+mod stages;
+mod warehouse;
+
+pub use backoff::Backoff;
+pub use batch::Batch;
+pub use delivery::{Content, Delivery, Reason, Reject};
+pub use event::{Event, EventType};
+pub use ingest::{IngestError, ingest};
+pub use latency::{Latencies, Stage, now};
+pub use ledger::{CommitFailed, Ledger, Offsets};
+pub use meter::Meter;
+pub use policy::Policy;
+pub use produce::{Acked, Lost, Receipt, Tally, Topic, produce};
+pub use schedule::{Rate, schedule};
+pub use settle::{Durable, SettleError, settle};
+pub use shoppers::{Fault, Faults, Message, Shoppers};
+pub use span::{Islands, OutOfOrder, Span};
+pub use warehouse::{Class, Failure, InsertId, LeaseLost, Table, Tenure, Warehouse};

@@ -1,0 +1,53 @@
+//! When a batch is full, and how much may be under way.
+
+use std::time::Duration;
+
+/// The batching policy of [`ingest`](crate::ingest()).
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// A chunk closes with this many rows, …
+    pub rows: usize,
+    /// … or so long after its first event that the event can be queried within this time: the promise, not the timer.
+    pub timeout: Duration,
+    /// Chunks that are due while ClickHouse is busy leave as one insert, this many at most.
+    pub coalesce: usize,
+    /// Inserts under way at the same time.
+    pub in_flight: usize,
+}
+
+/// What an insert and the way to it may take out of [`Policy::timeout`].
+const HEADROOM: Duration = Duration::from_millis(250);
+
+/// An insert costs ClickHouse much the same for 1,000 rows and for 50,000, so that is how far chunks are coalesced.
+const COALESCED_ROWS: usize = 50_000;
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::new(1_000, Duration::from_secs(5), 4)
+    }
+}
+
+impl Policy {
+    /// A policy that coalesces to 50,000 rows. `rows` and `in_flight` are at least 1.
+    pub fn new(rows: usize, timeout: Duration, in_flight: usize) -> Self {
+        let rows = rows.max(1);
+        Self { rows, timeout, coalesce: (COALESCED_ROWS / rows).max(1), in_flight: in_flight.max(1) }
+    }
+
+    /// How long a chunk waits for its rows: the timeout less a headroom of 250 ms, or of a half where it is shorter than
+    /// twice that.
+    pub fn linger(&self) -> Duration {
+        self.timeout - HEADROOM.min(self.timeout / 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timeout_is_the_promise_and_the_linger_is_shorter() {
+        let linger = |ms| Policy::new(1, Duration::from_millis(ms), 1).linger().as_millis();
+        assert_eq!((linger(5_000), linger(200), linger(0)), (4_750, 100, 0));
+    }
+}

@@ -1,0 +1,93 @@
+//! From due times to acknowledged events.
+
+use crate::{Message, Meter, Shoppers, Stage, now};
+use futures::{Stream, StreamExt, TryStreamExt};
+use std::future::Future;
+
+/// A topic that messages are sent to. Implemented over Kafka; by a double in tests.
+pub trait Topic {
+    /// Hands a message over, at once, so that the order of the calls is the order of the topic; the future resolves when
+    /// it is acknowledged.
+    fn send(&self, message: &Message) -> impl Future<Output = Result<Acked, Lost>> + Send + use<Self>;
+}
+
+/// Where an acknowledged message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acked {
+    /// The partition.
+    pub partition: i32,
+    /// The offset in it.
+    pub offset: i64,
+}
+
+/// A message that was not acknowledged: the topic may hold it or not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not acknowledged: {0}")]
+pub struct Lost(pub String);
+
+/// A message and what became of it.
+#[derive(Debug)]
+pub struct Receipt {
+    /// What was sent.
+    pub message: Message,
+    /// Where it stands now.
+    pub acked: Result<Acked, Lost>,
+    /// When it was due, handed to Kafka, acknowledged: nanoseconds since the Unix epoch.
+    pub times: [i64; 3],
+}
+
+/// How a run of [`produce`] ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Messages that were acknowledged.
+    pub acknowledged: u64,
+    /// Messages that were not: the topic may hold them or not.
+    pub lost: u64,
+}
+
+/// Sends the shoppers' next message at each due time of `schedule` and hands each receipt to `keep`, in order, until the
+/// schedule ends and everything is acknowledged or given up.
+///
+/// # Errors
+/// Whatever `keep` returns.
+pub async fn produce<E>(
+    schedule: impl Stream<Item = i64>,
+    mut shoppers: Shoppers,
+    topic: &impl Topic,
+    in_flight: usize,
+    meter: &Meter,
+    mut keep: impl FnMut(Receipt) -> Result<(), E>,
+) -> Result<Tally, E> {
+    schedule
+        .map(|due| send(topic, shoppers.next(due), due)) // handed over now, so the topic's order is the stream's order
+        .buffered(in_flight) //                             acks in order, bounded in flight: this is the backpressure
+        .map(Ok)
+        .try_fold(Tally::default(), |tally, receipt| {
+            let tally = tally.count(&receipt, meter);
+            std::future::ready(keep(receipt).map(|()| tally))
+        })
+        .await
+}
+
+fn send(topic: &impl Topic, message: Message, due: i64) -> impl Future<Output = Receipt> {
+    let acked = topic.send(&message);
+    let handed = now();
+    async move { Receipt { acked: acked.await, message, times: [due, handed, now()] } }
+}
+
+impl Tally {
+    fn count(mut self, receipt: &Receipt, meter: &Meter) -> Self {
+        let [due, handed, acked] = receipt.times;
+        let mut latencies = meter.latencies();
+        latencies.record(Stage::Slip, handed - due);
+        match receipt.acked {
+            Ok(_) => {
+                latencies.record(Stage::Ack, acked - handed);
+                self.acknowledged += 1;
+                Meter::count(&meter.events, 1);
+            }
+            Err(_) => self.lost += 1,
+        }
+        self
+    }
+}

@@ -1,0 +1,148 @@
+//! Positions in a partition: half-open spans of offsets, and sorted islands of them.
+
+use std::fmt;
+
+/// The offsets `[first, next)` of one partition.
+///
+/// Half open, so that spans chain without arithmetic (`a.next == b.first`) and `next` is the very number that Kafka
+/// wants committed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Span {
+    /// The first offset inside.
+    pub first: i64,
+    /// The first offset behind the end.
+    pub next: i64,
+}
+
+impl Span {
+    /// A span from `first` up to, not including, `next`.
+    pub const fn new(first: i64, next: i64) -> Self {
+        Self { first, next }
+    }
+
+    /// Whether `offset` lies inside.
+    pub const fn contains(&self, offset: i64) -> bool {
+        self.first <= offset && offset < self.next
+    }
+
+    /// The number of offsets inside; 0 when it is empty.
+    pub const fn len(&self) -> u64 {
+        if self.next > self.first { (self.next - self.first) as u64 } else { 0 }
+    }
+
+    /// Whether no offset is inside.
+    pub const fn is_empty(&self) -> bool {
+        self.next <= self.first
+    }
+
+    /// This span, grown to the end of `later`.
+    ///
+    /// # Errors
+    /// [`OutOfOrder`] unless `later` begins exactly where this span ends: a jump ahead would pass over offsets that
+    /// nobody accounted for, a step back would count some twice.
+    pub fn chain(self, partition: i32, later: Span) -> Result<Span, OutOfOrder> {
+        if later.first == self.next && later.next >= later.first {
+            Ok(Span::new(self.first, later.next))
+        } else {
+            Err(OutOfOrder { partition, expected: self.next, found: later })
+        }
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}, {})", self.first, self.next)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..={}", self.first, self.next - 1)
+    }
+}
+
+/// A span that does not begin where the one before it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("partition {partition}: expected a span from offset {expected} on, found {found:?}")]
+pub struct OutOfOrder {
+    /// The partition.
+    pub partition: i32,
+    /// The offset at which the span had to begin.
+    pub expected: i64,
+    /// The span that came.
+    pub found: Span,
+}
+
+/// Disjoint spans of one partition, in ascending order: what the warehouse answers to *which offsets are stored?*
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Islands(Vec<Span>);
+
+impl Islands {
+    /// Islands out of spans in any order; touching and overlapping ones are joined, empty ones left out.
+    pub fn new(mut spans: Vec<Span>) -> Self {
+        spans.retain(|span| !span.is_empty());
+        spans.sort_by_key(|span| span.first);
+        spans.dedup_by(|later, earlier| {
+            let touches = later.first <= earlier.next;
+            if touches {
+                earlier.next = earlier.next.max(later.next);
+            }
+            touches
+        });
+        Self(spans)
+    }
+
+    /// Whether `offset` lies on one of them.
+    pub fn contains(&self, offset: i64) -> bool {
+        let behind = self.0.partition_point(|span| span.next <= offset);
+        self.0.get(behind).is_some_and(|span| span.contains(offset))
+    }
+
+    /// What of `whole` lies on none of them.
+    pub fn gaps(&self, whole: Span) -> Vec<Span> {
+        let mut from = whole.first;
+        let mut gaps = Vec::new();
+        for island in &self.0 {
+            gaps.push(Span::new(from, island.first.min(whole.next)));
+            from = from.max(island.next);
+        }
+        gaps.push(Span::new(from, whole.next));
+        gaps.retain(|gap| !gap.is_empty());
+        gaps
+    }
+
+    /// The islands, ascending.
+    pub fn spans(&self) -> &[Span] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_span_chains_only_to_its_neighbour() {
+        let span = Span::new(3, 5);
+        assert_eq!(span.chain(0, Span::new(5, 9)), Ok(Span::new(3, 9)));
+        assert!(span.chain(0, Span::new(6, 9)).is_err(), "a jump ahead passes over offset 5");
+        assert!(span.chain(0, Span::new(4, 9)).is_err(), "a step back counts offset 4 twice");
+        assert!(span.chain(0, Span::new(5, 4)).is_err(), "a span that ends before it begins");
+    }
+
+    proptest! {
+        #[test]
+        fn islands_and_gaps_part_the_whole(spans in prop::collection::vec((0i64..60, 0i64..12), 0..12)) {
+            let spans: Vec<_> = spans.iter().map(|&(first, len)| Span::new(first, first + len)).collect();
+            let islands = Islands::new(spans.clone());
+            let whole = Span::new(5, 50);
+            let gaps = Islands::new(islands.gaps(whole));
+            for offset in 0..80 {
+                let stored = spans.iter().any(|span| span.contains(offset));
+                prop_assert_eq!(islands.contains(offset), stored);
+                prop_assert_eq!(gaps.contains(offset), whole.contains(offset) && !stored);
+            }
+        }
+    }
+}
