@@ -1,0 +1,56 @@
+-- The tables of clickstream: the one source, applied by `clickstream setup`, by compose and by the tests.
+-- Every statement may be run again.
+
+CREATE DATABASE IF NOT EXISTS clickstream;
+
+-- One row for each message of the topic that is an event. The sorting key is a pure function of the record and its position,
+-- so a row that was written twice meets its twin in a merge, and FINAL hides it before that. Two messages with one event_id are
+-- two rows here: this table is the topic, offset by offset. To count each event once, read `events_once`.
+CREATE TABLE IF NOT EXISTS clickstream.events
+(
+    event_id    UUID,
+    event_type  LowCardinality(String),
+    user_id     String,
+    product_id  LowCardinality(String),
+    price       Decimal(10, 2),
+    timestamp   DateTime64(3, 'UTC'),
+    -- Where the row came from: the topic's id (its name where the broker has no ids), partition and offset.
+    _source     LowCardinality(String),
+    _partition  Int32,
+    _offset     Int64,
+    -- When it was inserted: one value for all rows of an insert.
+    ingested_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC'),
+    INDEX offsets _offset TYPE minmax GRANULARITY 1
+)
+ENGINE = ReplacingMergeTree
+-- By the time of ingestion, never the event's own: so an insert is always one part, which makes it atomic, and no sender
+-- can make a hundred partitions with odd timestamps. For the same reason a TTL goes by ingested_at, and outlasts the
+-- topic's retention: PARTITION ... TTL toDateTime(ingested_at) + INTERVAL 1 YEAR
+PARTITION BY toYYYYMM(ingested_at)
+ORDER BY (event_type, timestamp, event_id, _source, _partition, _offset)
+-- An acknowledged part survives a power cut.
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+-- One row for each message that is no event, as it came.
+CREATE TABLE IF NOT EXISTS clickstream.rejected
+(
+    key         String,
+    payload     String,
+    reason      LowCardinality(String),
+    detail      String,
+    _source     LowCardinality(String),
+    _partition  Int32,
+    _offset     Int64,
+    ingested_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree
+PARTITION BY toYYYYMM(ingested_at)
+ORDER BY (_source, _partition, _offset)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+-- Each event once, by its event_id: the first of its messages.
+CREATE VIEW IF NOT EXISTS clickstream.events_once AS
+SELECT event_id, event_type, user_id, product_id, price, timestamp, ingested_at
+FROM clickstream.events
+ORDER BY _source, _partition, _offset
+LIMIT 1 BY event_id;
