@@ -15,6 +15,12 @@ pub trait Offsets: Send {
     fn commit(&self, marks: &[(i32, i64)]) -> impl Future<Output = Result<(), CommitFailed>> + Send;
 }
 
+impl<O: Offsets + Sync> Offsets for Arc<O> {
+    fn commit(&self, marks: &[(i32, i64)]) -> impl Future<Output = Result<(), CommitFailed>> + Send {
+        (**self).commit(marks)
+    }
+}
+
 /// A commit that is not confirmed (yet).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("offsets not committed yet: {0}")]

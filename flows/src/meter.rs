@@ -23,6 +23,8 @@ pub struct Meter {
     pub commits: AtomicU64,
     /// Commits that failed or were late; the next one covers them.
     pub commits_owed: AtomicU64,
+    /// Messages that wait in the partitions at hand, as last seen.
+    pub lag: AtomicU64,
     latencies: Mutex<Latencies>,
 }
 

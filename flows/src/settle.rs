@@ -1,8 +1,8 @@
 //! From a batch to durable rows: tries until it is certain, and resolves every doubt by reading.
 
 use crate::{
-    Backoff, Batch, Class, Content, Delivery, Failure, InsertId, Islands, LeaseLost, Meter, OutOfOrder, Reason, Reject,
-    Table, Tenure, Warehouse, now,
+    Backoff, Batch, Class, Content, Delivery, Failure, Islands, LeaseLost, Meter, OutOfOrder, Reason, Reject, Table,
+    Tenure, Warehouse, now,
 };
 
 /// A batch whose every row is stored, once. The only thing that [`Ledger::commit`](crate::Ledger::commit) takes.
@@ -163,9 +163,11 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
     async fn insert<'d>(&self, table: Table, mut rows: Vec<&'d Delivery>) -> Result<Outcome<'d>, SettleError> {
         let mut backoff = Backoff::default();
         while !rows.is_empty() {
+            // Named first: a name is good for a short time only, so a process that freezes anywhere behind this line wakes
+            // up with an insert that nobody accepts.
+            let id = self.warehouse.name(self.batch.spans());
             self.tenure.prove().await?;
             Meter::count(&self.meter.inserts, 1);
-            let id = self.warehouse.name(self.batch.spans());
             let Err(failure) = self.warehouse.insert(&id, table, &rows).await else {
                 break;
             };
@@ -176,7 +178,10 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
                 Meter::count(&self.meter.retries, 1);
                 backoff.wait().await;
             }
-            self.doubt(&id, &mut rows).await?;
+            if !failure.ended {
+                self.ask(|| self.warehouse.quiesce(&id)).await?;
+            }
+            self.keep_missing(&mut rows).await?;
             if failure.class == Class::Data && !rows.is_empty() {
                 return Ok(Outcome::Refused(rows, failure));
             }
@@ -184,12 +189,11 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
         Ok(Outcome::Stored)
     }
 
-    /// Waits until the insert `id` has ended, and keeps of `missing` what is not stored.
-    async fn doubt(&self, id: &InsertId, missing: &mut Vec<&Delivery>) -> Result<(), SettleError> {
-        self.ask(|| self.warehouse.quiesce(id)).await?;
+    /// Keeps of `rows` what is not stored.
+    async fn keep_missing(&self, rows: &mut Vec<&Delivery>) -> Result<(), SettleError> {
         for &(partition, span) in self.batch.spans() {
             let stored: Islands = self.ask(|| self.warehouse.stored(partition, span)).await?;
-            missing.retain(|row| row.partition != partition || !stored.contains(row.offset()));
+            rows.retain(|row| row.partition != partition || !stored.contains(row.offset()));
         }
         Ok(())
     }

@@ -6,7 +6,8 @@ use std::future::Future;
 
 /// Where rows come to rest. Implemented over ClickHouse; by a double in tests.
 pub trait Warehouse: Send + Sync + 'static {
-    /// A new name for an insert that touches these partitions.
+    /// A new name for an insert that touches these partitions. From now on the insert has a few seconds to begin: one
+    /// that comes later is refused, so that what a frozen process or a stalled server holds back does no harm.
     fn name(&self, spans: &[(i32, Span)]) -> InsertId;
 
     /// Writes all of `rows` into `table`, or none. One attempt: whoever calls it decides on another.
@@ -65,6 +66,8 @@ pub enum Table {
 pub struct Failure {
     /// What that means for the next attempt.
     pub class: Class,
+    /// Whether the attempt has provably ended: it was answered, or never sent. Otherwise it may still take effect.
+    pub ended: bool,
     /// What happened and where.
     pub message: String,
 }

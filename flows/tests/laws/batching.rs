@@ -1,0 +1,116 @@
+//! When rows leave, and how many together.
+
+use crate::support::{Depot, Rig, apart, events, ms, timeline};
+use flows::{Delivery, Policy};
+use futures::{StreamExt, channel::mpsc, stream};
+use tokio::time::{sleep, timeout};
+
+/// Number of rows and time in milliseconds of each insert.
+fn inserts(rig: &Rig) -> Vec<(usize, u128)> {
+    rig.depot.sent().iter().map(|sent| (sent.rows.len(), sent.began.as_millis())).collect()
+}
+
+/// Rows of partition 0 at these milliseconds, and then nothing more, for ever.
+fn at(millis: &[u64]) -> impl stream::Stream<Item = Delivery> + use<> {
+    let rows = events(0, 0..millis.len() as i64);
+    timeline(millis.to_vec().into_iter().zip(rows)).chain(stream::pending())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_chunk_leaves_at_once() {
+    let rig = Rig::new(Depot::taking(ms(0)));
+    let source = stream::iter(events(0, 0..29)).chain(stream::pending());
+    assert!(timeout(ms(1_000), rig.ingest(source, apart(10, 4))).await.is_err(), "the source has not ended");
+    assert_eq!(inserts(&rig), [(10, 0), (10, 0)], "and the nine rows behind wait for the tenth");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chunk_leaves_at_the_deadline_of_its_first_row() {
+    let rig = Rig::new(Depot::taking(ms(0)));
+    let source = at(&[0, 4_000, 4_700, 6_000, 10_700]);
+    let policy = Policy::new(1_000, ms(5_000), 4);
+    assert!(timeout(ms(60_000), rig.ingest(source, policy)).await.is_err(), "the source has not ended");
+    let found = inserts(&rig);
+    let first = policy.linger().as_millis();
+    assert!(
+        matches!(found[..], [(3, one), (2, two)] if one.abs_diff(first) <= 2 && two.abs_diff(6_000 + first) <= 2),
+        "{found:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_chunk_does_not_leave_its_deadline_to_the_next() {
+    let rig = Rig::new(Depot::taking(ms(0)));
+    let ran = timeout(ms(60_000), rig.ingest(at(&[0, 4_000, 4_500]), apart(2, 4))).await;
+    assert!(ran.is_err(), "the source has not ended");
+    let found = inserts(&rig);
+    assert!(matches!(found[..], [(2, 4_000..4_003), (1, 9_250..9_253)]), "{found:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_inserts_nothing() {
+    let rig = Rig::new(Depot::taking(ms(0)));
+    assert!(timeout(ms(3_600_000), rig.ingest(at(&[]), Policy::default())).await.is_err());
+    assert_eq!(inserts(&rig), []);
+    assert!(timeout(ms(3_600_000), rig.ingest(at(&[5]), Policy::default())).await.is_err());
+    assert_eq!(inserts(&rig).len(), 1, "one for the one row, none for the silence behind it");
+    assert_eq!(rig.group.tries().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_source_flushes_the_remainder() {
+    let rig = Rig::new(Depot::taking(ms(0)));
+    rig.all(events(0, 0..25), 10, 4).await.unwrap();
+    assert_eq!(inserts(&rig), [(10, 0), (10, 0), (5, 0)], "without waiting for the deadline");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_deliveries_are_no_work() {
+    let rig = Rig::new(Depot::taking(ms(0)));
+    rig.all(vec![], 10, 4).await.unwrap();
+    assert_eq!((inserts(&rig), rig.group.tries()), (vec![], vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn inserts_overlap_up_to_in_flight() {
+    for in_flight in [1, 3, 8] {
+        let rig = Rig::new(Depot::taking(ms(1_000)));
+        rig.all(events(0, 0..24), 1, in_flight).await.unwrap();
+        assert_eq!(rig.depot.awaited(), (0, in_flight));
+        let last = rig.depot.sent().last().and_then(|sent| sent.answered).unwrap();
+        assert!(last.as_millis().abs_diff(24_000 / in_flight as u128) < 50, "in full use all the time: {last:?}");
+    }
+}
+
+/// How many inserts 200,000 rows make that come in small vectors, so many of them every 10 ms.
+async fn inserts_of_a_backlog(vectors_at_once: usize) -> Vec<(usize, u128)> {
+    let rig = Rig::new(Depot::taking(ms(500)));
+    let (sender, receiver) = mpsc::unbounded();
+    let feed = async move {
+        // Vectors that straddle two chunks.
+        for (nth, vector) in events(0, 0..200_000).chunks(130).enumerate() {
+            if nth % vectors_at_once == 0 {
+                sleep(ms(10)).await;
+            }
+            sender.unbounded_send(vector.to_vec()).unwrap();
+        }
+    };
+    let source = receiver.flat_map(stream::iter);
+    let (ran, ()) = futures::join!(rig.ingest(source, Policy::new(1_000, ms(5_000), 2)), feed);
+    ran.unwrap();
+    inserts(&rig)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_coalesces() {
+    let found = inserts_of_a_backlog(usize::MAX).await;
+    assert_eq!(found.iter().map(|insert| insert.0).collect::<Vec<_>>(), [50_000; 4], "{found:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_coalesces_when_the_warehouse_is_slow() {
+    // About 100,000 rows/s: the first two chunks leave alone, and what comes while they are under way leaves together.
+    let found = inserts_of_a_backlog(8).await;
+    assert!(found.len() <= 12, "{found:?}");
+    assert!(found.iter().all(|insert| insert.0 <= 50_000), "{found:?}");
+}

@@ -1,0 +1,100 @@
+//! What becomes of a batch whose insert failed. That nothing is sent that is stored or may still be, the depot checks.
+
+use crate::support::{Depot, Doubt, Fate, Lease, Rig, events, ms};
+use flows::{Meter, Table};
+use std::sync::Arc;
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_insert_commits_nothing_until_it_is_resolved() {
+    let failures = [(Fate::Failed, ms(100)); 5];
+    let rig = Rig::new(Depot::scripted(failures));
+    rig.all(events(0, 0..10), 10, 1).await.unwrap();
+    let sent = rig.depot.sent();
+    assert_eq!((sent.len(), rig.group.marks(0)), (6, vec![10]));
+    assert!(Some(rig.group.tries()[0].0) >= sent[5].answered, "{sent:?}");
+    assert_eq!(Meter::read(&rig.meter.retries), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_insert_holds_up_the_commits_behind_it_but_not_their_inserts() {
+    let rig = Rig::new(Depot::scripted([(Fate::Failed, ms(5_000))]));
+    rig.all(events(0, 0..30), 10, 4).await.unwrap();
+    assert_eq!(rig.group.marks(0), [10, 20, 30]);
+    assert!(rig.group.tries().iter().all(|(at, _)| *at > ms(5_000)));
+    assert!(rig.depot.sent()[1..3].iter().all(|sent| sent.began < ms(10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_waited_out_with_pauses() {
+    let rig = Rig::new(Depot::scripted([(Fate::Failed, ms(1)); 100]));
+    rig.all(events(0, 0..10), 10, 1).await.unwrap();
+    let sent = rig.depot.sent();
+    let pauses: Vec<_> = sent.windows(2).map(|pair| pair[1].began - pair[0].began).collect();
+    assert!(pauses.iter().all(|pause| (ms(25)..ms(2_010)).contains(pause)), "{pauses:?}");
+    assert!(pauses[10..].iter().all(|pause| *pause >= ms(1_000)), "{pauses:?}");
+    assert_eq!(rig.depot.rows().len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_insert_whose_answer_is_lost_is_not_sent_again() {
+    let rig = Rig::new(Depot::scripted([(Fate::Unanswered, ms(100))]));
+    rig.all(events(0, 0..10), 10, 1).await.unwrap();
+    assert_eq!((rig.depot.sent().len(), rig.depot.rows().len(), rig.group.marks(0)), (1, 10, vec![10]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_missing_is_sent_again() {
+    let rig = Rig::new(Depot::scripted([(Fate::Part(4), ms(100)), (Fate::Part(0), ms(1)), (Fate::Part(3), ms(1))]));
+    let interleaved = (0..5).flat_map(|offset| [events(0, offset..offset + 1), events(1, offset..offset + 1)].concat());
+    rig.all(interleaved.collect(), 10, 1).await.unwrap();
+    let sent: Vec<_> = rig.depot.sent().into_iter().map(|sent| sent.rows).collect();
+    assert_eq!(sent[1..3], [sent[0][4..].to_vec(), sent[0][4..].to_vec()], "the same rows in the same order");
+    assert_eq!(sent[3..], [sent[0][7..].to_vec()]);
+    assert_eq!((rig.group.marks(0), rig.group.marks(1)), (vec![5], vec![5]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_insert_is_awaited_before_anything_is_sent_again() {
+    let rig = Rig::new(Depot::scripted([(Fate::Late(ms(60_000)), ms(100))]));
+    rig.all(events(0, 0..10), 10, 1).await.unwrap();
+    assert_eq!((rig.depot.sent().len(), rig.depot.rows().len()), (1, 10));
+    assert!(rig.group.tries()[0].0 >= ms(60_100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_insert_that_was_killed_is_sent_again() {
+    let rig = Rig::new(Depot::scripted([(Fate::Late(ms(60_000)), ms(100))]).doubting(Doubt::Kill));
+    rig.all(events(0, 0..10), 10, 1).await.unwrap();
+    assert_eq!((rig.depot.sent().len(), rig.depot.rows().len()), (2, 10));
+    assert!(rig.group.tries()[0].0 < ms(1_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_insert_that_said_it_failed_is_not_waited_for() {
+    let rig = Rig::new(Depot::scripted([(Fate::Failed, ms(1)), (Fate::Part(3), ms(1)), (Fate::Unanswered, ms(1))]));
+    rig.all(events(0, 0..10), 10, 1).await.unwrap();
+    assert_eq!((rig.depot.sent().len(), rig.depot.quiesced()), (3, 1), "only the one without an answer is in doubt");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_insert_is_named_before_the_lease_is_proved() {
+    // A process that freezes between the two wakes up with a name that is too old to be accepted.
+    let mut rig = Rig::new(Depot::taking(ms(1)));
+    rig.lease = Arc::new(Lease::default().taking([ms(60_000)]));
+    rig.all(events(0, 0..10), 10, 1).await.unwrap();
+    assert_eq!((rig.depot.stale(), rig.depot.sent().len(), rig.group.marks(0)), (1, 1, vec![10]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_fails_is_asked_again() {
+    // Each question fails in one of ten cases; so do many inserts, in all ways but the permanent one.
+    for seed in 0..50 {
+        let rig = Rig::new(Depot::moody(seed));
+        match rig.all(events(0, 0..10), 10, 1).await {
+            Ok(_) => {
+                assert_eq!(rig.depot.offsets(Table::Events), (0..10).map(|offset| (0, offset)).collect::<Vec<_>>())
+            }
+            Err(_) => assert_eq!(rig.group.tries(), []),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The laws of the pipelines, on paused time.
+
+mod batching;
+mod committing;
+mod doubt;
+mod producing;
+mod refusals;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,182 @@
+//! A consumer group: the offsets that it keeps, and the lease that it gives.
+
+use super::Depot;
+use flows::{CommitFailed, Delivery, LeaseLost, Offsets, Tenure};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// What becomes of a commit that is not confirmed.
+#[derive(Clone, Copy, Debug)]
+enum Unconfirmed {
+    Kept,
+    Dropped,
+}
+
+/// The broker's side of a consumer group. It checks each commit, confirmed or not, against what is stored.
+pub struct Group {
+    opened: Instant,
+    depot: Arc<Depot>,
+    book: Mutex<Book>,
+}
+
+#[derive(Default)]
+struct Book {
+    committed: BTreeMap<i32, i64>,
+    /// Positions of the records that were delivered.
+    seen: BTreeSet<(i32, i64)>,
+    tries: Vec<(Duration, Vec<(i32, i64)>)>,
+    failing: VecDeque<Unconfirmed>,
+    mood: Option<StdRng>,
+    takes: Duration,
+}
+
+impl Group {
+    pub fn new(depot: Arc<Depot>, partitions: i32) -> Self {
+        let committed = (0..partitions).map(|partition| (partition, 0)).collect();
+        Self { opened: Instant::now(), depot, book: Mutex::new(Book { committed, ..Book::default() }) }
+    }
+
+    /// Each commit takes so long from now on.
+    pub fn taking(&self, takes: Duration) {
+        self.book().takes = takes;
+    }
+
+    /// Confirms none of the next commits, and keeps none of them.
+    pub fn failing(&self, commits: usize) {
+        self.book().failing = vec![Unconfirmed::Dropped; commits].into();
+    }
+
+    /// Commits take a while and some are not confirmed from now on.
+    pub fn moody(&self, seed: u64) {
+        self.book().mood = Some(StdRng::seed_from_u64(seed));
+    }
+
+    /// Where a new owner goes on.
+    pub fn committed(&self) -> BTreeMap<i32, i64> {
+        self.book().committed.clone()
+    }
+
+    /// All commits that were tried: when (since the group was opened), and the marks.
+    pub fn tries(&self) -> Vec<(Duration, Vec<(i32, i64)>)> {
+        self.book().tries.clone()
+    }
+
+    /// The marks of one partition, one for each commit that was tried.
+    pub fn marks(&self, partition: i32) -> Vec<i64> {
+        self.tries().iter().flat_map(|(_, marks)| marks).filter(|mark| mark.0 == partition).map(|mark| mark.1).collect()
+    }
+
+    /// Takes note of a record that was delivered.
+    pub fn saw(&self, delivery: &Delivery) {
+        self.book().seen.insert((delivery.partition, delivery.offset()));
+    }
+
+    pub fn member(self: &Arc<Self>) -> Commits {
+        Commits { group: self.clone(), tried: Mutex::new(self.committed()) }
+    }
+
+    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
+        self.book.lock().unwrap()
+    }
+
+    fn unstored(&self, partition: i32, mark: i64) -> Vec<i64> {
+        let book = self.book();
+        let below =
+            book.seen.range((partition, book.committed[&partition])..(partition, mark)).map(|&(_, offset)| offset);
+        below.filter(|&offset| !self.depot.holds(partition, offset)).collect()
+    }
+}
+
+/// One member's way to its group.
+pub struct Commits {
+    group: Arc<Group>,
+    tried: Mutex<BTreeMap<i32, i64>>,
+}
+
+impl Offsets for Commits {
+    async fn commit(&self, marks: &[(i32, i64)]) -> Result<(), CommitFailed> {
+        for &(partition, mark) in marks {
+            let before = self.tried.lock().unwrap().insert(partition, mark);
+            assert!(before.is_some_and(|before| before <= mark), "partition {partition}: {mark} after {before:?}");
+            let unstored = self.group.unstored(partition, mark);
+            assert_eq!(unstored, [0; 0], "partition {partition}: {mark} is committed before these are stored");
+        }
+        let (takes, fails) = {
+            let mut book = self.group.book();
+            book.tries.push((self.group.opened.elapsed(), marks.to_vec()));
+            let scripted = (book.takes, book.failing.pop_front());
+            match &mut book.mood {
+                None => scripted,
+                Some(rng) => {
+                    let outcomes = [None, None, None, Some(Unconfirmed::Kept), Some(Unconfirmed::Dropped)];
+                    (Duration::from_millis(rng.random_range(0..50)), outcomes[rng.random_range(0..5)])
+                }
+            }
+        };
+        sleep(takes).await;
+        if !matches!(fails, Some(Unconfirmed::Dropped)) {
+            self.group.book().committed.extend(marks.iter().copied());
+        }
+        fails.map_or(Ok(()), |_| Err(CommitFailed("as scripted".into())))
+    }
+}
+
+/// A lease that can be lost.
+pub struct Lease {
+    /// How often it will still be proved.
+    left: AtomicU64,
+    /// How long the next proofs take; all others take no time.
+    takes: Mutex<VecDeque<Duration>>,
+    mood: Mutex<Option<StdRng>>,
+}
+
+impl Default for Lease {
+    fn default() -> Self {
+        Self::lasting(u64::MAX)
+    }
+}
+
+impl Lease {
+    /// A lease that is lost after so many proofs.
+    pub fn lasting(proofs: u64) -> Self {
+        Self { left: AtomicU64::new(proofs), takes: Mutex::default(), mood: Mutex::default() }
+    }
+
+    /// The next proofs take so long.
+    pub fn taking(self, takes: impl IntoIterator<Item = Duration>) -> Self {
+        self.takes.lock().unwrap().extend(takes);
+        self
+    }
+
+    /// Some proofs take seconds.
+    pub fn moody(self, seed: u64) -> Self {
+        *self.mood.lock().unwrap() = Some(StdRng::seed_from_u64(seed));
+        self
+    }
+
+    pub fn lose(&self) {
+        self.left.store(0, SeqCst);
+    }
+
+    fn takes(&self) -> Duration {
+        let scripted = self.takes.lock().unwrap().pop_front();
+        let mut mood = self.mood.lock().unwrap();
+        let frozen = mood.as_mut().map(|rng| if rng.random_bool(0.1) { rng.random_range(0..10_000) } else { 0 });
+        scripted.or(frozen.map(Duration::from_millis)).unwrap_or_default()
+    }
+}
+
+impl Tenure for Lease {
+    async fn prove(&self) -> Result<(), LeaseLost> {
+        let takes = self.takes();
+        if !takes.is_zero() {
+            sleep(takes).await;
+        }
+        self.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).map(drop).map_err(|_| LeaseLost)
+    }
+}

@@ -1,0 +1,60 @@
+//! Deliveries as a topic brings them.
+
+use super::ms;
+use flows::{Content, Delivery, Event, EventType, Reason, Reject, Span, now};
+use futures::{Stream, StreamExt, stream};
+use std::ops::Range;
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+/// The product whose rows the [`Depot`](super::Depot) refuses.
+pub const BAD: &str = "bad";
+
+fn record(partition: i32, span: Span, content: Content) -> Delivery {
+    Delivery { partition, span, received: now(), content }
+}
+
+fn about(partition: i32, offset: i64, product: &str) -> Delivery {
+    let event = Event {
+        id: Uuid::from_u128(((partition as u128) << 64) | offset as u128),
+        kind: EventType::PageView,
+        user: "ann".into(),
+        product: product.into(),
+        cents: 100,
+        timestamp_ms: now() / 1_000_000,
+    };
+    record(partition, Span::new(offset, offset + 1), Content::Event(event))
+}
+
+pub fn event(partition: i32, offset: i64) -> Delivery {
+    about(partition, offset, "lamp")
+}
+
+pub fn events(partition: i32, offsets: Range<i64>) -> Vec<Delivery> {
+    offsets.map(|offset| event(partition, offset)).collect()
+}
+
+/// An event that decodes, and that the warehouse refuses.
+pub fn bad(partition: i32, offset: i64) -> Delivery {
+    about(partition, offset, BAD)
+}
+
+pub fn reject(partition: i32, offset: i64) -> Delivery {
+    let reject =
+        Reject { key: vec![], payload: b"{".to_vec(), reason: Reason::NotJson, detail: "not a JSON object".into() };
+    record(partition, Span::new(offset, offset + 1), Content::Reject(Box::new(reject)))
+}
+
+/// Offsets that an earlier owner of the partition stored.
+pub fn passed(partition: i32, offsets: Range<i64>) -> Delivery {
+    record(partition, Span::new(offsets.start, offsets.end), Content::Stored)
+}
+
+/// Each delivery at its time: milliseconds from now.
+pub fn timeline<I: IntoIterator<Item = (u64, Delivery)>>(steps: I) -> impl Stream<Item = Delivery> + use<I> {
+    let start = Instant::now();
+    stream::iter(steps.into_iter().collect::<Vec<_>>()).then(move |(at, delivery)| async move {
+        sleep_until(start + ms(at)).await;
+        delivery
+    })
+}

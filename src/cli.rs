@@ -1,0 +1,278 @@
+//! The command line: every option is a flag and an environment variable.
+
+use clap::{Args, Parser, Subcommand};
+use flows::{Faults, Rate};
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+use url::Url;
+
+/// Click events from Kafka to ClickHouse: nothing lost, nothing twice, in less than five seconds.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create the topic and the tables, where they are missing
+    Setup(SetupArgs),
+    /// Simulate shoppers into the topic
+    Produce(ProduceArgs),
+    /// Take the topic's events into ClickHouse, each exactly once
+    Ingest(IngestArgs),
+    /// Show the latencies in log files
+    Report(ReportArgs),
+    /// Prove, offset by offset, that the tables hold what the topic held
+    Audit(AuditArgs),
+}
+
+/// Where Kafka is.
+#[derive(Args, Clone, Debug)]
+pub struct KafkaArgs {
+    /// Kafka's brokers, HOST:PORT, separated by commas
+    #[arg(long, env = "CLICKSTREAM_BROKERS", default_value = "localhost:9092")]
+    pub brokers: String,
+
+    /// The topic
+    #[arg(long, env = "CLICKSTREAM_TOPIC", default_value = "clicks", value_parser = topic_name)]
+    pub topic: String,
+
+    /// Any setting of librdkafka; may be repeated
+    #[arg(
+        long = "kafka",
+        env = "CLICKSTREAM_KAFKA",
+        value_name = "KEY=VALUE",
+        value_delimiter = ' ',
+        hide_env_values = true
+    )]
+    pub kafka: Vec<Setting>,
+
+    /// How long to wait for a service that does not answer at the start
+    #[arg(long, env = "CLICKSTREAM_CONNECT_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub connect_timeout: Duration,
+}
+
+/// Where ClickHouse is.
+#[derive(Args, Clone, Debug)]
+pub struct ClickHouseArgs {
+    /// ClickHouse's HTTP interface
+    #[arg(long, env = "CLICKSTREAM_CLICKHOUSE_URL", default_value = "http://localhost:8123", value_parser = http_url, hide_env_values = true)]
+    pub clickhouse_url: Url,
+
+    /// The user there
+    #[arg(long, env = "CLICKSTREAM_CLICKHOUSE_USER", default_value = "default", value_parser = header_value)]
+    pub clickhouse_user: String,
+
+    /// A file with the user's password
+    #[arg(long, env = "CLICKSTREAM_CLICKHOUSE_PASSWORD_FILE", value_name = "FILE")]
+    pub clickhouse_password_file: Option<PathBuf>,
+
+    /// The database
+    #[arg(long, env = "CLICKSTREAM_DATABASE", default_value = "clickstream", value_parser = identifier)]
+    pub database: String,
+}
+
+#[derive(Args, Debug)]
+pub struct SetupArgs {
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    #[command(flatten)]
+    pub clickhouse: ClickHouseArgs,
+
+    /// Partitions of a topic that is made
+    #[arg(long, env = "CLICKSTREAM_PARTITIONS", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    pub partitions: i32,
+}
+
+#[derive(Args, Debug)]
+pub struct ProduceArgs {
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+
+    /// Events per second, or `max`
+    #[arg(long, env = "CLICKSTREAM_RATE", default_value = "100")]
+    pub rate: Rate,
+
+    /// How many shoppers there are
+    #[arg(long, env = "CLICKSTREAM_USERS", default_value = "500")]
+    pub users: NonZeroUsize,
+
+    /// Stop after so many messages
+    #[arg(long, env = "CLICKSTREAM_COUNT", value_name = "N")]
+    pub count: Option<NonZeroU64>,
+
+    /// Stop after this time
+    #[arg(long = "for", env = "CLICKSTREAM_FOR", value_parser = duration, value_name = "TIME")]
+    pub duration: Option<Duration>,
+
+    /// The same seed gives the same events; without one, each run has other ones
+    #[arg(long, env = "CLICKSTREAM_SEED", value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Write one line of JSON for each acknowledged message
+    #[arg(long, env = "CLICKSTREAM_MANIFEST", value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+
+    /// Mix in faults: shares of messages that are bad, sent twice, or late, like bad=0.01,dup=0.01,late=0.01
+    #[arg(long, env = "CLICKSTREAM_FAULTS", default_value = "", hide_default_value = true, value_name = "SHARES")]
+    pub faults: Faults,
+
+    /// Messages that may be unacknowledged [default: half a second's worth, 64 to 10,000]
+    #[arg(long, env = "CLICKSTREAM_PRODUCE_IN_FLIGHT", value_name = "N")]
+    pub in_flight: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What all pipelines that run for long have in common.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Append latency histograms to this file: an HdrHistogram interval log
+    #[arg(long, env = "CLICKSTREAM_LATENCY_LOG", value_name = "FILE")]
+    pub latency_log: Option<PathBuf>,
+
+    /// How long a stop may take to drain
+    #[arg(long, env = "CLICKSTREAM_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub drain_timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+pub struct IngestArgs {
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    #[command(flatten)]
+    pub clickhouse: ClickHouseArgs,
+
+    /// The consumer group
+    #[arg(long, env = "CLICKSTREAM_GROUP", default_value = "clickstream", value_parser = not_empty)]
+    pub group: String,
+
+    /// A name of this member that outlives it (static membership): a restart within the session timeout moves no partition
+    #[arg(long, env = "CLICKSTREAM_INSTANCE_ID", value_name = "NAME")]
+    pub instance_id: Option<String>,
+
+    /// Rows of a batch
+    #[arg(long, env = "CLICKSTREAM_BATCH_ROWS", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=500_000))]
+    pub batch_rows: u32,
+
+    /// The time within which an event can be queried: a batch that is not full leaves early enough for that
+    #[arg(long, env = "CLICKSTREAM_BATCH_TIMEOUT", default_value = "5s", value_parser = duration, value_name = "TIME")]
+    pub batch_timeout: Duration,
+
+    /// Inserts under way at the same time
+    #[arg(long, env = "CLICKSTREAM_IN_FLIGHT", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub in_flight: u8,
+
+    /// Stop when everything is stored that the topic held at the start
+    #[arg(long, env = "CLICKSTREAM_UNTIL_END")]
+    pub until_end: bool,
+
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// Latency logs, of one run or of several: their histograms are added up
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct AuditArgs {
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    #[command(flatten)]
+    pub clickhouse: ClickHouseArgs,
+
+    /// The consumer group whose committed offsets say up to where everything must be stored
+    #[arg(long, env = "CLICKSTREAM_GROUP", default_value = "clickstream", value_parser = not_empty)]
+    pub group: String,
+}
+
+/// `KEY=VALUE` for librdkafka.
+#[derive(Clone)]
+pub struct Setting {
+    pub key: String,
+    pub value: String,
+}
+
+impl std::fmt::Debug for Setting {
+    /// Without the value, which may be a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}=…", self.key)
+    }
+}
+
+impl FromStr for Setting {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok(Self { key: key.trim().into(), value: value.trim().into() }),
+            _ => Err("expected KEY=VALUE"),
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| format!("{error}, expected a time like 5s or 250ms"))?;
+    if time > Duration::from_secs(366 * 24 * 3_600) {
+        return Err("more than a year".into());
+    }
+    Ok(time)
+}
+
+fn http_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("{error}, expected http://HOST:PORT"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err("expected http://HOST:PORT or https://HOST:PORT".into());
+    }
+    if url.password().is_some() || !url.username().is_empty() {
+        return Err("no user or password in the URL: use --clickhouse-user and --clickhouse-password-file".into());
+    }
+    Ok(url)
+}
+
+fn identifier(text: &str) -> Result<String, &'static str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let good = text.chars().all(plain) && !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit());
+    if good { Ok(text.into()) } else { Err("expected letters, digits and _, not beginning with a digit") }
+}
+
+/// Kafka's own rule for names of topics.
+fn topic_name(text: &str) -> Result<String, &'static str> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let good = text.chars().all(legal) && (1..=249).contains(&text.len()) && text != "." && text != "..";
+    if good { Ok(text.into()) } else { Err("expected 1 to 249 letters, digits, `.`, `_` and `-`") }
+}
+
+fn not_empty(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() { Err("expected a name") } else { Ok(text.into()) }
+}
+
+fn header_value(text: &str) -> Result<String, &'static str> {
+    if hyper::header::HeaderValue::from_str(text).is_ok() { Ok(text.into()) } else { Err("holds control characters") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_setting_never_shows_its_value() {
+        let setting: Setting = "sasl.password=secret".parse().unwrap();
+        assert_eq!(format!("{setting:?}"), "sasl.password=…");
+    }
+}

@@ -1,0 +1,87 @@
+//! The ClickHouse adapter: connecting, applying and checking the schema, inserting, and asking what is stored.
+
+mod failure;
+mod insert;
+mod questions;
+mod rows;
+mod schema;
+mod shelf;
+
+pub use failure::describe;
+pub use schema::Tables;
+pub use shelf::Shelf;
+
+use crate::cli::ClickHouseArgs;
+use anyhow::{Context, Result};
+use insert::Inserter;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::time::Duration;
+use url::Url;
+
+/// How long an answer to a question may take before the question is asked again.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A ClickHouse server and a database in it.
+pub struct ClickHouse {
+    client: clickhouse::Client,
+    inserter: Inserter,
+    url: Url,
+    database: String,
+    /// The server's clock less ours, in milliseconds, as last seen.
+    clock_ahead_ms: AtomicI64,
+}
+
+impl ClickHouse {
+    /// A client; nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the URL is not one of http or https, the database's name is no plain identifier, or the password's file
+    /// cannot be read.
+    pub fn new(args: &ClickHouseArgs) -> Result<Self> {
+        let password = match &args.clickhouse_password_file {
+            Some(path) => std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read --clickhouse-password-file {}", path.display()))?
+                .trim_end_matches(['\r', '\n'])
+                .to_owned(),
+            None => String::new(),
+        };
+        let client = clickhouse::Client::default()
+            .with_url(args.clickhouse_url.as_str())
+            .with_user(&args.clickhouse_user)
+            .with_password(&password)
+            .with_setting("max_execution_time", ANSWER.as_secs().to_string())
+            .with_validation(true);
+        Ok(Self {
+            client,
+            inserter: Inserter::new(args.clickhouse_url.clone(), &args.clickhouse_user, &password)?,
+            url: args.clickhouse_url.clone(),
+            database: args.database.clone(),
+            clock_ahead_ms: AtomicI64::new(0),
+        })
+    }
+
+    /// Where it is, without a password.
+    pub fn address(&self) -> String {
+        let mut url = self.url.clone();
+        // Both fail only for URLs that cannot have a user, where there is nothing to hide.
+        let _ = url.set_password(None);
+        let _ = url.set_username("");
+        url.to_string().trim_end_matches('/').to_owned()
+    }
+
+    /// `database.table`, quoted.
+    fn table(&self, name: &str) -> String {
+        format!("`{}`.`{name}`", self.database)
+    }
+
+    /// The server's clock: milliseconds since the Unix epoch, as good as its last answer was quick.
+    fn server_now_ms(&self) -> i64 {
+        flows::now() / 1_000_000 + self.clock_ahead_ms.load(Relaxed)
+    }
+
+    /// Takes the server's clock from an answer, to a question that was asked `asked_ms` by ours.
+    fn set_clock(&self, server_ms: i64, asked_ms: i64) {
+        let middle = asked_ms + (flows::now() / 1_000_000 - asked_ms) / 2;
+        self.clock_ahead_ms.store(server_ms - middle, Relaxed);
+    }
+}

@@ -1,0 +1,160 @@
+//! What ClickHouse is asked: its clock, which offsets it holds, and which inserts still run.
+
+use super::{ANSWER, ClickHouse, failure};
+use flows::{Class, Failure, Islands, Span};
+use std::time::Duration;
+
+/// How often a running insert is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// An answer that took longer says that the server was stalled: what was sent before may only begin now.
+const PROMPT_MS: i64 = 1_000;
+
+impl ClickHouse {
+    /// Asks for the server's clock, which shows that it is there, knows us and lets us in.
+    pub async fn greet(&self) -> Result<(), Failure> {
+        let asked = flows::now() / 1_000_000;
+        let server: i64 = self.one("SELECT toUnixTimestamp64Milli(now64(3))").await?;
+        self.set_clock(server, asked);
+        Ok(())
+    }
+
+    /// Which offsets of `span` are stored, in `events` or `rejected`.
+    pub async fn stored(&self, source: &str, partition: i32, span: Span) -> Result<Islands, Failure> {
+        self.islands(&format!("SELECT DISTINCT _offset AS o FROM ({})", self.rows_of(source, partition, span))).await
+    }
+
+    /// Which offsets of `span` are stored more than once, in `events`, in `rejected`, or in both.
+    pub async fn doubled(&self, source: &str, partition: i32, span: Span) -> Result<Islands, Failure> {
+        let rows = self.rows_of(source, partition, span);
+        self.islands(&format!("SELECT _offset AS o FROM ({rows}) GROUP BY o HAVING count() > 1")).await
+    }
+
+    /// The offset of every row of `span`, as often as it is stored.
+    fn rows_of(&self, source: &str, partition: i32, span: Span) -> String {
+        let held = |table| {
+            format!(
+                "SELECT _offset FROM {} WHERE _source = {} AND _partition = {partition} AND _offset >= {} AND _offset < {}",
+                self.table(table),
+                quoted(source),
+                span.first,
+                span.next
+            )
+        };
+        format!("{} UNION ALL {}", held("events"), held("rejected"))
+    }
+
+    /// The islands of a set of offsets `o`: consecutive ones have the same difference to their rank.
+    async fn islands(&self, offsets: &str) -> Result<Islands, Failure> {
+        let sql = format!(
+            "SELECT min(o), max(o) + 1 FROM (SELECT o, o - row_number() OVER (ORDER BY o) AS island FROM ({offsets})) \
+             GROUP BY island"
+        );
+        let spans: Vec<(i64, i64)> = self.all(&sql).await?;
+        Ok(Islands::new(spans.into_iter().map(|(first, next)| Span::new(first, next)).collect()))
+    }
+
+    /// Returns when the insert `query_id` has ended, or can no longer begin because its time to do so is over.
+    ///
+    /// A request may sit in a stalled server's socket, unseen. But it carries the time until which it may begin
+    /// ([`ClickHouse::name`]); so once it is not among the running ones at a later time, by the server's own clock, it either
+    /// has ended or never will begin.
+    pub async fn quiesce(&self, query_id: &str, expires_ms: i64) -> Result<(), Failure> {
+        loop {
+            let (clock, running) = self.running(&format!("query_id = {}", quoted(query_id))).await?;
+            if running.is_empty() && clock > expires_ms {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Makes sure that nobody else still writes rows of these partitions for this topic and group: kills the inserts of a
+    /// dead owner and waits until they are gone. Those of living members, of other partitions, are left alone.
+    pub async fn evict(&self, suffix: &str, partitions: &[i32], lifetime_ms: i64) -> Result<(), Failure> {
+        let theirs = format!(
+            "startsWith(query_id, 'clickstream/') AND endsWith(query_id, {}) AND \
+             hasAny(splitByChar(',', splitByChar('/', query_id)[2]), {:?})",
+            quoted(suffix),
+            partitions.iter().map(i32::to_string).collect::<Vec<_>>(),
+        )
+        .replace('"', "'");
+        // Until when, by the server's clock, an insert that we cannot see yet might begin.
+        let mut quiet_from = 0;
+        loop {
+            let asked = flows::now() / 1_000_000;
+            let (clock, running) = self.running(&theirs).await?;
+            if flows::now() / 1_000_000 - asked > PROMPT_MS {
+                quiet_from = clock + lifetime_ms;
+            }
+            if running.is_empty() && clock >= quiet_from {
+                return Ok(());
+            }
+            for query_id in running {
+                let kill = format!("KILL QUERY WHERE query_id = {} ASYNC", quoted(&query_id));
+                // Whoever may not kill it waits for its end just the same.
+                if let Err(failure) = self.run(&kill).await {
+                    tracing::debug!(%query_id, %failure, "cannot kill an insert of a dead owner");
+                }
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// The server's clock, and the running queries that match, seen after it was read.
+    async fn running(&self, filter: &str) -> Result<(i64, Vec<String>), Failure> {
+        let asked = flows::now() / 1_000_000;
+        let sql = format!(
+            "SELECT toUnixTimestamp64Milli(now64(3)), (SELECT arrayStringConcat(groupArray(query_id), '\n') FROM system.processes WHERE {filter})"
+        );
+        let (clock, running): (i64, String) = self.one(&sql).await?;
+        self.set_clock(clock, asked);
+        Ok((clock, running.lines().map(str::to_owned).collect()))
+    }
+
+    /// A question with one row for an answer.
+    pub(super) async fn one<A>(&self, sql: &str) -> Result<A, Failure>
+    where
+        A: clickhouse::RowOwned + clickhouse::RowRead,
+    {
+        in_time(self.client.query_raw(sql).fetch_one::<A>()).await
+    }
+
+    /// A question with any number of rows for an answer.
+    pub async fn all<A>(&self, sql: &str) -> Result<Vec<A>, Failure>
+    where
+        A: clickhouse::RowOwned + clickhouse::RowRead,
+    {
+        in_time(self.client.query_raw(sql).fetch_all::<A>()).await
+    }
+
+    /// A statement without an answer.
+    pub(super) async fn run(&self, sql: &str) -> Result<(), Failure> {
+        in_time(self.client.query_raw(sql).execute()).await
+    }
+}
+
+async fn in_time<A>(question: impl Future<Output = clickhouse::error::Result<A>>) -> Result<A, Failure> {
+    match tokio::time::timeout(ANSWER, question).await {
+        Ok(answer) => answer.map_err(|error| failure::asked(&error)),
+        Err(_) => Err(Failure {
+            class: Class::Transient,
+            ended: false,
+            message: format!("no answer to a question within {} s", ANSWER.as_secs()),
+        }),
+    }
+}
+
+/// A string literal.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quote_does_not_end_a_literal() {
+        assert_eq!(quoted(r"it's a \ group"), r"'it\'s a \\ group'");
+    }
+}

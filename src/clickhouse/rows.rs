@@ -1,0 +1,121 @@
+//! Rows in ClickHouse's `RowBinaryWithNamesAndTypes`: a header of names and types, then the rows, field by field.
+//!
+//! Format: <https://clickhouse.com/docs/interfaces/formats/RowBinaryWithNamesAndTypes>. Integers are little endian, strings
+//! carry their length as LEB128, a UUID is two 64-bit halves with the high one first, a decimal the integer of its cents.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use flows::{Content, Delivery, Event, Reject, Table};
+
+/// A column: its name and its type.
+pub type Column = (&'static str, &'static str);
+
+const POSITION: [Column; 3] = [("_source", "LowCardinality(String)"), ("_partition", "Int32"), ("_offset", "Int64")];
+
+/// The columns that an insert into `events` brings, in the order of [`encode`].
+const EVENTS: [Column; 9] = [
+    ("event_id", "UUID"),
+    ("event_type", "LowCardinality(String)"),
+    ("user_id", "String"),
+    ("product_id", "LowCardinality(String)"),
+    ("price", "Decimal(10, 2)"),
+    ("timestamp", "DateTime64(3, 'UTC')"),
+    POSITION[0],
+    POSITION[1],
+    POSITION[2],
+];
+
+/// The columns that an insert into `rejected` brings, in the order of [`encode`].
+const REJECTED: [Column; 7] = [
+    ("key", "String"),
+    ("payload", "String"),
+    ("reason", "LowCardinality(String)"),
+    ("detail", "String"),
+    POSITION[0],
+    POSITION[1],
+    POSITION[2],
+];
+
+/// The columns of a table that an insert brings; all others have defaults.
+pub const fn columns(table: Table) -> &'static [Column] {
+    match table {
+        Table::Events => &EVENTS,
+        Table::Rejected => &REJECTED,
+    }
+}
+
+/// The table's name in the database.
+pub const fn name(table: Table) -> &'static str {
+    match table {
+        Table::Events => "events",
+        Table::Rejected => "rejected",
+    }
+}
+
+/// What a row of `events` takes, about: more would only be grown into.
+const ROW_BYTES: usize = 112;
+
+/// Encodes the deliveries that belong into `table`; `source` is the topic they came from.
+pub fn encode(table: Table, source: &str, deliveries: &[&Delivery]) -> Bytes {
+    let mut out = BytesMut::with_capacity(256 + deliveries.len() * ROW_BYTES);
+    length(&mut out, columns(table).len());
+    columns(table).iter().for_each(|(name, _)| string(&mut out, name.as_bytes()));
+    columns(table).iter().for_each(|(_, kind)| string(&mut out, kind.as_bytes()));
+    for delivery in deliveries {
+        match (&delivery.content, table) {
+            (Content::Event(event), Table::Events) => put_event(&mut out, event),
+            (Content::Reject(reject), Table::Rejected) => put_reject(&mut out, reject),
+            // Settling sorts deliveries by table; a marker of stored rows belongs to neither.
+            _ => continue,
+        }
+        string(&mut out, source.as_bytes());
+        out.put_i32_le(delivery.partition);
+        out.put_i64_le(delivery.offset());
+    }
+    out.freeze()
+}
+
+fn put_event(out: &mut BytesMut, event: &Event) {
+    let (high, low) = event.id.as_u64_pair();
+    out.put_u64_le(high);
+    out.put_u64_le(low);
+    string(out, event.kind.as_str().as_bytes());
+    string(out, event.user.as_bytes());
+    string(out, event.product.as_bytes());
+    out.put_i64_le(event.cents);
+    out.put_i64_le(event.timestamp_ms);
+}
+
+fn put_reject(out: &mut BytesMut, reject: &Reject) {
+    string(out, &reject.key);
+    string(out, &reject.payload);
+    string(out, reject.reason.as_str().as_bytes());
+    string(out, reject.detail.as_bytes());
+}
+
+fn string(out: &mut BytesMut, bytes: &[u8]) {
+    length(out, bytes.len());
+    out.put_slice(bytes);
+}
+
+/// LEB128: seven bits a byte, the lowest first, the top bit set on all but the last.
+fn length(out: &mut BytesMut, mut value: usize) {
+    while value >= 0x80 {
+        out.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_leb128() {
+        for (value, bytes) in [(0, &[0][..]), (127, &[127]), (128, &[0x80, 1]), (300, &[0xac, 2])] {
+            let mut out = BytesMut::new();
+            length(&mut out, value);
+            assert_eq!(&out[..], bytes);
+        }
+    }
+}

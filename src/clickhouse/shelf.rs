@@ -1,0 +1,85 @@
+//! The warehouse of one lease: ClickHouse, and where the rows come from.
+
+use super::questions::quoted;
+use super::{ClickHouse, rows};
+use flows::{Class, Delivery, Failure, InsertId, Islands, Span, Table, Warehouse};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// An insert may begin this long after it was named, by the server's clock; then ClickHouse refuses it. Well below any
+/// session timeout: what a member that died or froze has sent can no longer begin when its partitions come to another.
+pub const LIFETIME_MS: i64 = 5_000;
+
+/// Rows of one topic, written on behalf of one consumer group.
+pub struct Shelf {
+    clickhouse: Arc<ClickHouse>,
+    /// The topic's id, or its name where the broker has none: `_source` of every row.
+    source: String,
+    /// `/topic/group`: the end of the name of every insert.
+    suffix: String,
+}
+
+impl Shelf {
+    /// The shelf for rows of the topic `topic` with the id `source`.
+    pub fn new(clickhouse: Arc<ClickHouse>, source: String, topic: &str, group: &str) -> Self {
+        Self { clickhouse, source, suffix: format!("/{topic}/{group}") }
+    }
+
+    /// Makes sure that nobody else still writes rows of these partitions.
+    ///
+    /// # Errors
+    /// When ClickHouse cannot be asked.
+    pub async fn evict(&self, partitions: &[i32]) -> Result<(), Failure> {
+        self.clickhouse.evict(&self.suffix, partitions, LIFETIME_MS).await
+    }
+
+    /// The statement that inserts what [`rows::encode`] encodes, unless it begins too late.
+    fn statement(&self, table: Table, expires_ms: i64) -> String {
+        let columns = rows::columns(table);
+        let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        let structure = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect::<Vec<_>>().join(", ");
+        format!(
+            "INSERT INTO {} ({names}) SELECT {names} FROM input({}) \
+             WHERE throwIf(now64(3) > fromUnixTimestamp64Milli({expires_ms}), 'this insert begins too late') = 0 \
+             FORMAT RowBinaryWithNamesAndTypes",
+            self.clickhouse.table(rows::name(table)),
+            quoted(&structure),
+        )
+    }
+}
+
+impl Warehouse for Shelf {
+    /// `clickstream/PARTITIONS/EXPIRES/UUID/TOPIC/GROUP`, so that others can see whose it is and what it touches.
+    fn name(&self, spans: &[(i32, Span)]) -> InsertId {
+        let partitions = spans.iter().map(|(partition, _)| partition.to_string()).collect::<Vec<_>>().join(",");
+        let expires = self.clickhouse.server_now_ms() + LIFETIME_MS;
+        InsertId(format!("clickstream/{partitions}/{expires}/{}{}", Uuid::new_v4(), self.suffix))
+    }
+
+    async fn insert(&self, id: &InsertId, table: Table, deliveries: &[&Delivery]) -> Result<(), Failure> {
+        let body = rows::encode(table, &self.source, deliveries);
+        let outcome = self.clickhouse.inserter.send(&id.0, &self.statement(table, expiry(id)), body).await;
+        let Err(failure) = outcome else { return Ok(()) };
+        tracing::warn!(rows = deliveries.len(), class = ?failure.class, "insert into {}: {failure}", rows::name(table));
+        // Rows are to blame only where the table is the one of the schema.
+        if failure.class == Class::Data
+            && let Err(why) = self.clickhouse.check_tables().await
+        {
+            return Err(Failure { class: why.class, ended: failure.ended, message: why.message });
+        }
+        Err(failure)
+    }
+
+    async fn quiesce(&self, id: &InsertId) -> Result<(), Failure> {
+        self.clickhouse.quiesce(&id.0, expiry(id)).await
+    }
+
+    async fn stored(&self, partition: i32, span: Span) -> Result<Islands, Failure> {
+        self.clickhouse.stored(&self.source, partition, span).await
+    }
+}
+
+/// When an insert expires, out of its name; one that was not named by us has expired.
+fn expiry(id: &InsertId) -> i64 {
+    id.0.split('/').nth(2).and_then(|expires| expires.parse().ok()).unwrap_or(0)
+}

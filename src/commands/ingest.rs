@@ -1,0 +1,172 @@
+//! `clickstream ingest`: from the topic into ClickHouse, each message exactly once.
+
+use crate::cli::IngestArgs;
+use crate::clickhouse::{ClickHouse, describe};
+use crate::connect;
+use crate::kafka::admin::{self, Found};
+use crate::kafka::member::{self, Lease, Membership};
+use crate::kafka::{self, Committer};
+use crate::latency_log::Recorder;
+use crate::status::{Of, Status, watch};
+use crate::stop::Stop;
+use crate::table::{self, grouped};
+use anyhow::{Context, Result, anyhow, bail};
+use flows::{IngestError, Ledger, Meter, Policy, SettleError};
+use futures::{StreamExt, stream};
+use rdkafka::ClientConfig;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Settings of the consumer, unless `--kafka` says otherwise.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"), // only the ledger commits
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "earliest"),
+    ("partition.assignment.strategy", "cooperative-sticky"),
+    ("session.timeout.ms", "10000"), // a dead member's partitions are taken over within that
+    ("heartbeat.interval.ms", "2000"),
+    ("enable.partition.eof", "true"),
+    ("fetch.queue.backoff.ms", "10"), // the default of 1 s leaves a fast consumer waiting
+    ("fetch.wait.max.ms", "100"),
+    ("queued.min.messages", "50000"),
+    ("queued.max.messages.kbytes", "16384"), // bounds the memory of a backlog
+    ("fetch.max.bytes", "8388608"),
+];
+
+/// Settings that the promises hang on.
+const FIXED: &[&str] = &["enable.auto.commit", "enable.auto.offset.store", "group.id", "enable.partition.eof"];
+
+/// Ingests until a stop is requested or, with `--until-end`, everything is stored that was there at the start.
+///
+/// # Errors
+/// When something does not fit at the start, when a failure will not pass by itself, or when the drain took too long.
+pub async fn run(args: IngestArgs) -> Result<()> {
+    let stop = Stop::on_signals()?;
+    let config = consumer_config(&args)?;
+    let meter = Arc::new(Meter::default());
+    let mut recorder = Recorder::new(meter.clone(), args.run.latency_log.as_deref())?;
+    let started = tokio::select! {
+        started = start(&args) => started?,
+        () = stop.requested() => return Ok(()),
+    };
+    let (clickhouse, until) = started;
+    let to = Membership {
+        topic: args.kafka.topic.clone(),
+        group: args.group.clone(),
+        config,
+        clickhouse,
+        drain_timeout: args.run.drain_timeout,
+        until,
+    };
+    let (leases, mut opened) = mpsc::unbounded_channel();
+    let (thread, committer) = member::join(to, meter.clone(), stop.clone(), leases)?;
+    tracing::info!("ingesting {} as a member of group {}", args.kafka.topic, args.group);
+
+    let policy = Policy::new(args.batch_rows as usize, args.batch_timeout, args.in_flight.into());
+    let mut status = Status::new(Of::Ingest, meter.clone());
+    let work = ingest_leases(&mut opened, policy, &meter, &committer);
+    let outcome = watch(&mut status, &mut recorder, work).await;
+    // Whatever ended the work ends the membership too.
+    stop.request();
+    opened.close();
+    tokio::task::spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow!("the Kafka thread crashed"))?;
+
+    let latencies = recorder.close()?;
+    println!("{}", table::render(|stage| table::stage(&latencies, stage)));
+    println!(
+        "{} events and {} rejects stored in {} batches, {} inserts, {} retries; {} rows were stored before",
+        grouped(Meter::read(&meter.events)),
+        grouped(Meter::read(&meter.rejects)),
+        grouped(Meter::read(&meter.batches)),
+        grouped(Meter::read(&meter.inserts)),
+        grouped(Meter::read(&meter.retries)),
+        grouped(Meter::read(&meter.skipped)),
+    );
+    outcome
+}
+
+/// One lease after the other, until the member has left.
+async fn ingest_leases(
+    leases: &mut mpsc::UnboundedReceiver<Result<Lease>>,
+    policy: Policy,
+    meter: &Arc<Meter>,
+    committer: &Arc<Committer>,
+) -> Result<()> {
+    let mut drained = true;
+    while let Some(lease) = leases.recv().await {
+        drained = ingest_lease(lease?, policy, meter, committer).await?;
+    }
+    if !drained {
+        bail!(
+            "not drained within --drain-timeout: what was not stored is not committed either, the next start goes on there"
+        );
+    }
+    Ok(())
+}
+
+/// The pipeline, for as long as the lease lasts; whether it ended in order.
+async fn ingest_lease(
+    mut lease: Lease,
+    policy: Policy,
+    meter: &Arc<Meter>,
+    committer: &Arc<Committer>,
+) -> Result<bool> {
+    let hauls = std::mem::replace(&mut lease.deliveries, futures::channel::mpsc::channel(0).1);
+    let deliveries = hauls.flat_map(stream::iter);
+    let ledger = Ledger::open(lease.starts.iter().copied(), committer.clone(), meter.clone());
+    let tenure = lease.tenure.clone();
+    let flow = flows::ingest(deliveries, policy, lease.shelf.clone(), tenure.clone(), meter.clone(), ledger);
+    // Dropping the flow lets go of what is under way; nothing of it is committed.
+    let outcome = tokio::select! {
+        outcome = flow => outcome.map(Some),
+        () = tenure.lost() => Ok(None),
+    };
+    match outcome {
+        Ok(Some(ledger)) => {
+            lease.end(Some(ledger.marks().collect()));
+            Ok(true)
+        }
+        Ok(None) | Err(IngestError::Settle(SettleError::Lost(_))) => {
+            lease.end(None);
+            Ok(false)
+        }
+        Err(error) => {
+            lease.end(None);
+            Err(anyhow!("stopped, nothing of the current batches is committed: {}", describe(&error)))
+        }
+    }
+}
+
+/// Waits for both services and checks what has to be there.
+async fn start(args: &IngestArgs) -> Result<(Arc<ClickHouse>, Option<BTreeMap<i32, i64>>)> {
+    let patience = args.kafka.connect_timeout;
+    let client = Arc::new(admin::client(&kafka::config(&args.kafka, &[]))?);
+    let topic = &args.kafka.topic;
+    let Found::Partitions(partitions) = connect::kafka(&client, &args.kafka.brokers, topic, patience).await? else {
+        bail!("topic {topic} is missing at {}: create it with `clickstream setup`", args.kafka.brokers);
+    };
+    let clickhouse = Arc::new(ClickHouse::new(&args.clickhouse)?);
+    connect::clickhouse(&clickhouse, patience).await?;
+    clickhouse.check_tables().await.map_err(|failure| anyhow!("{failure}"))?;
+    let until = if args.until_end {
+        let ends = admin::watermarks(&client, topic, &partitions)?;
+        Some(ends.into_iter().map(|(partition, (_, high))| (partition, high)).collect())
+    } else {
+        None
+    };
+    Ok((clickhouse, until))
+}
+
+fn consumer_config(args: &IngestArgs) -> Result<ClientConfig> {
+    if let Some(setting) = args.kafka.kafka.iter().find(|setting| FIXED.contains(&setting.key.as_str())) {
+        bail!("--kafka {}=… cannot be set: the promises depend on it", setting.key);
+    }
+    let mut config = kafka::config(&args.kafka, DEFAULTS);
+    config.set("group.id", &args.group);
+    if let Some(name) = &args.instance_id {
+        config.set("group.instance.id", name);
+    }
+    config.create_native_config().context("--kafka")?;
+    Ok(config)
+}

@@ -1,0 +1,102 @@
+//! `clickstream produce`: the shoppers, into the topic.
+
+use crate::cli::ProduceArgs;
+use crate::kafka::admin::{self, Found};
+use crate::kafka::topic::{self, KafkaTopic};
+use crate::latency_log::Recorder;
+use crate::manifest::Manifest;
+use crate::status::{Of, Status, watch};
+use crate::stop::Stop;
+use crate::table::{self, grouped};
+use crate::{connect, kafka};
+use anyhow::{Context, Result, bail};
+use flows::{Meter, Rate, Shoppers, schedule};
+use futures::StreamExt;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Produces until the count or the time is reached, or a stop is requested.
+///
+/// # Errors
+/// When Kafka does not answer at the start, the manifest cannot be written, or messages were not acknowledged in the end.
+pub async fn run(args: ProduceArgs) -> Result<()> {
+    let stop = Stop::on_signals()?;
+    let mut manifest = args.manifest.as_deref().map(Manifest::create).transpose()?;
+    let meter = Arc::new(Meter::default());
+    let mut recorder = Recorder::new(meter.clone(), args.run.latency_log.as_deref())?;
+    let config = kafka::config(&args.kafka, topic::DEFAULTS);
+    let client = Arc::new(admin::client(&config)?);
+    let name = &args.kafka.topic;
+    // The schedule begins when Kafka has answered: its first event is not late before it could be sent.
+    let found = tokio::select! {
+        found = connect::kafka(&client, &args.kafka.brokers, name, args.kafka.connect_timeout) => found?,
+        () = stop.requested() => return Ok(()),
+    };
+    if found == Found::Missing {
+        bail!("topic {name} is missing at {}: create it with `clickstream setup`", args.kafka.brokers);
+    }
+    let topic = KafkaTopic::new(&config, name).context("cannot set up the Kafka producer: check --kafka settings")?;
+    topic.warm_up(Duration::from_secs(5)).await;
+
+    let seed = args.seed.unwrap_or_else(rand::random);
+    tracing::info!(seed, users = args.users.get(), "producing into {name} at {}", args.kafka.brokers);
+    let shoppers = Shoppers::new(seed, args.users.get(), args.faults);
+    let due =
+        schedule(args.rate, count(&args)).take_until(end(args.duration.filter(|_| args.rate == Rate::Max), &stop));
+    let in_flight = args.in_flight.map_or(args.rate.in_flight(), NonZeroUsize::get);
+
+    let mut status = Status::new(Of::Produce, meter.clone());
+    let flow = flows::produce(due, shoppers, &topic, in_flight, &meter, |receipt| match &mut manifest {
+        Some(manifest) => manifest.note(&receipt),
+        None => Ok(()),
+    });
+    let tally = watch(&mut status, &mut recorder, give_up_after(flow, &stop, args.run.drain_timeout, &topic)).await?;
+    if let Some(manifest) = manifest {
+        manifest.close()?;
+    }
+    let latencies = recorder.close()?;
+    println!("{}", table::render(|stage| table::stage(&latencies, stage)));
+    println!("{} messages acknowledged, seed {seed}", grouped(tally.acknowledged));
+    if tally.lost > 0 {
+        bail!(
+            "{} messages were not acknowledged within --drain-timeout {}: the topic may hold them or not",
+            grouped(tally.lost),
+            humantime::format_duration(args.run.drain_timeout)
+        );
+    }
+    Ok(())
+}
+
+/// How many messages: `--count`, or as many as are due within `--for`, whichever is less.
+fn count(args: &ProduceArgs) -> Option<NonZeroU64> {
+    let within = match (args.rate, args.duration) {
+        (Rate::PerSecond(rate), Some(time)) => NonZeroU64::new((rate * time.as_secs_f64()).ceil() as u64),
+        _ => None,
+    };
+    args.count.into_iter().chain(within).min()
+}
+
+/// Resolves when it is time to end.
+async fn end(duration: Option<Duration>, stop: &Stop) {
+    match duration {
+        Some(duration) => {
+            let _ = tokio::time::timeout(duration, stop.requested()).await;
+        }
+        None => stop.requested().await,
+    }
+}
+
+/// Runs the flow; when a stop was requested and the drain timeout is over, what Kafka has not acknowledged is given up.
+async fn give_up_after<T>(flow: impl Future<Output = T>, stop: &Stop, patience: Duration, topic: &KafkaTopic) -> T {
+    let mut flow = std::pin::pin!(flow);
+    let late = async {
+        stop.requested().await;
+        tokio::time::sleep(patience).await;
+    };
+    tokio::select! {
+        done = &mut flow => return done,
+        () = late => topic.give_up(),
+    }
+    flow.await
+}

@@ -1,0 +1,31 @@
+//! `clickstream setup`: creates what is missing, checks what is there.
+
+use crate::cli::SetupArgs;
+use crate::clickhouse::{ClickHouse, Tables};
+use crate::kafka::admin::{self, Found};
+use crate::{connect, kafka};
+use anyhow::{Result, anyhow};
+use std::sync::Arc;
+
+/// Creates the topic and the tables where they are missing. May be run again.
+///
+/// # Errors
+/// When a service does not answer or refuses, or a table that exists has other columns.
+pub async fn run(args: SetupArgs) -> Result<()> {
+    let config = kafka::config(&args.kafka, &[]);
+    let client = Arc::new(admin::client(&config)?);
+    let topic = &args.kafka.topic;
+    match connect::kafka(&client, &args.kafka.brokers, topic, args.kafka.connect_timeout).await? {
+        Found::Partitions(partitions) => println!("topic {topic}: there, {} partitions", partitions.len()),
+        Found::Missing => {
+            admin::create(&config, topic, args.partitions).await?;
+            println!("topic {topic}: created, {} partitions", args.partitions);
+        }
+    }
+    let clickhouse = ClickHouse::new(&args.clickhouse)?;
+    connect::clickhouse(&clickhouse, args.kafka.connect_timeout).await?;
+    let tables = clickhouse.apply_schema().await.map_err(|failure| anyhow!("cannot set up the tables: {failure}"))?;
+    let word = if tables == Tables::Made { "created" } else { "there" };
+    println!("database {}: tables {word}, columns as expected", args.clickhouse.database);
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Questions about the cluster, and making the topic.
+
+use super::topic::Quiet;
+use anyhow::{Context, Result, anyhow, bail};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What asking for a topic found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It has these partitions.
+    Partitions(Vec<i32>),
+    /// The cluster answers, and has no such topic.
+    Missing,
+}
+
+/// A client to ask with; it joins no group.
+pub fn client(config: &ClientConfig) -> Result<BaseConsumer> {
+    config.create().context("cannot set up the Kafka client: check --kafka settings")
+}
+
+/// Asks for a topic.
+///
+/// # Errors
+/// When no broker answers within `patience`.
+pub fn find(client: &BaseConsumer, topic: &str, patience: Duration) -> Result<Found> {
+    let metadata = client.fetch_metadata(Some(topic), patience)?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(Found::Missing) };
+    match found.error().map(RDKafkaErrorCode::from) {
+        None => Ok(Found::Partitions(found.partitions().iter().map(|partition| partition.id()).collect())),
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(Found::Missing),
+        Some(error) => bail!("topic {topic}: {error}"),
+    }
+}
+
+/// The first offset and the one behind the last, for each partition.
+pub fn watermarks(client: &BaseConsumer, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, (i64, i64)>> {
+    partitions
+        .iter()
+        .map(|&partition| Ok((partition, client.fetch_watermarks(topic, partition, ANSWER)?)))
+        .collect::<Result<_>>()
+        .with_context(|| format!("cannot ask for the ends of topic {topic}"))
+}
+
+/// Makes a topic; the cluster's default says how often it is replicated.
+pub async fn create(config: &ClientConfig, topic: &str, partitions: i32) -> Result<()> {
+    let admin: AdminClient<Quiet> = config.create_with_context(Quiet).context("cannot set up the Kafka client")?;
+    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+    let options = AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER * 2));
+    let results = admin.create_topics([&new], &options).await.context("cannot create the topic")?;
+    match results.into_iter().next() {
+        Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
+        Some(Err((_, code))) => Err(anyhow!("cannot create topic {topic}: {code}")),
+        None => bail!("cannot create topic {topic}: the broker gave no answer"),
+    }
+}

@@ -1,0 +1,103 @@
+//! What happens in the consumer's callbacks: a rebalance ends the lease.
+
+use super::member::{Consumer, Hold, Place};
+use super::native::Redirect;
+use super::{Committer, log};
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// The context of the consumer. All callbacks run on the thread that polls, inside its `poll`.
+pub struct Callbacks {
+    topic: String,
+    drain_timeout: Duration,
+    hold: Mutex<Hold>,
+    /// Set before the consumer subscribes.
+    tools: OnceLock<(Redirect, Arc<Committer>)>,
+}
+
+impl Callbacks {
+    pub fn new(topic: &str, drain_timeout: Duration) -> Self {
+        Self { topic: topic.to_owned(), drain_timeout, hold: Mutex::default(), tools: OnceLock::new() }
+    }
+
+    pub fn equip(&self, redirect: Redirect, committer: Arc<Committer>) {
+        // Called once, by whoever made the consumer.
+        let _ = self.tools.set((redirect, committer));
+    }
+
+    /// What this member holds. Not to be locked across a `poll`.
+    pub fn hold(&self) -> MutexGuard<'_, Hold> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mine<'t>(&self, list: &'t TopicPartitionList) -> impl Iterator<Item = i32> + use<'t> {
+        let topic = self.topic.clone();
+        list.elements().into_iter().filter(move |place| place.topic() == topic).map(|place| place.partition())
+    }
+
+    /// The stream ends, what is under way is stored and committed, and only then the partitions go.
+    fn revoke(&self, consumer: &Consumer, gone: &[i32]) {
+        let mut hold = self.hold();
+        let patience = if consumer.assignment_lost() { Duration::ZERO } else { self.drain_timeout };
+        hold.end_lease(patience);
+        hold.places.retain(|partition, _| !gone.contains(partition));
+        hold.changed = true;
+        drop(hold);
+        if let Some((_, committer)) = self.tools.get() {
+            // Right after the drain this is one round trip. It can fail for good when the group has moved on, and then the
+            // next owner finds the rows stored: no reason to hold up the whole group for long.
+            committer.settle_up(patience.min(Duration::from_secs(2)));
+            committer.forget(gone);
+        }
+    }
+}
+
+impl ClientContext for Callbacks {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(target: "librdkafka", "{reason} ({error})");
+    }
+}
+
+impl ConsumerContext for Callbacks {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(list) => {
+                let Some((redirect, _)) = self.tools.get() else { return };
+                self.mine(list).for_each(|partition| {
+                    redirect.partition(consumer.client().native_client(), &self.topic, partition);
+                });
+            }
+            Rebalance::Revoke(list) => {
+                let gone: Vec<_> = self.mine(list).collect();
+                tracing::info!(?gone, lost = consumer.assignment_lost(), "partitions revoked");
+                if !gone.is_empty() {
+                    self.revoke(consumer, &gone);
+                }
+            }
+            Rebalance::Error(error) => tracing::warn!("rebalance failed: {error}"),
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(list) = rebalance {
+            let new: Vec<_> = self.mine(list).collect();
+            tracing::info!(?new, "partitions assigned");
+            let mut hold = self.hold();
+            hold.assigned_once = true;
+            // A cooperative rebalance that gives nothing new ends no lease.
+            if !new.is_empty() {
+                hold.places.extend(new.into_iter().map(|partition| (partition, Place::Unknown)));
+                hold.changed = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What librdkafka offers and its Rust binding does not: reading a queue in batches, topic ids, and known watermarks.
+//!
+//! All the unsafe code of the project is in this file.
+
+use rdkafka::client::NativeClient;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka_sys as sys;
+use std::ffi::{CStr, CString, c_void};
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::time::Duration;
+
+/// A queue that the partitions of a consumer are redirected into.
+///
+/// Reading it in batches costs a third of polling message by message, and leaving it unread is backpressure: librdkafka
+/// stops fetching when it is full, while the consumer itself is still polled and so stays in its group.
+pub struct Inbox {
+    queue: NonNull<sys::rd_kafka_queue_t>,
+    batch: Vec<*mut sys::rd_kafka_message_t>,
+}
+
+// SAFETY: a librdkafka queue may be used from any thread (rdkafka.h, "Queue API"); `batch` holds no pointer between calls.
+unsafe impl Send for Inbox {}
+
+/// A message as it lies in librdkafka's memory, or the error that a partition delivered in place of one.
+pub struct Record<'a> {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<&'a [u8]>,
+    pub payload: Option<&'a [u8]>,
+    pub error: Option<RDKafkaErrorCode>,
+}
+
+impl Inbox {
+    /// A new queue of a client, read at most `batch` messages at a time. It must be dropped before the client is.
+    pub fn new(client: &NativeClient, batch: usize) -> Self {
+        // SAFETY: the client's pointer is valid as long as it is borrowed; the function never returns null.
+        let queue = unsafe { sys::rd_kafka_queue_new(client.ptr()) };
+        Self {
+            queue: NonNull::new(queue).expect("rd_kafka_queue_new allocates or aborts"),
+            batch: vec![ptr::null_mut(); batch],
+        }
+    }
+
+    /// A handle for [`Redirect::partition`].
+    pub fn redirect(&self) -> Redirect {
+        Redirect(self.queue)
+    }
+
+    /// Hands what is waiting to `each`, in order, and returns how many that were. Waits for `wait` to fill a whole batch.
+    pub fn take(&mut self, wait: Duration, mut each: impl FnMut(Record<'_>)) -> usize {
+        let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: `batch` has room for as many pointers as its length says; the queue lives as long as self.
+        let taken = unsafe {
+            sys::rd_kafka_consume_batch_queue(self.queue.as_ptr(), wait_ms, self.batch.as_mut_ptr(), self.batch.len())
+        };
+        let taken = usize::try_from(taken).unwrap_or(0); // negative: an error, and nothing was taken
+        for &message in &self.batch[..taken] {
+            // SAFETY: librdkafka gave us this message; it is ours until it is destroyed, below, after its last use. Its
+            // pointers are null or point to as many bytes as the lengths beside them say.
+            unsafe {
+                let raw = &*message;
+                let failed = raw.err != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+                each(Record {
+                    partition: raw.partition,
+                    offset: raw.offset,
+                    key: bytes(raw.key, raw.key_len),
+                    payload: bytes(raw.payload, raw.len).filter(|_| !failed),
+                    error: failed.then(|| raw.err.into()),
+                });
+                sys::rd_kafka_message_destroy(message);
+            }
+        }
+        taken
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        // SAFETY: the queue is ours and not used after this.
+        unsafe { sys::rd_kafka_queue_destroy(self.queue.as_ptr()) }
+    }
+}
+
+/// Redirects partitions into an [`Inbox`]; used by the rebalance callback, on the thread that owns the inbox.
+#[derive(Clone, Copy)]
+pub struct Redirect(NonNull<sys::rd_kafka_queue_t>);
+
+// SAFETY: as for `Inbox`.
+unsafe impl Send for Redirect {}
+unsafe impl Sync for Redirect {}
+
+impl Redirect {
+    /// From now on, what is fetched of this partition lands in the inbox. To be called before the partition is assigned: a
+    /// redirection that the application set is kept by the assignment, and nothing slips into the consumer's own queue.
+    pub fn partition(self, client: &NativeClient, topic: &str, partition: i32) {
+        let Ok(topic) = CString::new(topic) else { return };
+        // SAFETY: the client is alive; a queue that was got is destroyed, which gives back only our reference to it. The
+        // inbox outlives the consumer's assignment: the member drops it after it has left the group.
+        unsafe {
+            let from = sys::rd_kafka_queue_get_partition(client.ptr(), topic.as_ptr(), partition);
+            if !from.is_null() {
+                sys::rd_kafka_queue_forward(from, self.0.as_ptr());
+                sys::rd_kafka_queue_destroy(from);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `data` is null or points to `len` bytes that live for `'a`.
+unsafe fn bytes<'a>(data: *const c_void, len: usize) -> Option<&'a [u8]> {
+    // SAFETY: as promised by the caller.
+    (!data.is_null()).then(|| unsafe { slice::from_raw_parts(data.cast(), len) })
+}
+
+/// The first offset and the one behind the last of a partition, as its last fetch said: without asking the broker.
+pub fn known_watermarks(client: &NativeClient, topic: &str, partition: i32) -> Option<(i64, i64)> {
+    let topic = CString::new(topic).ok()?;
+    let (mut low, mut high) = (0, 0);
+    // SAFETY: the client is alive, the name ends in NUL, both results are written before they are read.
+    let err =
+        unsafe { sys::rd_kafka_get_watermark_offsets(client.ptr(), topic.as_ptr(), partition, &mut low, &mut high) };
+    (err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && low >= 0 && high >= 0).then_some((low, high))
+}
+
+/// The id of a topic (KIP-516), base64 as Kafka's tools print it. None where the broker gives none, or does not answer
+/// within `timeout`; that includes librdkafka's mock cluster.
+///
+/// # Errors
+/// What the broker says of the topic: that it does not exist, say.
+pub fn topic_id(client: &NativeClient, topic: &str, timeout: Duration) -> Result<Option<String>, RDKafkaErrorCode> {
+    let Ok(name) = CString::new(topic) else { return Ok(None) };
+    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: every object is made by librdkafka and destroyed once, after its last use; what the event owns (result,
+    // descriptions, id) is read before the event is destroyed; the error text buffer is as long as it is said to be.
+    unsafe {
+        let rk = client.ptr();
+        let names = &mut [name.as_ptr()];
+        let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+        let options = sys::rd_kafka_AdminOptions_new(rk, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        let mut error = [0; 256];
+        sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, error.as_mut_ptr(), error.len());
+        let queue = sys::rd_kafka_queue_new(rk);
+        sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
+        let event = sys::rd_kafka_queue_poll(queue, timeout_ms + 500);
+        let answer = described_id(event);
+        if !event.is_null() {
+            sys::rd_kafka_event_destroy(event);
+        }
+        sys::rd_kafka_queue_destroy(queue);
+        sys::rd_kafka_AdminOptions_destroy(options);
+        sys::rd_kafka_TopicCollection_destroy(topics);
+        answer
+    }
+}
+
+/// # Safety
+/// `event` is null or an event that lives until this returns.
+unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Result<Option<String>, RDKafkaErrorCode> {
+    if event.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: librdkafka's accessors accept any event of theirs and give null for one of another kind; the descriptions and
+    // the id belong to the event.
+    unsafe {
+        let result = sys::rd_kafka_event_DescribeTopics_result(event);
+        if result.is_null() {
+            return Ok(None);
+        }
+        let mut count = 0;
+        let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
+        if count == 0 {
+            return Ok(None);
+        }
+        let topic = *topics;
+        let error = sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(topic));
+        if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Err(error.into());
+        }
+        let id = sys::rd_kafka_TopicDescription_topic_id(topic);
+        if id.is_null() {
+            return Ok(None);
+        }
+        let text = CStr::from_ptr(sys::rd_kafka_Uuid_base64str(id)).to_string_lossy().into_owned();
+        // A broker without topic ids answers with the id of all zeros.
+        Ok(Some(text).filter(|text| text.bytes().any(|byte| byte != b'A')))
+    }
+}

@@ -1,0 +1,154 @@
+//! Opening a lease: for each partition that is new here, where to go on and what of it is stored already.
+
+use super::member::{Consumer, Membership};
+use super::topic_id;
+use crate::clickhouse::{ClickHouse, Shelf};
+use anyhow::{Result, anyhow};
+use flows::{Backoff, Class, Failure, Islands, Span};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
+
+/// How long Kafka may take for one answer before it is asked again.
+const ANSWER: Duration = Duration::from_secs(5);
+/// The same for the topic's id, which librdkafka's mock cluster never answers.
+const ID_ANSWER: Duration = Duration::from_secs(2);
+
+/// A lease that is being opened, on the runtime, while its member goes on polling. Dropping it gives up.
+pub struct Opening {
+    answer: oneshot::Receiver<Result<Opened>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// What was found out.
+pub struct Opened {
+    pub shelf: Arc<Shelf>,
+    pub starts: Vec<Start>,
+}
+
+/// Where to go on in a partition.
+pub struct Start {
+    pub partition: i32,
+    pub first: i64,
+    pub stored: Islands,
+}
+
+/// Everything that is asked, and of whom.
+struct Question {
+    consumer: Arc<Consumer>,
+    clickhouse: Arc<ClickHouse>,
+    topic: String,
+    group: String,
+    from_end: bool,
+    partitions: Vec<i32>,
+}
+
+impl Opening {
+    /// Begins to ask about `partitions`; tries until there is an answer.
+    pub fn start(runtime: &Handle, consumer: &Arc<Consumer>, to: &Membership, partitions: Vec<i32>) -> Self {
+        let question = Question {
+            consumer: consumer.clone(),
+            clickhouse: to.clickhouse.clone(),
+            topic: to.topic.clone(),
+            group: to.group.clone(),
+            from_end: matches!(to.config.get("auto.offset.reset"), Some("latest" | "largest" | "end")),
+            partitions,
+        };
+        let (tell, answer) = oneshot::channel();
+        let task = runtime.spawn(async move {
+            let _ = tell.send(question.ask().await);
+        });
+        Self { answer, _task: AbortOnDropHandle::new(task) }
+    }
+
+    /// The answer, once it is there.
+    pub fn poll(&mut self) -> Option<Result<Opened>> {
+        match self.answer.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => Some(Err(anyhow!("opening a lease crashed"))),
+        }
+    }
+}
+
+impl Question {
+    async fn ask(self) -> Result<Opened> {
+        let question = Arc::new(self);
+        let mut backoff = Backoff::default();
+        loop {
+            match question.clone().once().await {
+                Ok(opened) => return Ok(opened),
+                Err(failure) if failure.class == Class::Permanent => return Err(anyhow!(failure)),
+                Err(failure) => {
+                    tracing::info!("cannot open a lease yet: {failure}");
+                    backoff.wait().await;
+                }
+            }
+        }
+    }
+
+    async fn once(self: Arc<Self>) -> Result<Opened, Failure> {
+        let kafka = self.clone();
+        let (source, positions) = tokio::task::spawn_blocking(move || kafka.ask_kafka())
+            .await
+            .map_err(|crash| transient(format!("asking Kafka crashed: {crash}")))??;
+        let shelf = Shelf::new(self.clickhouse.clone(), source.clone(), &self.topic, &self.group);
+        self.clickhouse.check_tables().await?;
+        shelf.evict(&self.partitions).await?;
+        let mut starts = Vec::with_capacity(positions.len());
+        for (partition, first) in positions {
+            let stored = self.clickhouse.stored(&source, partition, Span::new(first, i64::MAX)).await?;
+            starts.push(Start { partition, first, stored });
+        }
+        Ok(Opened { shelf: Arc::new(shelf), starts })
+    }
+
+    /// The topic's id, and where to go on: (partition, first offset).
+    fn ask_kafka(&self) -> Result<(String, Vec<(i32, i64)>), Failure> {
+        let id = topic_id(self.consumer.client().native_client(), &self.topic, ID_ANSWER)
+            .map_err(|error| transient(format!("topic {}: {error}", self.topic)))?;
+        let source = id.unwrap_or_else(|| self.topic.clone());
+        let mut wanted = TopicPartitionList::new();
+        for &partition in &self.partitions {
+            wanted.add_partition(&self.topic, partition);
+        }
+        let committed = self.consumer.committed_offsets(wanted, ANSWER).map_err(unanswered)?;
+        let mut positions = Vec::with_capacity(self.partitions.len());
+        for place in committed.elements() {
+            let (low, high) =
+                self.consumer.fetch_watermarks(&self.topic, place.partition(), ANSWER).map_err(unanswered)?;
+            let first = match place.offset() {
+                Offset::Offset(mark) if (low..=high).contains(&mark) => mark,
+                Offset::Offset(mark) => {
+                    let why = if mark < low {
+                        format!("{} messages were deleted from the topic before they were read", low - mark)
+                    } else {
+                        "the topic is shorter: it was made again, or cut back".into()
+                    };
+                    tracing::error!(
+                        "partition {}: committed offset {mark} is out of range {low} to {high}: {why}; going on at {low}",
+                        place.partition()
+                    );
+                    low
+                }
+                _ if self.from_end => high,
+                _ => low,
+            };
+            positions.push((place.partition(), first));
+        }
+        Ok((source, positions))
+    }
+}
+
+fn unanswered(error: KafkaError) -> Failure {
+    transient(format!("Kafka: {error}"))
+}
+
+fn transient(message: String) -> Failure {
+    Failure { class: Class::Transient, ended: true, message }
+}

@@ -1,0 +1,88 @@
+//! The topic that is produced into.
+
+use super::log;
+use flows::{Acked, Lost, Message, Topic};
+use rdkafka::ClientConfig;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use std::time::Duration;
+
+/// Settings of the producer, unless `--kafka` says otherwise.
+pub const DEFAULTS: &[(&str, &str)] = &[
+    ("enable.idempotence", "true"), // a retry is written once, and in order
+    ("acks", "all"),
+    ("message.timeout.ms", "0"), // late is better than never: only a stop gives up
+    ("linger.ms", "5"),
+    ("queue.buffering.max.messages", "100000"),
+    ("queue.buffering.max.kbytes", "65536"),
+];
+
+/// Logs through our own log.
+pub struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(target: "librdkafka", "{reason} ({error})");
+    }
+}
+
+/// A topic, and a producer for it.
+pub struct KafkaTopic {
+    producer: FutureProducer<Quiet>,
+    name: String,
+}
+
+impl KafkaTopic {
+    pub fn new(config: &ClientConfig, name: &str) -> Result<Self, KafkaError> {
+        Ok(Self { producer: config.create_with_context(Quiet)?, name: name.to_owned() })
+    }
+
+    /// Connects before the first message is due, so that the first one is not late.
+    pub async fn warm_up(&self, patience: Duration) {
+        let (producer, name) = (self.producer.clone(), self.name.clone());
+        let asked =
+            tokio::task::spawn_blocking(move || producer.client().fetch_metadata(Some(&name), patience).map(drop));
+        if let Ok(Err(error)) = asked.await {
+            tracing::debug!("cannot warm up: {error}");
+        }
+    }
+
+    /// Gives up what is not acknowledged yet: each of those sends is answered with [`Lost`].
+    pub fn give_up(&self) {
+        self.producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+    }
+}
+
+impl Topic for KafkaTopic {
+    fn send(&self, message: &Message) -> impl Future<Output = Result<Acked, Lost>> + Send + use<> {
+        let record = || {
+            let record = FutureRecord::to(&self.name).key(message.key.as_str());
+            match &message.payload {
+                Some(payload) => record.payload(payload),
+                None => record,
+            }
+        };
+        // The flow keeps fewer messages in flight than the queue holds; only large messages can fill it by their size.
+        let handed = loop {
+            match self.producer.send_result(record()) {
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    std::thread::park_timeout(Duration::from_millis(1));
+                }
+                handed => break handed.map_err(|(error, _)| Lost(error.to_string())),
+            }
+        };
+        async move {
+            match handed?.await {
+                Ok(Ok(delivery)) => Ok(Acked { partition: delivery.partition, offset: delivery.offset }),
+                Ok(Err((error, _))) => Err(Lost(error.to_string())),
+                Err(_) => Err(Lost("the producer was closed".into())),
+            }
+        }
+    }
+}

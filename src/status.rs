@@ -1,0 +1,101 @@
+//! What a running pipeline shows: one live line on a terminal, a log line every ten seconds elsewhere.
+
+use crate::latency_log::Recorder;
+use crate::table::grouped;
+use flows::{Meter, Stage};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often latencies are taken and the line is drawn.
+pub const TICK: Duration = Duration::from_secs(1);
+/// How often a line is logged where there is no terminal.
+const LOG_EVERY: u32 = 10;
+
+/// Which pipeline it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    Produce,
+    Ingest,
+}
+
+/// The display of one pipeline.
+pub struct Status {
+    of: Of,
+    meter: Arc<Meter>,
+    bar: ProgressBar,
+    ticks: u32,
+    last: (Instant, u64),
+}
+
+impl Status {
+    pub fn new(of: Of, meter: Arc<Meter>) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("a constant template that is valid"));
+        Self { of, meter, bar, ticks: 0, last: (Instant::now(), 0) }
+    }
+
+    /// Shows how it goes.
+    pub fn tick(&mut self, recorder: &Recorder) {
+        let line = self.line(recorder);
+        self.ticks += 1;
+        if std::io::stderr().is_terminal() {
+            self.bar.set_message(line);
+            self.bar.tick();
+        } else if self.ticks.is_multiple_of(LOG_EVERY) {
+            tracing::info!("{line}");
+        }
+    }
+
+    /// Removes the live line.
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn line(&mut self, recorder: &Recorder) -> String {
+        let events = Meter::read(&self.meter.events) + Meter::read(&self.meter.rejects);
+        let (since, before) = std::mem::replace(&mut self.last, (Instant::now(), events));
+        let rate = (events - before) as f64 / since.elapsed().as_secs_f64().max(0.001);
+        let percentile = |stage, percentile| recorder.total().of(stage).value_at_percentile(percentile) as f64 / 1e9;
+        match self.of {
+            Of::Produce => format!(
+                "{:.0} events/s · {} acknowledged · ack p50 {:.3} s p99 {:.3} s · slip p99 {:.3} s",
+                rate,
+                grouped(events),
+                percentile(Stage::Ack, 50.0),
+                percentile(Stage::Ack, 99.0),
+                percentile(Stage::Slip, 99.0),
+            ),
+            Of::Ingest => format!(
+                "{:.0} rows/s · {} rows · lag {} · {} batches · e2e p50 {:.2} s p99 {:.2} s · {} rejected · {} retries",
+                rate,
+                grouped(events),
+                grouped(Meter::read(&self.meter.lag)),
+                grouped(Meter::read(&self.meter.batches)),
+                percentile(Stage::EndToEnd, 50.0),
+                percentile(Stage::EndToEnd, 99.0),
+                grouped(Meter::read(&self.meter.rejects)),
+                grouped(Meter::read(&self.meter.retries)),
+            ),
+        }
+    }
+}
+
+/// Ticks once a second until the future is done.
+pub async fn watch<T>(status: &mut Status, recorder: &mut Recorder, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            done = &mut work => {
+                status.clear();
+                return done;
+            }
+            _ = ticks.tick() => {
+                recorder.tick();
+                status.tick(recorder);
+            }
+        }
+    }
+}
