@@ -174,18 +174,19 @@ pub struct Membership {
     pub until: Option<BTreeMap<i32, i64>>,
 }
 
-/// The thread's own state.
+/// The thread's own state. Fields are dropped in this order: a consumer that is destroyed waits for ever for a queue of its
+/// own that is still held.
 struct Member {
-    to: Membership,
-    consumer: Arc<Consumer>,
-    committer: Arc<Committer>,
+    opening: Option<Opening>,
     inbox: Inbox,
+    consumer: Arc<Consumer>,
+    to: Membership,
+    committer: Arc<Committer>,
     pulse: Arc<Pulse>,
     meter: Arc<Meter>,
     leases: tokio::sync::mpsc::UnboundedSender<Result<Lease>>,
     stop: Stop,
     runtime: Handle,
-    opening: Option<Opening>,
     at_end: BTreeSet<i32>,
 }
 
