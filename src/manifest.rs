@@ -39,7 +39,7 @@ impl Manifest {
     /// Writes a line for a message that was acknowledged; others leave no trace.
     pub fn note(&mut self, receipt: &Receipt) -> Result<()> {
         let Ok(acked) = &receipt.acked else { return Ok(()) };
-        let event = &receipt.message.event;
+        let event = &receipt.event;
         let line = Line {
             event_id: event.id,
             event_type: event.kind,
@@ -48,7 +48,7 @@ impl Manifest {
             timestamp_ms: event.timestamp_ms,
             partition: acked.partition,
             offset: acked.offset,
-            fault: receipt.message.fault.map(|fault| match fault {
+            fault: receipt.fault.map(|fault| match fault {
                 Fault::Bad(reason) => format!("bad:{}", reason.as_str()),
                 Fault::Dup => "dup".into(),
                 Fault::Late => "late".into(),

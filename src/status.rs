@@ -86,6 +86,7 @@ impl Status {
 pub async fn watch<T>(status: &mut Status, recorder: &mut Recorder, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             done = &mut work => {

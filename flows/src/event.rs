@@ -1,7 +1,7 @@
 //! The event: one flat JSON object, decoded into a row without an allocation in the usual case.
 
 use crate::{Content, Reason, Reject};
-use chrono::{DateTime, NaiveDate, SecondsFormat};
+use chrono::{DateTime, Datelike, NaiveDate, Timelike};
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -90,15 +90,18 @@ impl Event {
 
     /// The event as the JSON that [`Event::decode`] reads.
     pub fn to_json(&self) -> Vec<u8> {
+        let (mut id, mut time) = (Uuid::encode_buffer(), *b"0000-00-00T00:00:00.000Z");
         let wire = Wire {
-            event_id: Cow::Owned(self.id.to_string()),
+            event_id: Cow::Borrowed(self.id.hyphenated().encode_lower(&mut id)),
             event_type: Cow::Borrowed(self.kind.as_str()),
             user_id: Cow::Borrowed(&self.user),
             product_id: Cow::Borrowed(&self.product),
             price: self.price(),
-            timestamp: Cow::Owned(rfc3339(self.timestamp_ms)),
+            timestamp: Cow::Borrowed(rfc3339(self.timestamp_ms, &mut time)),
         };
-        serde_json::to_vec(&wire).expect("strings and a finite number always serialise")
+        let mut json = Vec::with_capacity(JSON_BYTES);
+        serde_json::to_writer(&mut json, &wire).expect("strings and a finite number always serialise");
+        json
     }
 
     /// The price in the currency's unit.
@@ -113,8 +116,28 @@ impl Event {
     }
 }
 
-fn rfc3339(ms: i64) -> String {
-    DateTime::from_timestamp_millis(ms).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
+/// What the JSON of an event takes, about: more would only be grown into.
+const JSON_BYTES: usize = 208;
+
+/// RFC 3339 with milliseconds. Chrono's own formatter takes ten times as long, at a fifth of the cost of a whole event.
+fn rfc3339(ms: i64, text: &mut [u8; 24]) -> &str {
+    let time = DateTime::from_timestamp_millis(ms).unwrap_or_default();
+    let fields = [
+        (0, 4, time.year().unsigned_abs()),
+        (5, 2, time.month()),
+        (8, 2, time.day()),
+        (11, 2, time.hour()),
+        (14, 2, time.minute()),
+        (17, 2, time.second()),
+        (20, 3, time.timestamp_subsec_millis()),
+    ];
+    for (at, width, mut value) in fields {
+        for digit in text[at..at + width].iter_mut().rev() {
+            *digit = b'0' + (value % 10) as u8;
+            value /= 10;
+        }
+    }
+    str::from_utf8(text).expect("digits and punctuation")
 }
 
 fn parse(payload: &[u8]) -> Result<Event, (Reason, String)> {

@@ -1,6 +1,6 @@
 //! From due times to acknowledged events.
 
-use crate::{Message, Meter, Shoppers, Stage, now};
+use crate::{Event, Fault, Message, Meter, Shoppers, Stage, now};
 use futures::{Stream, StreamExt, TryStreamExt};
 use std::future::Future;
 
@@ -25,11 +25,13 @@ pub struct Acked {
 #[error("not acknowledged: {0}")]
 pub struct Lost(pub String);
 
-/// A message and what became of it.
+/// What became of a message.
 #[derive(Debug)]
 pub struct Receipt {
-    /// What was sent.
-    pub message: Message,
+    /// The event it was made from.
+    pub event: Event,
+    /// What is wrong with it on purpose.
+    pub fault: Option<Fault>,
     /// Where it stands now.
     pub acked: Result<Acked, Lost>,
     /// When it was due, handed to Kafka, acknowledged: nanoseconds since the Unix epoch.
@@ -72,7 +74,9 @@ pub async fn produce<E>(
 fn send(topic: &impl Topic, message: Message, due: i64) -> impl Future<Output = Receipt> {
     let acked = topic.send(&message);
     let handed = now();
-    async move { Receipt { acked: acked.await, message, times: [due, handed, now()] } }
+    // The topic has its own copy of the payload by now: only what the receipt needs waits for the acknowledgement.
+    let Message { event, fault, .. } = message;
+    async move { Receipt { event, fault, acked: acked.await, times: [due, handed, now()] } }
 }
 
 impl Tally {

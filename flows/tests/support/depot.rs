@@ -1,121 +1,48 @@
 //! A warehouse that misbehaves on demand.
 
+use super::server::{Doubt, Fate, Sent, Server, answered};
 use super::{ms, records::BAD};
 use flows::{Class, Delivery, Failure, InsertId, Islands, Span, Table, Warehouse};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// What becomes of an insert. A row of the product "bad" turns all that would store it into a refusal.
-#[derive(Clone, Copy, Debug)]
-pub enum Fate {
-    /// Stored, and said so.
-    Stored,
-    /// Failed before anything was stored, and said so.
-    Failed,
-    /// Stored, but the answer is lost.
-    Unanswered,
-    /// Only so many of its rows are stored, as can happen to an insert into several parts; the answer says that it failed.
-    Part(usize),
-    /// The answer is lost, and the server goes on: the rows are stored so much later, unless somebody kills the insert.
-    Late(Duration),
-    /// A failure that will not pass by itself.
-    Permanent,
-    /// The client panics.
-    Panic,
-}
-
-/// What `quiesce` does about an insert that still runs.
-#[derive(Clone, Copy, Debug)]
-pub enum Doubt {
-    Await,
-    Kill,
-}
-
-/// An insert as the warehouse saw it. Times count from when the depot was opened.
-#[derive(Clone, Debug)]
-pub struct Sent {
-    pub table: Table,
-    pub rows: Vec<(i32, i64)>,
-    pub began: Duration,
-    /// None when the client did not wait for it.
-    pub answered: Option<Duration>,
-}
-
-/// So long after it was named an insert may begin.
-const FRESH: Duration = ms(5_000);
-
+/// It panics at an insert of a row that is stored, or that an earlier insert may still store.
 pub struct Depot {
-    opened: Instant,
-    state: Mutex<State>,
-}
-
-struct State {
-    rows: Vec<(Table, i32, i64)>,
-    index: BTreeSet<(i32, i64)>,
-    running: Vec<Running>,
-    /// The positions in `running`.
-    busy: HashSet<(i32, i64)>,
-    sent: Vec<Sent>,
-    named: HashMap<InsertId, Instant>,
-    /// Inserts that came too long after they were named, and questions whether an insert has ended.
-    stale: usize,
-    quiesced: usize,
-    awaited: usize,
-    peak: usize,
-    script: VecDeque<(Fate, Duration)>,
-    takes: Duration,
-    doubt: Doubt,
-    mood: Option<StdRng>,
-}
-
-/// An insert on the server. It goes on without its client.
-struct Running {
-    id: InsertId,
-    table: Table,
-    rows: Vec<(i32, i64)>,
-    /// So many of the rows are stored in the end.
-    stores: usize,
-    ends: Instant,
+    server: Mutex<Server>,
+    /// Inserts that a client awaits: now, and at most.
+    awaited: AtomicUsize,
+    peak: AtomicUsize,
+    /// Questions whether an insert has ended.
+    quiesced: AtomicUsize,
 }
 
 impl Depot {
     /// Stores whatever comes, and takes so long for each insert.
     pub fn taking(takes: Duration) -> Self {
-        Self::new(takes, [], None)
+        Self::over(Server { takes, ..Server::open() })
     }
 
     /// These fates and durations for the first inserts; stores all later ones at once.
     pub fn scripted(script: impl IntoIterator<Item = (Fate, Duration)>) -> Self {
-        Self::new(Duration::ZERO, script, None)
+        Self::over(Server { script: script.into_iter().collect(), ..Server::open() })
     }
 
     /// Anything can happen to an insert and to a question.
     pub fn moody(seed: u64) -> Self {
-        Self::new(Duration::ZERO, [], Some(StdRng::seed_from_u64(seed)))
+        Self::over(Server { mood: Some(StdRng::seed_from_u64(seed)), ..Server::open() })
     }
 
-    fn new(takes: Duration, script: impl IntoIterator<Item = (Fate, Duration)>, mood: Option<StdRng>) -> Self {
-        let state = State {
-            rows: Vec::new(),
-            index: BTreeSet::new(),
-            running: Vec::new(),
-            busy: HashSet::new(),
-            sent: Vec::new(),
-            named: HashMap::new(),
-            stale: 0,
-            quiesced: 0,
-            awaited: 0,
-            peak: 0,
-            script: script.into_iter().collect(),
-            takes,
-            doubt: Doubt::Await,
-            mood,
-        };
-        Self { opened: Instant::now(), state: Mutex::new(state) }
+    fn over(server: Server) -> Self {
+        Self {
+            server: Mutex::new(server),
+            awaited: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            quiesced: AtomicUsize::new(0),
+        }
     }
 
     pub fn doubting(self, doubt: Doubt) -> Self {
@@ -131,13 +58,14 @@ impl Depot {
         self
     }
 
-    /// All rows, sorted, as they are when nothing runs any more: duplicates show, and so do inserts that were let go of.
+    /// All rows, sorted, as they are when nothing runs any more: duplicates show, and so do inserts that were let go
+    /// of.
     pub fn rows(&self) -> Vec<(i32, i64, Table)> {
-        let mut state = self.lock();
-        let ends = state.running.iter().map(|insert| insert.ends).max();
-        state.catch_up(ends.unwrap_or_else(Instant::now));
+        let mut server = self.lock();
+        let ends = server.running.iter().map(|insert| insert.ends).max();
+        server.catch_up(ends.unwrap_or_else(Instant::now));
         let mut rows: Vec<_> =
-            state.rows.iter().map(|&(table, partition, offset)| (partition, offset, table)).collect();
+            server.rows.iter().map(|&(table, partition, offset)| (partition, offset, table)).collect();
         rows.sort_by_key(|&(partition, offset, table)| (partition, offset, table == Table::Rejected));
         rows
     }
@@ -149,9 +77,9 @@ impl Depot {
 
     /// Whether a row is there by now.
     pub fn holds(&self, partition: i32, offset: i64) -> bool {
-        let mut state = self.lock();
-        state.catch_up(Instant::now());
-        state.index.contains(&(partition, offset))
+        let mut server = self.lock();
+        server.catch_up(Instant::now());
+        server.index.contains(&(partition, offset))
     }
 
     /// The inserts, in the order of their beginning.
@@ -165,13 +93,12 @@ impl Depot {
 
     /// How many inserts a client awaits, and how many it awaited at most at the same time.
     pub fn awaited(&self) -> (usize, usize) {
-        let state = self.lock();
-        (state.awaited, state.peak)
+        (self.awaited.load(SeqCst), self.peak.load(SeqCst))
     }
 
     /// How often it was asked whether an insert has ended.
     pub fn quiesced(&self) -> usize {
-        self.lock().quiesced
+        self.quiesced.load(SeqCst)
     }
 
     /// How many inserts were refused because they came too long after they were named.
@@ -189,7 +116,7 @@ impl Depot {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Tests that fail on purpose look at it afterwards.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A question that takes a moment, or fails.
@@ -203,26 +130,21 @@ impl Depot {
 
 impl Warehouse for Depot {
     fn name(&self, _: &[(i32, Span)]) -> InsertId {
-        let mut state = self.lock();
-        let id = InsertId(state.named.len().to_string());
-        state.named.insert(id.clone(), Instant::now());
-        id
+        self.lock().name()
     }
 
     async fn insert(&self, id: &InsertId, table: Table, rows: &[&Delivery]) -> Result<(), Failure> {
         let refused = table == Table::Events && rows.iter().any(|row| row.event().is_none_or(|it| it.product == BAD));
         let rows: Vec<_> = rows.iter().map(|row| (row.partition, row.offset())).collect();
-        let (nth, answers, answer) = self.lock().accept(id, table, rows, refused, self.opened)?;
-        let _awaited = Awaited(self);
+        let (nth, answers, answer) = self.lock().accept(id, table, rows, refused)?;
+        let _awaited = Awaited::new(self);
         sleep_until(answers).await;
-        let mut state = self.lock();
-        state.catch_up(Instant::now());
-        state.sent[nth].answered = Some(self.opened.elapsed());
+        self.lock().answer(nth);
         answer
     }
 
     async fn quiesce(&self, id: &InsertId) -> Result<(), Failure> {
-        self.lock().quiesced += 1;
+        self.quiesced.fetch_add(1, SeqCst);
         self.ask().await?;
         let ends = self.lock().end(id);
         if let Some(ends) = ends {
@@ -233,116 +155,26 @@ impl Warehouse for Depot {
 
     async fn stored(&self, partition: i32, span: Span) -> Result<Islands, Failure> {
         self.ask().await?;
-        let mut state = self.lock();
-        state.catch_up(Instant::now());
-        let offsets = state.index.range((partition, span.first)..(partition, span.next));
+        let mut server = self.lock();
+        server.catch_up(Instant::now());
+        let offsets = server.index.range((partition, span.first)..(partition, span.next));
         Ok(Islands::new(offsets.map(|&(_, offset)| Span::new(offset, offset + 1)).collect()))
-    }
-}
-
-impl State {
-    /// Begins an insert; returns its number, and when it is answered with what.
-    fn accept(
-        &mut self,
-        id: &InsertId,
-        table: Table,
-        rows: Vec<(i32, i64)>,
-        refused: bool,
-        opened: Instant,
-    ) -> Result<(usize, Instant, Result<(), Failure>), Failure> {
-        let now = Instant::now();
-        self.catch_up(now);
-        if now - self.named[id] > FRESH {
-            self.stale += 1;
-            return Err(answered(Class::Transient));
-        }
-        assert!(!rows.is_empty(), "an insert without rows");
-        for row in &rows {
-            assert!(!self.index.contains(row), "{row:?} is sent though it is stored");
-            assert!(self.busy.insert(*row), "{row:?} is sent while an insert of it may still be running");
-        }
-        let (fate, takes) = self.fate(rows.len());
-        let (stores, late, answer) = match fate {
-            Fate::Stored if refused => (0, ms(0), Err(answered(Class::Data))),
-            Fate::Stored => (rows.len(), ms(0), Ok(())),
-            Fate::Failed => (0, ms(0), Err(answered(Class::Transient))),
-            Fate::Unanswered => (rows.len(), ms(0), Err(unanswered())),
-            Fate::Part(stored) => (stored.min(rows.len()), ms(0), Err(answered(Class::Transient))),
-            Fate::Late(late) => (rows.len(), late, Err(unanswered())),
-            Fate::Permanent => (0, ms(0), Err(answered(Class::Permanent))),
-            Fate::Panic => panic!("as scripted"),
-        };
-        let (answers, stores) = (now + takes, if refused { 0 } else { stores });
-        self.sent.push(Sent { table, rows: rows.clone(), began: now - opened, answered: None });
-        self.running.push(Running { id: id.clone(), table, rows, stores, ends: answers + late });
-        self.awaited += 1;
-        self.peak = self.peak.max(self.awaited);
-        Ok((self.sent.len() - 1, answers, answer))
-    }
-
-    fn fate(&mut self, rows: usize) -> (Fate, Duration) {
-        if let Some(next) = self.script.pop_front() {
-            return next;
-        }
-        let Some(rng) = &mut self.mood else { return (Fate::Stored, self.takes) };
-        let fate = match rng.random_range(0..100) {
-            0..12 => Fate::Failed,
-            12..24 => Fate::Unanswered,
-            24..32 => Fate::Part(rng.random_range(0..=rows)),
-            32..44 => Fate::Late(ms(rng.random_range(1..4_000))),
-            44..46 => Fate::Permanent,
-            _ => Fate::Stored,
-        };
-        let hangs = rng.random_bool(0.1);
-        (fate, ms(rng.random_range(0..if hangs { 5_000 } else { 60 })))
-    }
-
-    /// When the insert `id` ends, if it is not over by now.
-    fn end(&mut self, id: &InsertId) -> Option<Instant> {
-        self.catch_up(Instant::now());
-        let nth = self.running.iter().position(|insert| insert.id == *id)?;
-        let kill = match &mut self.mood {
-            Some(rng) => rng.random_bool(0.5),
-            None => matches!(self.doubt, Doubt::Kill),
-        };
-        if kill {
-            self.running[nth].stores = 0;
-            self.running[nth].ends = Instant::now();
-        }
-        Some(self.running[nth].ends)
-    }
-
-    /// Lets happen what has happened by `now`.
-    fn catch_up(&mut self, now: Instant) {
-        for insert in self.running.extract_if(.., |insert| insert.ends <= now).collect::<Vec<_>>() {
-            for (nth, row) in insert.rows.into_iter().enumerate() {
-                self.busy.remove(&row);
-                if nth < insert.stores {
-                    self.store((insert.table, row.0, row.1));
-                }
-            }
-        }
-    }
-
-    fn store(&mut self, row: (Table, i32, i64)) {
-        self.rows.push(row);
-        self.index.insert((row.1, row.2));
     }
 }
 
 /// Counts a client that waits for its insert, until it has its answer or is dropped.
 struct Awaited<'a>(&'a Depot);
 
-impl Drop for Awaited<'_> {
-    fn drop(&mut self) {
-        self.0.lock().awaited -= 1;
+impl<'a> Awaited<'a> {
+    fn new(depot: &'a Depot) -> Self {
+        let awaited = depot.awaited.fetch_add(1, SeqCst) + 1;
+        depot.peak.fetch_max(awaited, SeqCst);
+        Self(depot)
     }
 }
 
-fn answered(class: Class) -> Failure {
-    Failure { class, ended: true, message: format!("{class:?}, as scripted") }
-}
-
-fn unanswered() -> Failure {
-    Failure { ended: false, ..answered(Class::Transient) }
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.0.awaited.fetch_sub(1, SeqCst);
+    }
 }

@@ -6,11 +6,13 @@
 mod depot;
 mod group;
 mod records;
+mod server;
 mod wire;
 
-pub use depot::{Depot, Doubt, Fate, Sent};
+pub use depot::Depot;
 pub use group::{Commits, Group, Lease};
 pub use records::{BAD, bad, event, events, passed, reject, timeline};
+pub use server::{Doubt, Fate, Sent};
 pub use wire::Wire;
 
 use flows::{Batch, Delivery, Durable, IngestError, Ledger, Meter, Policy, SettleError, ingest, settle};
