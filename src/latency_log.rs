@@ -150,33 +150,41 @@ fn line(
     ))
 }
 
-/// The histograms of a log by tag, added up over its intervals, and a warning where its end is cut off.
-pub fn read(path: &Path) -> Result<(BTreeMap<String, Histogram<u64>>, Option<String>)> {
+/// Histograms of nanoseconds by the name of their stage.
+pub type Stages = BTreeMap<String, Histogram<u64>>;
+
+/// Adds the histograms of a log to `stages`. A log whose end is cut off counts as far as it is whole; then a warning says so.
+///
+/// # Errors
+/// When the file cannot be read, is no latency log, or holds nothing.
+pub fn add(stages: &mut Stages, path: &Path) -> Result<Option<String>> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut stages = BTreeMap::new();
-    let mut warning = None;
     if !text.starts_with(b"#[Histogram log format version") {
         bail!("{}: line 1: not a latency log: it does not begin with `#[Histogram log format version`", path.display());
     }
+    let mut intervals = 0;
     for (nth, line) in text.split_inclusive(|&byte| byte == b'\n').enumerate() {
         if line.starts_with(b"#") || line.starts_with(b"\"") || line.trim_ascii().is_empty() {
             continue;
         }
-        let read = if line.ends_with(b"\n") { add_line(&mut stages, line) } else { Err("it is cut off".into()) };
-        if let Err(why) = read {
-            // A run that was killed may leave half a line, and only at the end.
-            let place = format!("{}: line {}: not a histogram of an interval: {why}", path.display(), nth + 1);
-            warning = Some(format!("{place}; what stands before it is reported"));
-            break;
+        let added = if line.ends_with(b"\n") { add_line(stages, line) } else { Err("it is cut off".into()) };
+        if let Err(why) = added {
+            let place = format!("{}: line {}: not the histogram of an interval: {why}", path.display(), nth + 1);
+            if intervals == 0 {
+                bail!(place);
+            }
+            // A run that was killed leaves half a line at the most, and only at the end.
+            return Ok(Some(format!("{place}; what stands before it is reported")));
         }
+        intervals += 1;
     }
-    if stages.is_empty() {
-        bail!(warning.unwrap_or_else(|| format!("{}: no latencies in it", path.display())));
+    if intervals == 0 {
+        bail!("{}: no latencies in it", path.display());
     }
-    Ok((stages, warning))
+    Ok(None)
 }
 
-fn add_line(stages: &mut BTreeMap<String, Histogram<u64>>, line: &[u8]) -> Result<(), String> {
+fn add_line(stages: &mut Stages, line: &[u8]) -> Result<(), String> {
     let entry = IntervalLogIterator::new(line).next().ok_or("no entry")?;
     let LogEntry::Interval(interval) = entry.map_err(|_| "it does not have the fields of one")? else {
         return Ok(());
@@ -218,7 +226,8 @@ mod tests {
     #[test]
     fn what_is_logged_is_read_back() {
         let (_dir, path) = log_of(&[1_000_000, 2_000_000, 3_000_000_000]);
-        let (stages, warning) = read(&path).unwrap();
+        let mut stages = Stages::new();
+        let warning = add(&mut stages, &path).unwrap();
         let e2e = &stages["e2e"];
         assert_eq!((e2e.len(), warning), (3, None));
         assert!(e2e.equivalent(e2e.max(), 3_000_000_000) && e2e.equivalent(e2e.min(), 1_000_000));
@@ -240,8 +249,9 @@ mod tests {
         let cut = dir.path().join("cut.log");
         for length in 0..whole.len() {
             std::fs::write(&cut, &whole[..length]).unwrap();
-            match read(&cut) {
-                Ok((stages, _)) => assert!(stages["e2e"].len() <= 2),
+            let mut stages = Stages::new();
+            match add(&mut stages, &cut) {
+                Ok(_) => assert!(stages["e2e"].len() <= 2),
                 Err(error) => assert!(error.to_string().contains("cut.log"), "{error}"),
             }
         }
@@ -252,7 +262,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notes.txt");
         std::fs::write(&path, "hello").unwrap();
-        let error = read(&path).unwrap_err().to_string();
+        let error = add(&mut Stages::new(), &path).unwrap_err().to_string();
         assert!(error.contains("notes.txt: line 1: not a latency log"), "{error}");
     }
 }

@@ -52,8 +52,8 @@ pub fn stage<'h>(latencies: &'h Latencies, name: &str) -> Option<&'h Histogram<u
 /// Three digits and a unit.
 fn time(nanos: u64) -> String {
     let (value, unit) = match nanos {
-        ..1_000_000 => (nanos as f64 / 1e3, "µs"),
-        ..1_000_000_000 => (nanos as f64 / 1e6, "ms"),
+        0..1_000_000 => (nanos as f64 / 1e3, "µs"),
+        1_000_000..1_000_000_000 => (nanos as f64 / 1e6, "ms"),
         _ => (nanos as f64 / 1e9, "s"),
     };
     let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
@@ -90,7 +90,7 @@ mod tests {
     fn one_event_above_the_promise_is_never_rounded_away() {
         let mut histogram = Histogram::new(3).unwrap();
         histogram.record_n(1_000_000, 1_000_000).unwrap();
-        let table = |histogram| render(|stage| (stage == "e2e").then_some(histogram));
+        let table = |histogram: &Histogram<u64>| render(|stage| (stage == "e2e").then_some(histogram));
         assert!(table(&histogram).contains("e2e below 5 s: 100 % of 1,000,000"), "{}", table(&histogram));
         histogram.record(5_100_000_000).unwrap();
         assert!(table(&histogram).contains("e2e below 5 s: 99.99 % of 1,000,001"), "{}", table(&histogram));

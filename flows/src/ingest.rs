@@ -22,25 +22,31 @@ pub async fn ingest<W: Warehouse, T: Tenure, O: Offsets>(
     meter: Arc<Meter>,
     ledger: Ledger<O>,
 ) -> Result<Ledger<O>, IngestError> {
+    let mut ends = ledger.marks().collect();
     deliveries
         .chunks_timeout(policy.rows, policy.linger()) // 1,000 rows, or the deadline of the first one
         .ready_chunks(policy.coalesce) //             chunks already due leave as one insert: ClickHouse is the slower one
-        .map(|chunks| {
+        .map(move |chunks| Batch::gather(chunks, &mut ends)) // what does not chain is never sent
+        .map(|batch| {
             let (warehouse, tenure, meter) = (warehouse.clone(), tenure.clone(), meter.clone());
-            spawn(async move { settle(Batch::gather(chunks)?, &*warehouse, &*tenure, &*meter).await })
+            spawn(async move { settle(batch?, &*warehouse, &*tenure, &meter).await })
         }) //                                         → Durable: retries and doubt are resolved in there
         .buffered(policy.in_flight) //                several inserts at once, their results in order
         .try_fold(ledger, |ledger, durable| ledger.commit(durable).map(|kept| kept.map_err(IngestError::from)))
         .await //                                     commits in order, and is the only one who can
 }
 
-/// A task of its own, so that an insert makes progress also while the fold awaits a commit; it ends with its handle.
-async fn spawn<D: Send + 'static>(
+/// A task of its own, begun at once, so that an insert makes progress also while the fold awaits a commit; it ends with its
+/// handle.
+fn spawn<D: Send + 'static>(
     work: impl Future<Output = Result<D, SettleError>> + Send + 'static,
-) -> Result<D, IngestError> {
-    match AbortOnDropHandle::new(tokio::spawn(work)).await {
-        Ok(settled) => Ok(settled?),
-        Err(crash) => Err(IngestError::Crashed(crash.to_string())),
+) -> impl Future<Output = Result<D, IngestError>> {
+    let task = AbortOnDropHandle::new(tokio::spawn(work));
+    async move {
+        match task.await {
+            Ok(settled) => Ok(settled?),
+            Err(crash) => Err(IngestError::Crashed(crash.to_string())),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The ledger: one watermark for each partition, moved forward by durable batches and by nothing else.
 
-use crate::{Durable, Meter, OutOfOrder, Span, Stage, now};
+use crate::{Durable, Meter, OutOfOrder, Stage, now};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -43,13 +43,12 @@ impl<O: Offsets> Ledger<O> {
     /// Moves the watermarks over `durable` and commits them.
     ///
     /// # Errors
-    /// [`OutOfOrder`] when a span does not begin at its partition's watermark; nothing is committed then.
+    /// [`OutOfOrder`] when a span does not begin at its partition's watermark, or the partition is not on the ledger; nothing
+    /// is committed then.
     pub async fn commit(mut self, durable: Durable) -> Result<Self, OutOfOrder> {
         let spans = durable.batch().spans();
         for &(partition, span) in spans {
-            // A partition that is not on the ledger is not ours to commit.
-            let mark = self.marks.get(&partition).copied().unwrap_or(-1);
-            Span::new(mark, mark).chain(partition, span)?;
+            span.chained_to(partition, &self.marks)?;
         }
         let marks: Vec<_> = spans.iter().map(|&(partition, span)| (partition, span.next)).collect();
         self.marks.extend(marks.iter().copied());

@@ -184,8 +184,7 @@ impl Shopper {
                 self.cart.clear();
             }
             (EventType::Purchase, bought)
-        } else if aim >= TO_TILL
-            && aim < TO_TILL + TO_CART
+        } else if (TO_TILL..TO_TILL + TO_CART).contains(&aim)
             && let Some(&liked) = self.seen.last()
         {
             self.cart.push(liked);

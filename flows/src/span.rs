@@ -1,5 +1,6 @@
 //! Positions in a partition: half-open spans of offsets, and sorted islands of them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// The offsets `[first, next)` of one partition.
@@ -41,10 +42,21 @@ impl Span {
     /// [`OutOfOrder`] unless `later` begins exactly where this span ends: a jump ahead would pass over offsets that
     /// nobody accounted for, a step back would count some twice.
     pub fn chain(self, partition: i32, later: Span) -> Result<Span, OutOfOrder> {
-        if later.first == self.next && later.next >= later.first {
+        if later.first == self.next && !later.is_empty() {
             Ok(Span::new(self.first, later.next))
         } else {
-            Err(OutOfOrder { partition, expected: self.next, found: later })
+            Err(OutOfOrder { partition, expected: Some(self.next), found: later })
+        }
+    }
+
+    /// This span, if it begins where `ends` says that the partition's last one ended.
+    ///
+    /// # Errors
+    /// [`OutOfOrder`] otherwise, and when there is no such partition.
+    pub fn chained_to(self, partition: i32, ends: &BTreeMap<i32, i64>) -> Result<Span, OutOfOrder> {
+        match ends.get(&partition) {
+            Some(&end) => Span::new(end, end).chain(partition, self),
+            None => Err(OutOfOrder { partition, expected: None, found: self }),
         }
     }
 }
@@ -63,12 +75,12 @@ impl fmt::Display for Span {
 
 /// A span that does not begin where the one before it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("partition {partition}: expected a span from offset {expected} on, found {found:?}")]
+#[error("partition {partition}: found offsets {found:?}, expected them to begin at {expected:?}")]
 pub struct OutOfOrder {
     /// The partition.
     pub partition: i32,
-    /// The offset at which the span had to begin.
-    pub expected: i64,
+    /// The offset at which the span had to begin; none where the partition is not at hand at all.
+    pub expected: Option<i64>,
     /// The span that came.
     pub found: Span,
 }
@@ -128,7 +140,7 @@ mod tests {
         assert_eq!(span.chain(0, Span::new(5, 9)), Ok(Span::new(3, 9)));
         assert!(span.chain(0, Span::new(6, 9)).is_err(), "a jump ahead passes over offset 5");
         assert!(span.chain(0, Span::new(4, 9)).is_err(), "a step back counts offset 4 twice");
-        assert!(span.chain(0, Span::new(5, 4)).is_err(), "a span that ends before it begins");
+        assert!(span.chain(0, Span::new(5, 5)).is_err(), "a span without an offset");
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use super::member::Consumer;
 use flows::{Backoff, CommitFailed, Offsets};
 use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -27,7 +28,12 @@ struct Desk {
     owed: BTreeMap<i32, i64>,
     /// Marks that are.
     confirmed: BTreeMap<i32, i64>,
+    /// The topic's id: it goes along with every commit, so that nobody takes an offset of a topic that was deleted for one
+    /// of its namesake.
+    source: String,
     last_error: Option<String>,
+    /// The last commit was not confirmed in time.
+    late: bool,
     closed: bool,
 }
 
@@ -48,6 +54,11 @@ impl Committer {
         committer
     }
 
+    /// From now on, marks are those of the topic with this id.
+    pub fn set_source(&self, source: &str) {
+        source.clone_into(&mut self.desk().source);
+    }
+
     /// Forgets what is owed for partitions that are not ours any more: their new owner finds the rows and commits them.
     pub fn forget(&self, partitions: &[i32]) {
         let mut desk = self.desk();
@@ -62,6 +73,12 @@ impl Committer {
     /// What is confirmed for a partition.
     pub fn confirmed(&self, partition: i32) -> Option<i64> {
         self.desk().confirmed.get(&partition).copied()
+    }
+
+    /// Commits these marks once more, to learn whether the group still takes them from us.
+    pub fn try_commit(&self, consumer: &Consumer, marks: &BTreeMap<i32, i64>) -> KafkaResult<()> {
+        let source = self.desk().source.clone();
+        consumer.commit(&list(&self.topic, &source, marks), CommitMode::Sync)
     }
 
     /// Waits until nothing is owed; false if `patience` ends first.
@@ -96,13 +113,14 @@ impl Committer {
                 desk.owed.clone()
             };
             let Some(consumer) = consumer.upgrade() else { return };
-            let outcome = consumer.commit(&list(&self.topic, &marks), CommitMode::Sync);
+            let outcome = self.try_commit(&consumer, &marks);
             drop(consumer);
             let mut desk = self.desk();
             match outcome {
                 Ok(()) => {
                     backoff = Backoff::default();
                     desk.last_error = None;
+                    desk.late = false;
                     // What moved on, or was forgotten, in the meantime stays as it is.
                     desk.owed.retain(|partition, mark| marks.get(partition) != Some(mark));
                     desk.confirmed.extend(marks);
@@ -145,18 +163,22 @@ impl Offsets for Committer {
                 done.await;
             }
         };
-        tokio::time::timeout(PATIENCE, confirmed)
-            .await
-            .map_err(|_| CommitFailed(self.desk().last_error.clone().unwrap_or_else(|| "no answer yet".into())))
+        // Once one was late, the next ones are not waited for until one has come through: the pipeline has a promise to keep.
+        let patience = if self.desk().late { Duration::ZERO } else { PATIENCE };
+        let in_time = tokio::time::timeout(patience, confirmed).await;
+        let mut desk = self.desk();
+        desk.late = in_time.is_err();
+        in_time.map_err(|_| CommitFailed(desk.last_error.clone().unwrap_or_else(|| "no answer yet".into())))
     }
 }
 
-/// A list of offsets as librdkafka takes it.
-pub fn list(topic: &str, marks: &BTreeMap<i32, i64>) -> TopicPartitionList {
+/// A list of offsets as librdkafka takes it, with the topic's id as metadata.
+fn list(topic: &str, source: &str, marks: &BTreeMap<i32, i64>) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(marks.len());
     for (&partition, &mark) in marks {
-        list.add_partition_offset(topic, partition, Offset::Offset(mark))
-            .expect("an offset of a real message is valid");
+        let mut place = list.add_partition(topic, partition);
+        place.set_offset(Offset::Offset(mark)).expect("an offset of a real message is valid");
+        place.set_metadata(source);
     }
     list
 }

@@ -6,13 +6,13 @@
 use super::callbacks::Callbacks;
 use super::native::{Inbox, Record, known_watermarks};
 use super::opening::{Opened, Opening};
-use super::{Committer, Pulse};
+use super::{Committer, Identity, Pulse};
 use crate::clickhouse::{ClickHouse, Shelf};
 use crate::stop::Stop;
 use anyhow::{Context, Result};
 use flows::{Content, Delivery, Event, Islands, LeaseLost, Meter, Span, Tenure, now};
 use futures::channel::mpsc;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +30,8 @@ const HAUL: usize = 1_000;
 const HAULS: usize = 64;
 /// How long a poll waits where there is nothing to do.
 const IDLE: Duration = Duration::from_millis(5);
+/// How often an idle lease makes sure that its topic is still there.
+const LOOK_AT_TOPIC: Duration = Duration::from_secs(2);
 /// How often the lag is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -86,13 +88,18 @@ impl Lease {
 /// The right to write rows of a lease's partitions.
 pub struct Holding {
     pulse: Arc<Pulse>,
+    identity: Identity,
     lost: CancellationToken,
 }
 
 impl Holding {
-    /// Resolves when the lease is lost.
+    /// Resolves when the lease is lost: the group has given it away, or the topic is not the same any more.
     pub async fn lost(&self) {
-        self.lost.cancelled().await;
+        while tokio::time::timeout(LOOK_AT_TOPIC, self.lost.cancelled()).await.is_err() {
+            if !self.identity.still_holds().await {
+                return tracing::warn!("the topic was deleted; looking for one of the same name");
+            }
+        }
     }
 }
 
@@ -100,7 +107,7 @@ impl Tenure for Holding {
     async fn prove(&self) -> Result<(), LeaseLost> {
         while !self.lost.is_cancelled() {
             if !self.pulse.in_doubt() {
-                return Ok(());
+                return if self.identity.still_holds().await { Ok(()) } else { Err(LeaseLost) };
             }
             tokio::time::sleep(IDLE).await;
         }
@@ -253,6 +260,11 @@ impl Member {
     /// Ends the lease that does not fit any more, and opens the one that does.
     fn follow_assignment(&mut self) {
         let mut hold = self.consumer.context().hold();
+        if hold.lease.as_ref().is_some_and(|source| source.deliveries.is_closed()) {
+            // The pipeline has ended by itself: what it did not store is to be asked about, and delivered again.
+            hold.end_lease(Duration::ZERO);
+            hold.changed = true;
+        }
         if hold.changed {
             hold.changed = false;
             hold.end_lease(self.to.drain_timeout);
@@ -283,6 +295,7 @@ impl Member {
             }
             hold.places.insert(start.partition, Place::At(start.first, start.stored));
         }
+        self.committer.set_source(opened.identity.source());
         let (deliveries, receiver) = mpsc::channel(HAULS);
         let (end, ended) = thread_mpsc::channel();
         let lost = CancellationToken::new();
@@ -299,7 +312,7 @@ impl Member {
             deliveries: receiver,
             starts: starts.clone(),
             shelf: opened.shelf,
-            tenure: Arc::new(Holding { pulse: self.pulse.clone(), lost: lost.clone() }),
+            tenure: Arc::new(Holding { pulse: self.pulse.clone(), identity: opened.identity, lost: lost.clone() }),
             ended: end,
         };
         hold.lease = Some(Source { deliveries, stuck: None, ended, lost, starts });
@@ -373,7 +386,7 @@ impl Member {
         let Some(source) = &hold.lease else { return };
         let mark = |&(partition, start): &(i32, i64)| (partition, self.committer.confirmed(partition).unwrap_or(start));
         let marks = source.starts.iter().map(mark).collect();
-        match self.consumer.commit(&super::committer::list(&self.to.topic, &marks), CommitMode::Sync) {
+        match self.committer.try_commit(&self.consumer, &marks) {
             Ok(()) => {
                 tracing::warn!("this process was frozen for a while; the group still counts on it");
                 self.pulse.confirm();

@@ -3,6 +3,7 @@
 pub mod admin;
 mod callbacks;
 mod committer;
+mod identity;
 pub mod member;
 mod native;
 mod opening;
@@ -10,6 +11,7 @@ mod pulse;
 pub mod topic;
 
 pub use committer::Committer;
+pub use identity::Identity;
 pub use native::topic_id;
 pub use pulse::Pulse;
 

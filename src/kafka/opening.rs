@@ -1,7 +1,7 @@
 //! Opening a lease: for each partition that is new here, where to go on and what of it is stored already.
 
+use super::Identity;
 use super::member::{Consumer, Membership};
-use super::topic_id;
 use crate::clickhouse::{ClickHouse, Shelf};
 use anyhow::{Result, anyhow};
 use flows::{Backoff, Class, Failure, Islands, Span};
@@ -16,8 +16,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// How long Kafka may take for one answer before it is asked again.
 const ANSWER: Duration = Duration::from_secs(5);
-/// The same for the topic's id, which librdkafka's mock cluster never answers.
-const ID_ANSWER: Duration = Duration::from_secs(2);
 
 /// A lease that is being opened, on the runtime, while its member goes on polling. Dropping it gives up.
 pub struct Opening {
@@ -28,6 +26,7 @@ pub struct Opening {
 /// What was found out.
 pub struct Opened {
     pub shelf: Arc<Shelf>,
+    pub identity: Identity,
     pub starts: Vec<Start>,
 }
 
@@ -94,25 +93,25 @@ impl Question {
 
     async fn once(self: Arc<Self>) -> Result<Opened, Failure> {
         let kafka = self.clone();
-        let (source, positions) = tokio::task::spawn_blocking(move || kafka.ask_kafka())
+        let (identity, positions) = tokio::task::spawn_blocking(move || kafka.ask_kafka())
             .await
             .map_err(|crash| transient(format!("asking Kafka crashed: {crash}")))??;
-        let shelf = Shelf::new(self.clickhouse.clone(), source.clone(), &self.topic, &self.group);
+        let source = identity.source();
+        let shelf = Shelf::new(self.clickhouse.clone(), source.to_owned(), &self.topic, &self.group);
         self.clickhouse.check_tables().await?;
         shelf.evict(&self.partitions).await?;
         let mut starts = Vec::with_capacity(positions.len());
         for (partition, first) in positions {
-            let stored = self.clickhouse.stored(&source, partition, Span::new(first, i64::MAX)).await?;
+            let stored = self.clickhouse.stored(source, partition, Span::new(first, i64::MAX)).await?;
             starts.push(Start { partition, first, stored });
         }
-        Ok(Opened { shelf: Arc::new(shelf), starts })
+        Ok(Opened { shelf: Arc::new(shelf), identity, starts })
     }
 
     /// The topic's id, and where to go on: (partition, first offset).
-    fn ask_kafka(&self) -> Result<(String, Vec<(i32, i64)>), Failure> {
-        let id = topic_id(self.consumer.client().native_client(), &self.topic, ID_ANSWER)
+    fn ask_kafka(&self) -> Result<(Identity, Vec<(i32, i64)>), Failure> {
+        let identity = Identity::ask(&self.consumer, &self.topic)
             .map_err(|error| transient(format!("topic {}: {error}", self.topic)))?;
-        let source = id.unwrap_or_else(|| self.topic.clone());
         let mut wanted = TopicPartitionList::new();
         for &partition in &self.partitions {
             wanted.add_partition(&self.topic, partition);
@@ -123,6 +122,14 @@ impl Question {
             let (low, high) =
                 self.consumer.fetch_watermarks(&self.topic, place.partition(), ANSWER).map_err(unanswered)?;
             let first = match place.offset() {
+                Offset::Offset(mark) if identity.is_foreign(place.metadata()) => {
+                    tracing::warn!(
+                        "partition {}: committed offset {mark} is of a topic {} that was deleted; going on at {low}",
+                        place.partition(),
+                        self.topic
+                    );
+                    low
+                }
                 Offset::Offset(mark) if (low..=high).contains(&mark) => mark,
                 Offset::Offset(mark) => {
                     let why = if mark < low {
@@ -141,7 +148,7 @@ impl Question {
             };
             positions.push((place.partition(), first));
         }
-        Ok((source, positions))
+        Ok((identity, positions))
     }
 }
 

@@ -11,9 +11,9 @@ fn inserts(rig: &Rig) -> Vec<(usize, u128)> {
 }
 
 /// Rows of partition 0 at these milliseconds, and then nothing more, for ever.
-fn at(millis: &[u64]) -> impl stream::Stream<Item = Delivery> + use<> {
-    let rows = events(0, 0..millis.len() as i64);
-    timeline(millis.to_vec().into_iter().zip(rows)).chain(stream::pending())
+fn at<const N: usize>(millis: [u64; N]) -> impl stream::Stream<Item = Delivery> {
+    let rows = events(0, 0..N as i64);
+    timeline(millis.into_iter().zip(rows)).chain(stream::pending())
 }
 
 #[tokio::test(start_paused = true)]
@@ -27,7 +27,7 @@ async fn a_full_chunk_leaves_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_chunk_leaves_at_the_deadline_of_its_first_row() {
     let rig = Rig::new(Depot::taking(ms(0)));
-    let source = at(&[0, 4_000, 4_700, 6_000, 10_700]);
+    let source = at([0, 4_000, 4_700, 6_000, 10_700]);
     let policy = Policy::new(1_000, ms(5_000), 4);
     assert!(timeout(ms(60_000), rig.ingest(source, policy)).await.is_err(), "the source has not ended");
     let found = inserts(&rig);
@@ -41,7 +41,7 @@ async fn a_chunk_leaves_at_the_deadline_of_its_first_row() {
 #[tokio::test(start_paused = true)]
 async fn a_full_chunk_does_not_leave_its_deadline_to_the_next() {
     let rig = Rig::new(Depot::taking(ms(0)));
-    let ran = timeout(ms(60_000), rig.ingest(at(&[0, 4_000, 4_500]), apart(2, 4))).await;
+    let ran = timeout(ms(60_000), rig.ingest(at([0, 4_000, 4_500]), apart(2, 4))).await;
     assert!(ran.is_err(), "the source has not ended");
     let found = inserts(&rig);
     assert!(matches!(found[..], [(2, 4_000..4_003), (1, 9_250..9_253)]), "{found:?}");
@@ -50,9 +50,9 @@ async fn a_full_chunk_does_not_leave_its_deadline_to_the_next() {
 #[tokio::test(start_paused = true)]
 async fn silence_inserts_nothing() {
     let rig = Rig::new(Depot::taking(ms(0)));
-    assert!(timeout(ms(3_600_000), rig.ingest(at(&[]), Policy::default())).await.is_err());
+    assert!(timeout(ms(3_600_000), rig.ingest(at([]), Policy::default())).await.is_err());
     assert_eq!(inserts(&rig), []);
-    assert!(timeout(ms(3_600_000), rig.ingest(at(&[5]), Policy::default())).await.is_err());
+    assert!(timeout(ms(3_600_000), rig.ingest(at([5]), Policy::default())).await.is_err());
     assert_eq!(inserts(&rig).len(), 1, "one for the one row, none for the silence behind it");
     assert_eq!(rig.group.tries().len(), 1);
 }

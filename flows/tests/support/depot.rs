@@ -114,7 +114,7 @@ impl Depot {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Server> {
         // Tests that fail on purpose look at it afterwards.
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }

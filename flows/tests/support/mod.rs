@@ -73,6 +73,8 @@ impl Rig {
 
     pub async fn settle(&self, deliveries: Vec<Delivery>) -> Result<Durable, SettleError> {
         deliveries.iter().for_each(|delivery| self.group.saw(delivery));
-        settle(Batch::gather(vec![deliveries])?, &*self.depot, &*self.lease, &self.meter).await
+        // Each partition goes on where its first delivery begins.
+        let mut ends = deliveries.iter().rev().map(|delivery| (delivery.partition, delivery.span.first)).collect();
+        settle(Batch::gather(vec![deliveries], &mut ends)?, &*self.depot, &*self.lease, &self.meter).await
     }
 }

@@ -48,15 +48,15 @@ pub struct Sent {
 const FRESH: Duration = ms(5_000);
 
 pub struct Server {
-    opened: Instant,
+    pub opened: Instant,
     pub rows: Vec<(Table, i32, i64)>,
     /// The positions in `rows`.
     pub index: BTreeSet<(i32, i64)>,
     pub running: Vec<Running>,
     /// The positions in `running`.
-    busy: HashSet<(i32, i64)>,
+    pub busy: HashSet<(i32, i64)>,
     pub sent: Vec<Sent>,
-    named: HashMap<InsertId, Instant>,
+    pub named: HashMap<InsertId, Instant>,
     /// Inserts that came too long after they were named.
     pub stale: usize,
     /// The fates of the first inserts; then all are stored and take `takes`, unless there is a mood.

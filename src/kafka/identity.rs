@@ -1,0 +1,60 @@
+//! Which topic it is: a topic that was deleted and made again has the same name and begins at offset 0 once more.
+
+use super::member::Consumer;
+use super::topic_id;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::RDKafkaErrorCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the broker may take to say the topic's id; librdkafka's mock cluster never does.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// A topic, as it was when a lease was opened.
+#[derive(Clone)]
+pub struct Identity {
+    consumer: Arc<Consumer>,
+    topic: String,
+    id: Option<String>,
+}
+
+impl Identity {
+    /// Asks for it.
+    ///
+    /// # Errors
+    /// What the broker says: that the topic does not exist, say.
+    pub fn ask(consumer: &Arc<Consumer>, topic: &str) -> Result<Self, RDKafkaErrorCode> {
+        let id = topic_id(consumer.client().native_client(), topic, ANSWER)?;
+        Ok(Self { consumer: consumer.clone(), topic: topic.to_owned(), id })
+    }
+
+    /// What rows of it carry as `_source`: the id, or the name where the broker has no ids.
+    pub fn source(&self) -> &str {
+        self.id.as_deref().unwrap_or(&self.topic)
+    }
+
+    /// Whether an offset that was committed with this metadata belongs to another topic of the same name.
+    pub fn is_foreign(&self, metadata: &str) -> bool {
+        // Offsets that others have committed come without an id of ours.
+        self.id.is_some() && !metadata.is_empty() && metadata != self.source()
+    }
+
+    /// Whether the topic is still this one. A broker that does not answer has not handed out anything of another one either.
+    ///
+    /// librdkafka goes on in the new topic at the old one's offset without a word, so what was received is known to be of
+    /// this topic only if this is asked afterwards, before it is written.
+    pub async fn still_holds(&self) -> bool {
+        if self.id.is_none() {
+            return true;
+        }
+        let mine = self.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            (topic_id(mine.consumer.client().native_client(), &mine.topic, ANSWER), mine.id)
+        });
+        match asked.await {
+            Ok((Ok(Some(id)), mine)) => Some(id) == mine,
+            Ok((Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic), _)) => false,
+            _ => true,
+        }
+    }
+}
