@@ -26,7 +26,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("session.timeout.ms", "10000"), // a dead member's partitions are taken over within that
     ("heartbeat.interval.ms", "2000"),
-    ("enable.partition.eof", "true"),
+    // Read in batches, librdkafka takes the end of a partition for a message that was consumed, and leaves one out later.
+    ("enable.partition.eof", "false"),
     ("fetch.queue.backoff.ms", "10"), // the default of 1 s leaves a fast consumer waiting
     ("fetch.wait.max.ms", "100"),
     ("queued.min.messages", "50000"),

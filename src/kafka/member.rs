@@ -15,7 +15,7 @@ use futures::channel::mpsc;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc as thread_mpsc;
 use std::time::{Duration, Instant};
@@ -194,7 +194,6 @@ struct Member {
     leases: tokio::sync::mpsc::UnboundedSender<Result<Lease>>,
     stop: Stop,
     runtime: Handle,
-    at_end: BTreeSet<i32>,
 }
 
 /// Joins the group. Leases come through `leases`, or the reason why there can be none; the thread ends after `stop`.
@@ -219,7 +218,6 @@ pub fn join(
         committer: committer.clone(),
         runtime: Handle::current(),
         opening: None,
-        at_end: BTreeSet::new(),
         to,
         consumer,
         inbox,
@@ -287,18 +285,8 @@ impl Member {
 
     fn open_lease(&self, hold: &mut Hold, opened: Opened) {
         for start in opened.starts {
-            // Wherever the consumer began by itself, this is where it goes on.
-            if let Err(error) = self.seek(start.partition, start.first) {
-                tracing::info!("cannot go to offset {} of partition {} yet: {error}", start.first, start.partition);
-                hold.changed = true;
-                return;
-            }
             hold.places.insert(start.partition, Place::At(start.first, start.stored));
         }
-        self.committer.set_source(opened.identity.source());
-        let (deliveries, receiver) = mpsc::channel(HAULS);
-        let (end, ended) = thread_mpsc::channel();
-        let lost = CancellationToken::new();
         let starts: Vec<_> = hold
             .places
             .iter()
@@ -307,6 +295,19 @@ impl Member {
                 Place::Unknown => None,
             })
             .collect();
+        for &(partition, first) in &starts {
+            // Wherever the consumer stands, this is where it goes on, also in a partition that was kept: around a rebalance
+            // librdkafka pauses and resumes at what it takes for the application's position.
+            if let Err(error) = self.seek(partition, first) {
+                tracing::info!("cannot go to offset {first} of partition {partition} yet: {error}");
+                hold.changed = true;
+                return;
+            }
+        }
+        self.committer.set_source(opened.identity.source());
+        let (deliveries, receiver) = mpsc::channel(HAULS);
+        let (end, ended) = thread_mpsc::channel();
+        let lost = CancellationToken::new();
         tracing::info!(?starts, "lease opened");
         let lease = Lease {
             deliveries: receiver,
@@ -340,13 +341,7 @@ impl Member {
         if source.deliveries.is_closed() || !source.flush() {
             return false;
         }
-        let mut haul = Haul {
-            deliveries: Vec::with_capacity(HAUL),
-            received: now(),
-            places,
-            at_end: &mut self.at_end,
-            astray: false,
-        };
+        let mut haul = Haul { deliveries: Vec::with_capacity(HAUL), received: now(), places, astray: false };
         let taken = self.inbox.take(Duration::ZERO, |record| {
             haul.stow(&record, || {
                 known_watermarks(self.consumer.client().native_client(), &self.to.topic, record.partition)
@@ -407,8 +402,16 @@ impl Member {
             && (hold.places.is_empty() || hold.lease.is_some())
             && hold.places.iter().all(|(partition, place)| {
                 let end = until.get(partition).copied().unwrap_or(0);
-                self.at_end.contains(partition) || matches!(place, Place::At(next, _) if *next >= end)
+                matches!(place, Place::At(next, _) if *next >= end || self.has_passed(*partition, end))
             })
+    }
+
+    /// Whether the consumer has read up to `end`, where the last offsets before it may hold no record for us (the marker of a
+    /// transaction, say).
+    fn has_passed(&self, partition: i32, end: i64) -> bool {
+        let position = self.consumer.position().ok();
+        let place = position.as_ref().and_then(|list| list.find_partition(&self.to.topic, partition));
+        matches!(place.map(|place| place.offset()), Some(Offset::Offset(offset)) if offset >= end)
     }
 
     fn look_at_lag(&self) {
@@ -456,25 +459,18 @@ struct Haul<'a> {
     deliveries: Vec<Delivery>,
     received: i64,
     places: &'a mut BTreeMap<i32, Place>,
-    at_end: &'a mut BTreeSet<i32>,
-    /// Offsets went back, or out of range: this is not the topic that it was.
+    /// An error came, or offsets went back: ask again where to go on.
     astray: bool,
 }
 
 impl Haul<'_> {
     fn stow(&mut self, record: &Record<'_>, watermarks: impl FnOnce() -> Option<(i64, i64)>) {
         let partition = record.partition;
-        match record.error {
-            None => {}
-            Some(RDKafkaErrorCode::PartitionEOF) => {
-                self.at_end.insert(partition);
-                return;
-            }
-            Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
-                self.astray = true;
-                return;
-            }
-            Some(other) => return tracing::info!("Kafka, partition {partition}: {other}"),
+        if let Some(error) = record.error {
+            // librdkafka counts an error that it delivers as a message that was consumed: its position is not to be trusted.
+            tracing::info!("Kafka, partition {partition}: {error}");
+            self.astray = true;
+            return;
         }
         // What is still under way of a partition that went, or after a step back, is not ours to deliver.
         let Some(Place::At(next, stored)) = self.places.get_mut(&partition) else { return };
@@ -491,6 +487,9 @@ impl Haul<'_> {
                 low - *next,
                 low - 1
             );
+        }
+        if record.offset > *next {
+            tracing::debug!("partition {partition}: no record at offsets {next} to {}", record.offset - 1);
         }
         let span = Span::new(*next, record.offset + 1);
         *next = span.next;
