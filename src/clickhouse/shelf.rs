@@ -3,12 +3,16 @@
 use super::questions::quoted;
 use super::{ClickHouse, rows};
 use flows::{Class, Delivery, Failure, InsertId, Islands, Span, Table, Warehouse};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// An insert may begin this long after it was named, by the server's clock; then ClickHouse refuses it. Well below any
 /// session timeout: what a member that died or froze has sent can no longer begin when its partitions come to another.
 pub const LIFETIME_MS: i64 = 5_000;
+
+/// What ClickHouse says to an insert that begins too late.
+const TOO_LATE: &str = "this insert begins too late";
 
 /// Rows of one topic, written on behalf of one consumer group.
 pub struct Shelf {
@@ -17,12 +21,17 @@ pub struct Shelf {
     source: String,
     /// `/topic/group`: the end of the name of every insert.
     suffix: String,
+    /// When an outage was last complained about.
+    complained: Mutex<Option<Instant>>,
 }
+
+/// How often an outage is complained about while it lasts.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 impl Shelf {
     /// The shelf for rows of the topic `topic` with the id `source`.
     pub fn new(clickhouse: Arc<ClickHouse>, source: String, topic: &str, group: &str) -> Self {
-        Self { clickhouse, source, suffix: format!("/{topic}/{group}") }
+        Self { clickhouse, source, suffix: format!("/{topic}/{group}"), complained: Mutex::default() }
     }
 
     /// Makes sure that nobody else still writes rows of these partitions.
@@ -33,6 +42,18 @@ impl Shelf {
         self.clickhouse.evict(&self.suffix, partitions, LIFETIME_MS).await
     }
 
+    /// Questions fail in series while ClickHouse is away: one line now and then says so.
+    fn complain<A>(&self, answer: Result<A, Failure>) -> Result<A, Failure> {
+        if let Err(failure) = &answer {
+            let mut last = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.is_none_or(|last| last.elapsed() > COMPLAIN_EVERY) {
+                *last = Some(Instant::now());
+                tracing::warn!("waiting for ClickHouse to say what is stored: {failure}");
+            }
+        }
+        answer
+    }
+
     /// The statement that inserts what [`rows::encode`] encodes, unless it begins too late.
     fn statement(&self, table: Table, expires_ms: i64) -> String {
         let columns = rows::columns(table);
@@ -40,7 +61,7 @@ impl Shelf {
         let structure = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect::<Vec<_>>().join(", ");
         format!(
             "INSERT INTO {} ({names}) SELECT {names} FROM input({}) \
-             WHERE throwIf(now64(3) > fromUnixTimestamp64Milli({expires_ms}), 'this insert begins too late') = 0 \
+             WHERE throwIf(now64(3) > fromUnixTimestamp64Milli({expires_ms}), '{TOO_LATE}') = 0 \
              FORMAT RowBinaryWithNamesAndTypes",
             self.clickhouse.table(rows::name(table)),
             quoted(&structure),
@@ -60,7 +81,14 @@ impl Warehouse for Shelf {
         let body = rows::encode(table, &self.source, deliveries);
         let outcome = self.clickhouse.inserter.send(&id.0, &self.statement(table, expiry(id)), body).await;
         let Err(failure) = outcome else { return Ok(()) };
-        tracing::warn!(rows = deliveries.len(), class = ?failure.class, "insert into {}: {failure}", rows::name(table));
+        let (rows, name) = (deliveries.len(), rows::name(table));
+        if failure.message.contains(TOO_LATE) {
+            tracing::info!(
+                "{rows} rows for {name} were held up and refused as too late: asking what is stored, and again"
+            );
+        } else {
+            tracing::warn!("{rows} rows for {name} not confirmed ({:?}): {failure}", failure.class);
+        }
         // Rows are to blame only where the table is the one of the schema.
         if failure.class == Class::Data
             && let Err(why) = self.clickhouse.check_tables().await
@@ -71,11 +99,11 @@ impl Warehouse for Shelf {
     }
 
     async fn quiesce(&self, id: &InsertId) -> Result<(), Failure> {
-        self.clickhouse.quiesce(&id.0, expiry(id)).await
+        self.complain(self.clickhouse.quiesce(&id.0, expiry(id)).await)
     }
 
     async fn stored(&self, partition: i32, span: Span) -> Result<Islands, Failure> {
-        self.clickhouse.stored(&self.source, partition, span).await
+        self.complain(self.clickhouse.stored(&self.source, partition, span).await)
     }
 }
 

@@ -36,7 +36,7 @@ struct Findings {
 /// # Errors
 /// When there are any, or when it cannot be told.
 pub async fn run(args: AuditArgs) -> Result<()> {
-    let mut config = kafka::config(&args.kafka, &[("enable.auto.commit", "false"), ("enable.partition.eof", "true")]);
+    let mut config = kafka::config(&args.kafka, &[("enable.auto.commit", "false"), ("enable.partition.eof", "true")])?;
     config.set("group.id", &args.group);
     let client = Arc::new(admin::client(&config)?);
     let topic = args.kafka.topic.as_str();

@@ -10,7 +10,7 @@ use crate::latency_log::Recorder;
 use crate::status::{Of, Status, watch};
 use crate::stop::Stop;
 use crate::table::{self, grouped};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use flows::{IngestError, Ledger, Meter, Policy, SettleError};
 use futures::{StreamExt, stream};
 use rdkafka::ClientConfig;
@@ -142,7 +142,7 @@ async fn ingest_lease(
 /// Waits for both services and checks what has to be there.
 async fn start(args: &IngestArgs) -> Result<(Arc<ClickHouse>, Option<BTreeMap<i32, i64>>)> {
     let patience = args.kafka.connect_timeout;
-    let client = Arc::new(admin::client(&kafka::config(&args.kafka, &[]))?);
+    let client = Arc::new(admin::client(&kafka::config(&args.kafka, &[])?)?);
     let topic = &args.kafka.topic;
     let Found::Partitions(partitions) = connect::kafka(&client, &args.kafka.brokers, topic, patience).await? else {
         bail!("topic {topic} is missing at {}: create it with `clickstream setup`", args.kafka.brokers);
@@ -163,11 +163,10 @@ fn consumer_config(args: &IngestArgs) -> Result<ClientConfig> {
     if let Some(setting) = args.kafka.kafka.iter().find(|setting| FIXED.contains(&setting.key.as_str())) {
         bail!("--kafka {}=… cannot be set: the promises depend on it", setting.key);
     }
-    let mut config = kafka::config(&args.kafka, DEFAULTS);
+    let mut config = kafka::config(&args.kafka, DEFAULTS)?;
     config.set("group.id", &args.group);
     if let Some(name) = &args.instance_id {
         config.set("group.instance.id", name);
     }
-    config.create_native_config().context("--kafka")?;
     Ok(config)
 }

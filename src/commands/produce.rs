@@ -25,7 +25,7 @@ pub async fn run(args: ProduceArgs) -> Result<()> {
     let mut manifest = args.manifest.as_deref().map(Manifest::create).transpose()?;
     let meter = Arc::new(Meter::default());
     let mut recorder = Recorder::new(meter.clone(), args.run.latency_log.as_deref())?;
-    let config = kafka::config(&args.kafka, topic::DEFAULTS);
+    let config = kafka::config(&args.kafka, topic::DEFAULTS)?;
     let client = Arc::new(admin::client(&config)?);
     let name = &args.kafka.topic;
     // The schedule begins when Kafka has answered: its first event is not late before it could be sent.

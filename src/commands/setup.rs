@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// # Errors
 /// When a service does not answer or refuses, or a table that exists has other columns.
 pub async fn run(args: SetupArgs) -> Result<()> {
-    let config = kafka::config(&args.kafka, &[]);
+    let config = kafka::config(&args.kafka, &[])?;
     let client = Arc::new(admin::client(&config)?);
     let topic = &args.kafka.topic;
     match connect::kafka(&client, &args.kafka.brokers, topic, args.kafka.connect_timeout).await? {

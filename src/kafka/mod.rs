@@ -16,11 +16,17 @@ pub use native::topic_id;
 pub use pulse::Pulse;
 
 use crate::cli::KafkaArgs;
+use anyhow::{Result, bail};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
 
 /// librdkafka's settings for a client; `defaults` are ours, `--kafka` overrides them.
-pub fn config(args: &KafkaArgs, defaults: &[(&str, &str)]) -> ClientConfig {
+///
+/// # Errors
+/// When there is no such setting or it does not take that value, without saying the value: it may be a password.
+pub fn config(args: &KafkaArgs, defaults: &[(&str, &str)]) -> Result<ClientConfig> {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", &args.brokers)
@@ -36,7 +42,16 @@ pub fn config(args: &KafkaArgs, defaults: &[(&str, &str)]) -> ClientConfig {
     for setting in &args.kafka {
         config.set(&setting.key, &setting.value);
     }
-    config
+    match config.create_native_config() {
+        Ok(_) => Ok(config),
+        Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, key, _)) => {
+            bail!("--kafka {key}=…: librdkafka has no such setting")
+        }
+        Err(KafkaError::ClientConfig(_, _, key, _)) => {
+            bail!("--kafka {key}=…: librdkafka does not take this value for it")
+        }
+        Err(_) => bail!("librdkafka does not take the --kafka settings"),
+    }
 }
 
 /// One line of librdkafka's own log.
