@@ -87,7 +87,7 @@ impl Warehouse for Shelf {
                 "{rows} rows for {name} were held up and refused as too late: asking what is stored, and again"
             );
         } else {
-            tracing::warn!("{rows} rows for {name} not confirmed ({:?}): {failure}", failure.class);
+            tracing::warn!("insert into {name} not confirmed, {rows} rows ({:?}): {failure}", failure.class);
         }
         // Rows are to blame only where the table is the one of the schema.
         if failure.class == Class::Data
