@@ -1,7 +1,10 @@
 //! The command line: every option is a flag and an environment variable.
 
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use flows::{Faults, Rate};
+use std::ffi::OsStr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -60,7 +63,7 @@ pub struct KafkaArgs {
 #[derive(Args, Clone, Debug)]
 pub struct ClickHouseArgs {
     /// ClickHouse's HTTP interface
-    #[arg(long, env = "CLICKSTREAM_CLICKHOUSE_URL", default_value = "http://localhost:8123", value_parser = http_url, hide_env_values = true)]
+    #[arg(long, env = "CLICKSTREAM_CLICKHOUSE_URL", default_value = "http://localhost:8123", value_parser = HttpUrl, hide_env_values = true)]
     pub clickhouse_url: Url,
 
     /// The user there
@@ -228,15 +231,24 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-fn http_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("{error}, expected http://HOST:PORT"))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err("expected http://HOST:PORT or https://HOST:PORT".into());
+/// Reads a URL, and never repeats one that it refuses: there may be a password in it.
+#[derive(Clone)]
+struct HttpUrl;
+
+impl TypedValueParser for HttpUrl {
+    type Value = Url;
+
+    fn parse_ref(&self, _: &clap::Command, _: Option<&clap::Arg>, value: &OsStr) -> Result<Url, clap::Error> {
+        let refuse = |why| clap::Error::raw(ErrorKind::ValueValidation, format!("--clickhouse-url: {why}\n"));
+        let url = value.to_str().and_then(|text| Url::parse(text).ok()).filter(Url::has_host);
+        match url {
+            Some(url) if url.password().is_some() || !url.username().is_empty() => {
+                Err(refuse("no user or password in it: use --clickhouse-user and --clickhouse-password-file"))
+            }
+            Some(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
+            _ => Err(refuse("expected http://HOST:PORT or https://HOST:PORT")),
+        }
     }
-    if url.password().is_some() || !url.username().is_empty() {
-        return Err("no user or password in the URL: use --clickhouse-user and --clickhouse-password-file".into());
-    }
-    Ok(url)
 }
 
 fn identifier(text: &str) -> Result<String, &'static str> {

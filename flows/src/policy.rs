@@ -16,7 +16,7 @@ pub struct Policy {
 }
 
 /// What an insert and the way to it may take out of [`Policy::timeout`].
-const HEADROOM: Duration = Duration::from_millis(250);
+const HEADROOM: Duration = Duration::from_millis(500);
 
 /// An insert costs ClickHouse much the same for 1,000 rows and for 50,000, so that is how far chunks are coalesced.
 const COALESCED_ROWS: usize = 50_000;
@@ -34,7 +34,7 @@ impl Policy {
         Self { rows, timeout, coalesce: (COALESCED_ROWS / rows).max(1), in_flight: in_flight.max(1) }
     }
 
-    /// How long a chunk waits for its rows: the timeout less a headroom of 250 ms, or of a half where it is shorter than
+    /// How long a chunk waits for its rows: the timeout less a headroom of 500 ms, or of a half where it is shorter than
     /// twice that.
     pub fn linger(&self) -> Duration {
         self.timeout - HEADROOM.min(self.timeout / 2)
@@ -48,6 +48,6 @@ mod tests {
     #[test]
     fn the_timeout_is_the_promise_and_the_linger_is_shorter() {
         let linger = |ms| Policy::new(1, Duration::from_millis(ms), 1).linger().as_millis();
-        assert_eq!((linger(5_000), linger(200), linger(0)), (4_750, 100, 0));
+        assert_eq!((linger(5_000), linger(200), linger(0)), (4_500, 100, 0));
     }
 }

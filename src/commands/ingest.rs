@@ -24,8 +24,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "earliest"),
     ("partition.assignment.strategy", "cooperative-sticky"),
-    ("session.timeout.ms", "10000"), // a dead member's partitions are taken over within that
-    ("heartbeat.interval.ms", "2000"),
+    ("session.timeout.ms", "8000"), // a dead member's partitions are taken over within that
+    ("heartbeat.interval.ms", "1000"),
     // Read in batches, librdkafka takes the end of a partition for a message that was consumed, and leaves one out later.
     ("enable.partition.eof", "false"),
     ("fetch.queue.backoff.ms", "10"), // the default of 1 s leaves a fast consumer waiting
