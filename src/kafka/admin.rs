@@ -1,13 +1,15 @@
 //! Questions about the cluster, and making the topic.
 
 use super::topic::Quiet;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
+use flows::Backoff;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -48,15 +50,27 @@ pub fn watermarks(client: &BaseConsumer, topic: &str, partitions: &[i32]) -> Res
         .with_context(|| format!("cannot ask for the ends of topic {topic}"))
 }
 
-/// Makes a topic; the cluster's default says how often it is replicated.
-pub async fn create(config: &ClientConfig, topic: &str, partitions: i32) -> Result<()> {
+/// Makes a topic; the cluster's default says how often it is replicated. Returns when the cluster knows it: its answer may come
+/// before the broker that is asked next has heard of it.
+pub async fn create(config: &ClientConfig, client: Arc<BaseConsumer>, topic: &str, partitions: i32) -> Result<()> {
     let admin: AdminClient<Quiet> = config.create_with_context(Quiet).context("cannot set up the Kafka client")?;
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
     let options = AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER * 2));
     let results = admin.create_topics([&new], &options).await.context("cannot create the topic")?;
     match results.into_iter().next() {
-        Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
-        Some(Err((_, code))) => Err(anyhow!("cannot create topic {topic}: {code}")),
+        Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {}
+        Some(Err((_, code))) => bail!("cannot create topic {topic}: {code}"),
         None => bail!("cannot create topic {topic}: the broker gave no answer"),
     }
+    let deadline = Instant::now() + ANSWER * 2;
+    let mut backoff = Backoff::default();
+    while Instant::now() < deadline {
+        let (client, name) = (client.clone(), topic.to_owned());
+        let found = tokio::task::spawn_blocking(move || find(&client, &name, ANSWER)).await?;
+        if matches!(found, Ok(Found::Partitions(known)) if known.len() == partitions as usize) {
+            return Ok(());
+        }
+        backoff.wait().await;
+    }
+    bail!("topic {topic} was created, but the broker does not know it yet: try again")
 }

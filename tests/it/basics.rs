@@ -1,0 +1,178 @@
+//! What holds on a good day.
+
+use crate::support::manifest::Line;
+use crate::support::oracle;
+use crate::support::shop::Shop;
+use crate::support::{PATIENCE, eventually, is};
+use chrono::Utc;
+use std::time::Duration;
+
+/// Milliseconds from an event's own time to its insert: the largest in the table.
+const WORST_MS: &str =
+    "SELECT max(toUnixTimestamp64Milli(ingested_at) - toUnixTimestamp64Milli(timestamp)) FROM db.events";
+
+#[test]
+fn every_event_can_be_queried_in_less_than_five_seconds() {
+    let shop = Shop::open_alone();
+    let log = shop.file("latency.log");
+    let log = log.to_str().unwrap();
+    let mut ingester = shop.ingester_at_work(&["--latency-log", log]);
+    let manifest = shop.produce(&["--rate", "100", "--for", "12s"]).finish();
+    assert_eq!(manifest.len(), 1_200, "100 a second for 12 s");
+    shop.drained();
+    ingester.drains();
+
+    oracle::exactly_once(&shop, &manifest);
+    let worst = shop.number(WORST_MS);
+    assert!((0..5_000).contains(&worst), "by the table, the slowest took {worst} ms");
+    let mut report = shop.run("report", &[log]);
+    report.succeeds();
+    assert!(report.stdout().contains("e2e below 5 s: 100 % of 1,200\n"), "{}", report.stdout());
+    assert_eq!(ingester.closing().events, 1_200);
+}
+
+#[test]
+fn after_a_silence_one_event_can_be_queried_in_less_than_five_seconds() {
+    let shop = Shop::open_alone();
+    let mut ingester = shop.ingester_at_work(&[]);
+    let sender = shop.kafka.sender(&shop.topic);
+    sender.send(&[("k", &json("first", 1.0, "2024-01-15T14:30:00Z"))]);
+    shop.drained();
+    // The silence is the fault: longer than ClickHouse keeps an idle connection open.
+    std::thread::sleep(Duration::from_secs(6));
+
+    let happened = Utc::now();
+    sender.send(&[("k", &json("second", 1.0, &happened.to_rfc3339()))]);
+    eventually(PATIENCE, "both are there", || {
+        let count = shop.number("SELECT count() FROM db.events");
+        is(count == 2, count)
+    });
+    let took = Utc::now() - happened;
+    assert!(took.num_milliseconds() < 5_000, "it took {took}");
+    ingester.drains();
+}
+
+#[test]
+fn times_and_prices_are_read_back_exactly_wherever_the_ingester_is() {
+    let shop = Shop::open();
+    let cases: [(&str, f64, i64, i64); 11] = [
+        ("2024-01-15T14:30:00.123Z", 29.99, 1_705_329_000_123, 2_999),
+        ("2024-01-15T14:30:00Z", 0.0, 1_705_329_000_000, 0),
+        ("2024-01-15T14:30:00.5+09:00", 0.01, 1_705_296_600_500, 1),
+        ("2024-01-15T14:30:00.1239999-03:30", 99_999_999.99, 1_705_341_600_123, 9_999_999_999),
+        // Both hours of the one that is there twice when summer time ends in Berlin, and around the one that is missing.
+        ("2024-10-27T02:30:00.001+02:00", 19.95, 1_729_989_000_001, 1_995),
+        ("2024-10-27T02:30:00.001+01:00", 19.95, 1_729_992_600_001, 1_995),
+        ("2024-03-31T01:59:59.999+01:00", 4.35, 1_711_846_799_999, 435),
+        ("2024-03-31T03:00:00.000+02:00", 1.005, 1_711_846_800_000, 100),
+        ("1900-01-01T00:00:00Z", 1.0, -2_208_988_800_000, 100),
+        ("1969-12-31T23:59:59.999Z", 1.0, -1, 100),
+        ("2299-12-31T23:59:59.999Z", 1.0, 10_413_791_999_999, 100),
+    ];
+    let payloads: Vec<_> = cases.iter().map(|(time, price, ..)| json("page", *price, time)).collect();
+    let messages: Vec<_> = payloads.iter().map(|payload| ("user_0042", payload.as_str())).collect();
+    shop.kafka.send(&shop.topic, &messages);
+    shop.run_with("ingest", &["--until-end"], &[("TZ", "Asia/Tokyo")]).succeeds();
+
+    let stored = shop.rows(
+        "SELECT toUnixTimestamp64Milli(timestamp), toInt64(price * 100) FROM db.events ORDER BY _partition, _offset",
+    );
+    let expected: Vec<_> = cases.iter().map(|(.., ms, cents)| vec![ms.to_string(), cents.to_string()]).collect();
+    assert_eq!(stored, expected, "one key, so one partition, so in the order of sending");
+}
+
+#[test]
+fn the_example_of_the_contract_is_stored_field_by_field() {
+    let shop = Shop::open();
+    let id = "5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10";
+    let payload = format!(
+        r#"{{"event_id":"{id}","event_type":"page_view","user_id":"user_0042","product_id":"prod_123","price":29.99,"timestamp":"2024-01-15T14:30:00.123Z"}}"#
+    );
+    shop.kafka.send(&shop.topic, &[("user_0042", &payload)]);
+    shop.run("ingest", &["--until-end"]).succeeds();
+    let row = shop.rows("SELECT event_id, event_type, user_id, product_id, price, timestamp FROM db.events");
+    assert_eq!(row, [[id, "page_view", "user_0042", "prod_123", "29.99", "2024-01-15 14:30:00.123"]]);
+}
+
+#[test]
+fn setup_may_be_run_again() {
+    let shop = Shop::open();
+    let manifest = shop.produce(&["--count", "500", "--rate", "max"]).finish();
+    shop.run("ingest", &["--until-end"]).succeeds();
+    let tables = || {
+        shop.sql(&format!("SELECT name, create_table_query FROM system.tables WHERE database = '{}'", shop.database))
+    };
+    let before = tables();
+
+    let mut again = shop.run("setup", &[]);
+    again.succeeds();
+    let said = again.stdout();
+    assert!(said.contains("there, 3 partitions") && said.contains("tables there"), "{said}");
+    assert_eq!(tables(), before);
+    oracle::exactly_once(&shop, &manifest);
+}
+
+#[test]
+fn a_restart_ingests_nothing_twice_and_until_end_ends() {
+    let shop = Shop::open();
+    let mut manifest = shop.produce(&["--count", "5000", "--rate", "max", "--faults", "bad=0.02,dup=0.02"]).finish();
+    let mut first = shop.ingest(&["--until-end"]);
+    first.succeeds();
+    assert_eq!(first.closing().events + first.closing().rejects, 5_000);
+
+    let mut idle = shop.ingest(&["--until-end"]);
+    idle.succeeds();
+    assert_eq!((idle.closing().events, idle.closing().inserts), (0, 0), "nothing is left to do");
+    oracle::exactly_once(&shop, &manifest);
+
+    manifest.extend(shop.produce(&["--count", "3000", "--rate", "max"]).finish());
+    let mut second = shop.ingest(&["--until-end"]);
+    second.succeeds();
+    assert_eq!(second.closing().events, 3_000);
+    oracle::exactly_once(&shop, &manifest);
+}
+
+#[test]
+fn an_empty_topic_has_an_end_too() {
+    let shop = Shop::open();
+    shop.run("ingest", &["--until-end"]).succeeds();
+    oracle::exactly_once(&shop, &[]);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_manifest_but_for_times() {
+    let produced = || -> Vec<Line> {
+        let shop = Shop::open();
+        let faults = "bad=0.05,dup=0.05,late=0.05";
+        let mut lines =
+            shop.produce(&["--seed", "42", "--count", "2000", "--rate", "max", "--faults", faults]).finish();
+        lines.iter_mut().for_each(|line| line.timestamp_ms = 0);
+        lines
+    };
+    let (once, again) = (produced(), produced());
+    assert_eq!(once.len(), 2_000);
+    assert_eq!(format!("{once:?}"), format!("{again:?}"));
+}
+
+#[test]
+fn a_backlog_is_drained_in_few_inserts_and_little_memory() {
+    let shop = Shop::open();
+    let manifest = shop.produce(&["--count", "300000", "--rate", "max"]).finish();
+    let mut ingester = shop.ingest(&[]);
+    shop.drained();
+    let peak = ingester.peak_memory_mb();
+    ingester.drains();
+    assert!(peak < 256, "{peak} MB");
+    let closing = ingester.closing();
+    assert_eq!(closing.events, 300_000);
+    assert!(closing.inserts <= 60, "due chunks leave as one insert, so 300 of 1,000 rows are far fewer: {closing:?}");
+    oracle::exactly_once(&shop, &manifest);
+}
+
+/// An event in the form of the contract, with an id of its own.
+fn json(product: &str, price: f64, timestamp: &str) -> String {
+    let id = uuid::Uuid::new_v4();
+    format!(
+        r#"{{"event_id":"{id}","event_type":"page_view","user_id":"user_0042","product_id":"{product}","price":{price},"timestamp":"{timestamp}"}}"#
+    )
+}

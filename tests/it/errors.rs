@@ -1,0 +1,215 @@
+//! What cannot work says so: one clear line, an exit code, and nothing committed.
+
+use crate::support::PATIENCE;
+use crate::support::oracle;
+use crate::support::process::Program;
+use crate::support::shop::Shop;
+use std::collections::BTreeMap;
+
+/// Nobody listens at these.
+const NO_BROKER: [&str; 4] = ["--brokers", "127.0.0.1:1", "--connect-timeout", "1s"];
+const NO_CLICKHOUSE: [&str; 4] = ["--clickhouse-url", "http://127.0.0.1:1", "--connect-timeout", "1s"];
+
+/// Asserts that it ends with exit code 1 and one line that names all of these.
+#[track_caller]
+fn fails_and_names(mut program: Program, names: &[&str]) {
+    assert_eq!(program.exit_code(PATIENCE), Some(1), "exit code");
+    let stderr = program.stderr();
+    let lines: Vec<_> = stderr.lines().filter(|line| line.starts_with("clickstream: ")).collect();
+    assert_eq!(lines.len(), 1, "one line: {stderr}");
+    assert!(names.iter().all(|name| lines[0].contains(name)), "it names {names:?}: {}", lines[0]);
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+/// A shop with a hundred events that wait.
+fn with_a_hundred_events() -> Shop {
+    let shop = Shop::open();
+    shop.produce(&["--count", "100", "--rate", "max"]).finish();
+    shop
+}
+
+#[track_caller]
+fn nothing_is_committed(shop: &Shop) {
+    assert_eq!(shop.committed(), BTreeMap::new());
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    let shop = Shop::bare();
+    for args in [
+        &["ingest", "--batch-rows", "0"][..],
+        &["ingest", "--batch-rows", "many"],
+        &["ingest", "--batch-timeout", "5"],
+        &["ingest", "--in-flight", "0"],
+        &["ingest", "--clickhouse-url", "localhost:8123"],
+        &["ingest", "--database", "a-b"],
+        &["ingest", "--topic", "a b"],
+        &["ingest", "--group", ""],
+        &["ingest", "--kafka", "fetch.wait.max.ms"],
+        &["produce", "--rate", "fast"],
+        &["produce", "--rate", "0"],
+        &["produce", "--count", "0"],
+        &["produce", "--users", "0"],
+        &["produce", "--for", "soon"],
+        &["produce", "--faults", "bad=2"],
+        &["produce", "--faults", "odd=0.1"],
+        &["setup", "--partitions", "0"],
+        &["report"],
+        &["audit", "--no-such-flag", "x"],
+    ] {
+        let mut program = shop.run(args[0], &args[1..]);
+        assert_eq!(program.exit_code(PATIENCE), Some(2), "{args:?}: {}", program.stderr());
+        if let Some(flag) = args.get(1) {
+            assert!(program.stderr().contains(flag), "{args:?}: {}", program.stderr());
+        }
+    }
+}
+
+#[test]
+fn a_password_in_the_url_is_refused_and_not_repeated() {
+    let shop = Shop::bare();
+    let mut program = shop.run("ingest", &["--clickhouse-url", "http://me:secret@localhost:8123"]);
+    assert_eq!(program.exit_code(PATIENCE), Some(2));
+    assert!(program.stderr().contains("--clickhouse-password-file"), "{}", program.stderr());
+    assert!(!program.stderr().contains("secret"), "{}", program.stderr());
+}
+
+#[test]
+fn a_broker_that_does_not_answer_is_named() {
+    let shop = Shop::bare();
+    for command in ["setup", "produce", "ingest", "audit"] {
+        fails_and_names(shop.run(command, &NO_BROKER), &["Kafka", "127.0.0.1:1", "--brokers"]);
+    }
+}
+
+#[test]
+fn a_clickhouse_that_does_not_answer_is_named() {
+    let shop = with_a_hundred_events();
+    for command in ["setup", "ingest", "audit"] {
+        fails_and_names(shop.run(command, &NO_CLICKHOUSE), &["ClickHouse", "http://127.0.0.1:1", "--clickhouse-url"]);
+    }
+    nothing_is_committed(&shop);
+}
+
+#[test]
+fn a_missing_topic_is_named() {
+    let shop = Shop::bare();
+    for command in ["produce", "ingest", "audit"] {
+        fails_and_names(shop.run(command, &[]), &[&shop.topic, "missing"]);
+    }
+}
+
+#[test]
+fn a_missing_table_is_named() {
+    let shop = with_a_hundred_events();
+    shop.sql("DROP TABLE db.rejected");
+    fails_and_names(shop.ingest(&[]), &[&shop.here("db.rejected"), "missing", "clickstream setup"]);
+    fails_and_names(shop.ingest(&["--database", "nowhere"]), &["nowhere.events", "missing", "clickstream setup"]);
+    nothing_is_committed(&shop);
+}
+
+#[test]
+fn a_wrong_column_is_named_with_what_was_expected_and_found() {
+    let shop = with_a_hundred_events();
+    shop.sql("ALTER TABLE db.events MODIFY COLUMN price Float64");
+    let names = [&shop.here("db.events"), "price", "Float64", "Decimal(10, 2)"];
+    fails_and_names(shop.ingest(&[]), &names);
+    fails_and_names(shop.run("setup", &[]), &names);
+    shop.sql("ALTER TABLE db.events DROP COLUMN price");
+    fails_and_names(shop.ingest(&[]), &[&shop.here("db.events"), "price", "Decimal(10, 2)", "missing"]);
+    nothing_is_committed(&shop);
+}
+
+#[test]
+fn a_wrong_user_or_password_is_refused_at_once() {
+    let shop = with_a_hundred_events();
+    for command in ["setup", "ingest", "audit"] {
+        fails_and_names(
+            shop.run(command, &["--clickhouse-user", "nobody"]),
+            &["ClickHouse", "refuses", "Authentication failed"],
+        );
+    }
+    let file = shop.file("password");
+    std::fs::write(&file, "wrong\n").unwrap();
+    let with_password = ["--clickhouse-password-file", file.to_str().unwrap()];
+    fails_and_names(shop.ingest(&with_password), &["ClickHouse", "refuses", "Authentication failed"]);
+    fails_and_names(shop.ingest(&["--clickhouse-password-file", "no-such-file"]), &["no-such-file"]);
+    nothing_is_committed(&shop);
+}
+
+#[test]
+fn a_setting_of_librdkafka_that_is_wrong_is_named() {
+    let shop = with_a_hundred_events();
+    fails_and_names(shop.ingest(&["--kafka", "no.such.setting=1"]), &["no.such.setting"]);
+    fails_and_names(shop.ingest(&["--kafka", "session.timeout.ms=soon"]), &["session.timeout.ms"]);
+    fails_and_names(shop.ingest(&["--kafka", "enable.auto.commit=true"]), &["enable.auto.commit"]);
+    fails_and_names(shop.run("produce", &["--kafka", "no.such.setting=1"]), &["no.such.setting"]);
+    nothing_is_committed(&shop);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_named() {
+    let shop = with_a_hundred_events();
+    let before = shop.ends();
+    fails_and_names(
+        shop.run("produce", &["--count", "5", "--manifest", "no/such/directory/manifest"]),
+        &["--manifest", "no/such/directory/manifest"],
+    );
+    for command in ["produce", "ingest"] {
+        fails_and_names(
+            shop.run(command, &["--latency-log", "no/such/directory/log"]),
+            &["--latency-log", "no/such/directory/log"],
+        );
+    }
+    assert_eq!(shop.ends(), before, "nothing was produced either");
+    nothing_is_committed(&shop);
+}
+
+#[test]
+fn a_report_of_what_is_no_latency_log_says_so() {
+    let shop = Shop::bare();
+    let (empty, foreign) = (shop.file("empty"), shop.file("foreign"));
+    std::fs::write(&empty, "").unwrap();
+    std::fs::write(&foreign, "some other text\n").unwrap();
+    for file in [empty.to_str().unwrap(), foreign.to_str().unwrap(), "no-such-file"] {
+        fails_and_names(shop.run("report", &[file]), &[file]);
+    }
+}
+
+#[test]
+fn an_audit_of_a_group_that_has_committed_nothing_fails() {
+    let shop = with_a_hundred_events();
+    fails_and_names(shop.run("audit", &[]), &[&shop.group, "committed nothing"]);
+}
+
+#[test]
+fn an_audit_finds_what_is_missing_and_what_is_there_twice() {
+    let shop = with_a_hundred_events();
+    shop.ingest(&["--until-end"]).succeeds();
+    shop.run("audit", &[]).succeeds();
+    let row = shop.rows("SELECT _partition, _offset FROM db.events ORDER BY rand() LIMIT 1").remove(0);
+    let this = format!("_partition = {} AND _offset = {}", row[0], row[1]);
+    shop.sql(&format!("CREATE TABLE db.without ENGINE = Memory AS SELECT * FROM db.events WHERE NOT ({this})"));
+
+    shop.sql(&format!("INSERT INTO db.events SELECT * FROM db.events WHERE {this}"));
+    fails_and_names(shop.run("audit", &[]), &["0 committed messages are missing", "1 stand there more than once"]);
+    shop.sql("TRUNCATE TABLE db.events");
+    shop.sql("INSERT INTO db.events SELECT * FROM db.without");
+    fails_and_names(shop.run("audit", &[]), &["1 committed messages are missing", "0 stand there more than once"]);
+}
+
+#[test]
+fn a_table_dropped_under_the_ingester_stops_it_and_loses_nothing() {
+    let shop = Shop::open();
+    let ingester = shop.ingester_at_work(&["--batch-timeout", "500ms"]);
+    let mut manifest = shop.produce(&["--count", "1000", "--rate", "max"]).finish();
+    shop.drained();
+    shop.sql("RENAME TABLE db.events TO db.elsewhere");
+    let before = shop.committed();
+    manifest.extend(shop.produce(&["--count", "1000", "--rate", "max"]).finish());
+    fails_and_names(ingester, &["events"]);
+    assert_eq!(shop.committed(), before, "nothing more was committed");
+    shop.sql("RENAME TABLE db.elsewhere TO db.events");
+    shop.ingest(&["--until-end"]).succeeds();
+    oracle::exactly_once(&shop, &manifest);
+}

@@ -1,0 +1,135 @@
+//! Messages that are no events, rows that ClickHouse refuses, and topics that are not what they were.
+
+use crate::support::oracle;
+use crate::support::shop::Shop;
+use crate::support::{PATIENCE, eventually, is};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[test]
+fn bad_messages_of_every_kind_and_only_they_are_rejected() {
+    let shop = Shop::open();
+    let faults = "bad=0.1,dup=0.05,late=0.05";
+    let manifest = shop.produce(&["--count", "20000", "--rate", "max", "--faults", faults]).finish();
+    let kinds: BTreeSet<_> = manifest.iter().filter_map(|line| line.bad()).collect();
+    assert_eq!(
+        Vec::from_iter(kinds),
+        [
+            "bad_price",
+            "bad_timestamp",
+            "bad_uuid",
+            "missing_field",
+            "not_json",
+            "null_payload",
+            "unknown_type",
+            "wrong_type"
+        ],
+        "the producer makes all kinds"
+    );
+    let mut ingester = shop.ingest(&["--until-end"]);
+    ingester.succeeds();
+    let bad = manifest.iter().filter(|line| line.bad().is_some()).count() as u64;
+    assert_eq!((ingester.closing().events, ingester.closing().rejects), (20_000 - bad, bad));
+    oracle::exactly_once(&shop, &manifest);
+}
+
+#[test]
+fn one_row_of_a_thousand_that_only_clickhouse_refuses_is_rejected_alone() {
+    let shop = Shop::open();
+    shop.sql("ALTER TABLE db.events ADD CONSTRAINT good CHECK product_id != 'prod_xxx'");
+    let culprit = rand::random_range(0..1_000);
+    let payloads: Vec<_> = (0..1_000)
+        .map(|nth| {
+            let (id, product) = (uuid::Uuid::new_v4(), if nth == culprit { "prod_xxx" } else { "prod_001" });
+            format!(
+                r#"{{"event_id":"{id}","event_type":"page_view","user_id":"user_{nth}","product_id":"{product}","price":1.5,"timestamp":"2024-01-15T14:30:00Z"}}"#
+            )
+        })
+        .collect();
+    let messages: Vec<_> = payloads.iter().map(|payload| ("user", payload.as_str())).collect();
+    let places = shop.kafka.send(&shop.topic, &messages);
+    let mut ingester = shop.ingest(&["--until-end"]);
+    ingester.succeeds();
+
+    assert_eq!(shop.number("SELECT count() FROM db.events"), 999);
+    let (partition, offset) = places[culprit];
+    let rejected = shop.rows("SELECT _partition, _offset, reason, position(detail, 'good') > 0 FROM db.rejected");
+    assert_eq!(rejected, [[&partition.to_string(), &offset.to_string(), "refused", "1"]], "culprit {culprit}");
+    let closing = ingester.closing();
+    assert_eq!((closing.events, closing.rejects), (999, 1));
+    // 21 into `events`, one into `rejected`.
+    assert!(closing.inserts <= 22, "{closing:?}");
+    assert_eq!(shop.committed(), BTreeMap::from([(partition, 1_000)]));
+    shop.run("audit", &[]).succeeds();
+}
+
+/// Messages of each incarnation of the topic that are stored, each position once: by `_source`, in order of size.
+fn stored_by_source(shop: &Shop) -> Vec<(i64, i64)> {
+    shop.rows(
+        "SELECT count(), uniqExact(_partition, _offset) FROM \
+         (SELECT _source, _partition, _offset FROM db.events UNION ALL SELECT _source, _partition, _offset FROM db.rejected) \
+         GROUP BY _source ORDER BY count()",
+    )
+    .iter()
+    .map(|row| (row[0].parse().unwrap(), row[1].parse().unwrap()))
+    .collect()
+}
+
+fn make_again(shop: &Shop) {
+    shop.kafka.delete(&shop.topic);
+    // A deleted topic is still there for a moment.
+    eventually(PATIENCE, "the topic can be made again", || {
+        let mut setup = shop.run("setup", &[]);
+        setup.succeeds();
+        is(setup.stdout().contains("created, 3 partitions"), setup.stdout())
+    });
+}
+
+fn produce(shop: &Shop, count: &str) {
+    let manifest = shop.produce(&["--rate", "max", "--faults", "bad=0.02", "--count", count]).finish();
+    assert_eq!(manifest.len().to_string(), count);
+}
+
+#[test]
+fn a_topic_made_again_between_two_runs_is_another_source() {
+    let shop = Shop::open();
+    produce(&shop, "3000");
+    shop.run("ingest", &["--until-end"]).succeeds();
+    // Shorter than it was, then longer: offsets that were stored before, and offsets beyond.
+    for count in ["1000", "5000"] {
+        make_again(&shop);
+        produce(&shop, count);
+        shop.run("ingest", &["--until-end"]).succeeds();
+        shop.run("audit", &[]).succeeds();
+    }
+    assert_eq!(stored_by_source(&shop), [(1_000, 1_000), (3_000, 3_000), (5_000, 5_000)]);
+}
+
+fn a_topic_made_again_under_the_ingester(before: &str, after: &str) {
+    let shop = Shop::open();
+    let mut ingester = shop.ingester_at_work(&["--batch-timeout", "500ms"]);
+    produce(&shop, before);
+    shop.drained();
+    make_again(&shop);
+    produce(&shop, after);
+    let all = before.parse::<i64>().unwrap() + after.parse::<i64>().unwrap();
+    eventually(PATIENCE, "the events of both topics are there", || {
+        let stored = shop.stored();
+        is(stored >= all, (stored, stored_by_source(&shop)))
+    });
+    shop.drained();
+    ingester.drains();
+    let mut expected = [before, after].map(|count| count.parse::<i64>().unwrap()).map(|count| (count, count));
+    expected.sort();
+    assert_eq!(stored_by_source(&shop), expected);
+    shop.run("audit", &[]).succeeds();
+}
+
+#[test]
+fn a_shorter_topic_made_again_under_the_ingester_is_another_source() {
+    a_topic_made_again_under_the_ingester("3000", "1000");
+}
+
+#[test]
+fn a_longer_topic_made_again_under_the_ingester_is_another_source() {
+    a_topic_made_again_under_the_ingester("1000", "3000");
+}

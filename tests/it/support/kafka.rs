@@ -1,0 +1,185 @@
+//! Kafka through a plain client: what stands in a topic, what a group has committed, and messages of a test's own.
+
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// Partitions of every test's topic: what `setup` makes.
+pub const PARTITIONS: i32 = 3;
+
+/// A message as it stands in a topic.
+pub struct Record {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Vec<u8>,
+    pub payload: Vec<u8>,
+}
+
+/// A cluster, and a consumer group to ask about.
+#[derive(Clone)]
+pub struct Kafka {
+    pub brokers: String,
+    /// It is never subscribed, so it is no member of the group.
+    asks: Arc<BaseConsumer>,
+}
+
+impl Kafka {
+    pub fn new(brokers: &str, group: &str) -> Self {
+        let asks = config(brokers)
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .create()
+            .expect("settings that are valid");
+        Self { brokers: brokers.to_owned(), asks: Arc::new(asks) }
+    }
+
+    /// Whether a broker answers.
+    pub fn answers(&self) -> Result<(), String> {
+        self.asks.fetch_metadata(None, Duration::from_secs(5)).map(drop).map_err(|error| error.to_string())
+    }
+
+    /// For each partition the offset behind its last message.
+    pub fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
+        (0..PARTITIONS)
+            .map(|partition| {
+                let marks = self.asks.fetch_watermarks(topic, partition, ANSWER);
+                let (low, high) = marks.unwrap_or_else(|error| panic!("the end of partition {partition}: {error}"));
+                assert_eq!(low, 0, "no test's topic loses messages");
+                (partition, high)
+            })
+            .collect()
+    }
+
+    /// For each partition the offset that the group has committed; partitions without one are left out.
+    pub fn committed(&self, topic: &str) -> Result<BTreeMap<i32, i64>, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition(topic, partition);
+        }
+        let answer = self.asks.committed_offsets(list, ANSWER)?;
+        Ok(answer
+            .elements()
+            .iter()
+            .filter_map(|place| match place.offset() {
+                Offset::Offset(mark) => Some((place.partition(), mark)),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// The ids of the group's members, in alphabetical order.
+    pub fn members(&self, group: &str) -> Vec<String> {
+        let list = self.asks.fetch_group_list(Some(group), ANSWER).expect("the group's coordinator answers");
+        let members = list.groups().iter().flat_map(|group| group.members());
+        let mut ids: Vec<_> = members.map(|member| member.id().to_owned()).collect();
+        ids.sort();
+        ids
+    }
+
+    /// All that stands in a topic now.
+    pub fn read(&self, topic: &str) -> Vec<Record> {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition_offset(topic, partition, Offset::Beginning).expect("the beginning is a valid offset");
+        }
+        // A client of its own: an assignment would linger in the one that asks.
+        let reader: BaseConsumer = config(&self.brokers)
+            .set("group.id", "nobody")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .create()
+            .expect("settings that are valid");
+        reader.assign(&list).expect("partitions that exist");
+        let (mut records, mut open, deadline) = (Vec::new(), PARTITIONS, Instant::now() + super::PATIENCE);
+        while open > 0 {
+            match reader.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => records.push(Record {
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    key: message.key().unwrap_or_default().to_vec(),
+                    payload: message.payload().unwrap_or_default().to_vec(),
+                }),
+                Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+                Some(Err(error)) => panic!("cannot read topic {topic}: {error}"),
+                None => assert!(Instant::now() < deadline, "topic {topic} could not be read to its end"),
+            }
+        }
+        records
+    }
+
+    /// Sends messages in order; returns where each of them stands.
+    pub fn send(&self, topic: &str, messages: &[(&str, &str)]) -> Vec<(i32, i64)> {
+        self.sender(topic).send(messages)
+    }
+
+    /// A producer that is connected already.
+    pub fn sender(&self, topic: &str) -> Sender {
+        let mut settings = config(&self.brokers);
+        settings.set("enable.idempotence", "true");
+        let producer: BaseProducer<Receipts> =
+            settings.create_with_context(Receipts::default()).expect("settings that are valid");
+        producer.client().fetch_metadata(Some(topic), ANSWER).expect("the broker answers");
+        Sender { producer, topic: topic.to_owned() }
+    }
+
+    /// Deletes a topic, if it is there.
+    pub fn delete(&self, topic: &str) {
+        let admin: AdminClient<DefaultClientContext> = config(&self.brokers).create().expect("settings that are valid");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let options = AdminOptions::new().operation_timeout(Some(ANSWER));
+        // A broker that is gone or a topic that is: both leave nothing to delete.
+        let _ = runtime.block_on(admin.delete_topics(&[topic], &options));
+    }
+}
+
+/// Sends a test's own messages.
+pub struct Sender {
+    producer: BaseProducer<Receipts>,
+    topic: String,
+}
+
+impl Sender {
+    /// Sends messages in order; returns where each of them stands.
+    pub fn send(&self, messages: &[(&str, &str)]) -> Vec<(i32, i64)> {
+        for (nth, (key, payload)) in messages.iter().enumerate() {
+            let record = BaseRecord::with_opaque_to(&self.topic, nth).key(*key).payload(*payload);
+            self.producer.send(record).unwrap_or_else(|(error, _)| panic!("cannot send: {error}"));
+        }
+        self.producer.flush(ANSWER).expect("the broker acknowledges");
+        let receipts = std::mem::take(&mut *self.producer.context().0.lock().unwrap());
+        assert_eq!(receipts.len(), messages.len(), "all were acknowledged");
+        receipts.into_values().collect()
+    }
+}
+
+/// Where each message stands, by its place in the order of sending.
+#[derive(Default)]
+struct Receipts(Mutex<BTreeMap<usize, (i32, i64)>>);
+
+impl ClientContext for Receipts {}
+
+impl ProducerContext for Receipts {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, nth: usize) {
+        if let Ok(message) = result {
+            self.0.lock().unwrap().insert(nth, (message.partition(), message.offset()));
+        }
+    }
+}
+
+fn config(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers);
+    config
+}

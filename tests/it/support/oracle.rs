@@ -1,0 +1,143 @@
+//! The judge: compares the topic, the tables and the producer's manifest, each read with a client of its own.
+
+use super::kafka::Record;
+use super::manifest::Line;
+use super::shop::Shop;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+/// Differences shown; the rest is only counted.
+const SHOWN: usize = 5;
+
+type Position = (i32, i64);
+
+/// Asserts that every message of the topic is stored once, as what it is, in the raw tables, and committed; and that `audit`
+/// finds the same.
+#[track_caller]
+pub fn exactly_once(shop: &Shop, manifest: &[Line]) {
+    let topic = shop.kafka.read(&shop.topic);
+    nothing_was_merged(shop);
+    each_position_once(shop, &topic);
+    events_are_as_produced(shop, manifest, &topic);
+    only_bad_ones_are_rejected(shop, manifest, &topic);
+    sums_agree(shop, manifest);
+    let ends: BTreeMap<_, _> = shop.ends().into_iter().filter(|&(_, end)| end > 0).collect();
+    assert_eq!(shop.committed(), ends, "the group has committed the topic's end");
+    shop.run("audit", &[]).succeeds();
+}
+
+/// A merge would hide what was inserted twice. A part that came of one spans several inserts.
+#[track_caller]
+fn nothing_was_merged(shop: &Shop) {
+    let merged = shop.number(&format!(
+        "SELECT count() FROM system.parts WHERE active AND database = '{}' AND min_block_number < max_block_number",
+        shop.database
+    ));
+    assert_eq!(merged, 0, "parts that were merged");
+}
+
+/// The positions in both raw tables are those of the topic, each once.
+#[track_caller]
+fn each_position_once(shop: &Shop, topic: &[Record]) {
+    let stored =
+        shop.rows("SELECT _partition, _offset FROM db.events UNION ALL SELECT _partition, _offset FROM db.rejected");
+    let mut times: BTreeMap<Position, u32> =
+        topic.iter().map(|record| ((record.partition, record.offset), 0)).collect();
+    let mut foreign = Vec::new();
+    for row in stored {
+        let position = (number(&row[0]) as i32, number(&row[1]));
+        match times.get_mut(&position) {
+            Some(times) => *times += 1,
+            None => foreign.push(position),
+        }
+    }
+    none(&foreign, "rows at positions that the topic does not have");
+    let of = |wanted: fn(u32) -> bool| -> Vec<Position> {
+        times.iter().filter(|(_, times)| wanted(**times)).map(|(position, _)| *position).collect()
+    };
+    none(&of(|times| times == 0), "LOST: messages that are not stored");
+    none(&of(|times| times > 1), "DOUBLED: messages that are stored more than once");
+}
+
+/// Every event that was acknowledged stands at its position with its own fields.
+#[track_caller]
+fn events_are_as_produced(shop: &Shop, manifest: &[Line], topic: &[Record]) {
+    let rows = shop.rows(
+        "SELECT _partition, _offset, event_id, event_type, user_id, product_id, toInt64(price * 100), \
+         toUnixTimestamp64Milli(timestamp) FROM db.events",
+    );
+    let mut stored: BTreeMap<Position, Vec<String>> =
+        rows.into_iter().map(|mut row| ((number(&row[0]) as i32, number(&row[1])), row.split_off(2))).collect();
+    let payloads: BTreeMap<Position, &[u8]> =
+        topic.iter().map(|record| ((record.partition, record.offset), record.payload.as_slice())).collect();
+    let mut wrong = Vec::new();
+    for line in manifest.iter().filter(|line| line.bad().is_none()) {
+        let position = (line.partition, line.offset);
+        // The manifest does not say which product it was; the message does.
+        let message: Value = serde_json::from_slice(payloads[&position]).expect("it is not a bad one");
+        let expected = [
+            line.event_id.clone(),
+            line.event_type.clone(),
+            line.user_id.clone(),
+            message["product_id"].as_str().unwrap_or_default().to_owned(),
+            line.cents().to_string(),
+            line.timestamp_ms.to_string(),
+        ];
+        let found = stored.remove(&position);
+        if found.as_deref() != Some(&expected) {
+            wrong.push((position, expected, found));
+        }
+    }
+    none(&wrong, "events that are not stored as they were produced (position, expected, found)");
+    none(&stored.into_iter().collect::<Vec<_>>(), "rows of `events` that nobody produced");
+}
+
+/// `rejected` holds the bad messages, with their reasons and bytes, and nothing else.
+#[track_caller]
+fn only_bad_ones_are_rejected(shop: &Shop, manifest: &[Line], topic: &[Record]) {
+    let rows = shop.rows("SELECT _partition, _offset, reason, lower(hex(key)), lower(hex(payload)) FROM db.rejected");
+    let found: BTreeMap<Position, Vec<String>> =
+        rows.into_iter().map(|mut row| ((number(&row[0]) as i32, number(&row[1])), row.split_off(2))).collect();
+    let records: BTreeMap<Position, &Record> =
+        topic.iter().map(|record| ((record.partition, record.offset), record)).collect();
+    let expected: BTreeMap<Position, Vec<String>> = manifest
+        .iter()
+        .filter_map(|line| {
+            let (position, reason) = ((line.partition, line.offset), line.bad()?);
+            let record = records[&position];
+            Some((position, vec![reason.to_owned(), hex(&record.key), hex(&record.payload)]))
+        })
+        .collect();
+    let differs = |(position, row): &(&Position, &Vec<String>)| expected.get(*position) != Some(*row);
+    none(&found.iter().filter(differs).collect::<Vec<_>>(), "rejects that are not the bad messages");
+    assert_eq!(found.len(), expected.len(), "all bad messages are rejected");
+}
+
+/// Counts for each type, and the revenue, to the cent.
+#[track_caller]
+fn sums_agree(shop: &Shop, manifest: &[Line]) {
+    let mut produced: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    for line in manifest.iter().filter(|line| line.bad().is_none()) {
+        let (count, cents) = produced.entry(line.event_type.clone()).or_default();
+        *count += 1;
+        *cents += line.cents();
+    }
+    let rows = shop.rows("SELECT event_type, count(), toInt64(sum(price) * 100) FROM db.events GROUP BY event_type");
+    let stored: BTreeMap<_, _> =
+        rows.into_iter().map(|row| (row[0].clone(), (number(&row[1]), number(&row[2])))).collect();
+    assert_eq!(stored, produced, "count and sum of prices, by type");
+}
+
+#[track_caller]
+fn none<T: Debug>(found: &[T], what: &str) {
+    assert!(found.is_empty(), "{} {what}: {:?}", found.len(), &found[..found.len().min(SHOWN)]);
+}
+
+fn number(text: &str) -> i64 {
+    text.parse().unwrap_or_else(|_| panic!("{text:?} is no number"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

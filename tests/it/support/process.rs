@@ -1,0 +1,148 @@
+//! The program under test: started, signalled, waited for, and never left behind.
+
+use super::{PATIENCE, eventually, is};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Lines of a program's output that are shown when a test fails.
+const SHOWN: usize = 40;
+
+/// A running `clickstream`. Dropping it kills it.
+pub struct Program {
+    child: Child,
+    out: PathBuf,
+    err: PathBuf,
+}
+
+impl Program {
+    /// Starts it; what it writes goes to two files at `path`.
+    pub fn start(command: &mut Command, path: &Path) -> Self {
+        let (out, err) = (path.with_extension("out"), path.with_extension("err"));
+        let file = |path| Stdio::from(File::create(path).expect("a directory that was made for this"));
+        let child = command.stdin(Stdio::null()).stdout(file(&out)).stderr(file(&err)).spawn();
+        Self { child: child.expect("the program was built"), out, err }
+    }
+
+    /// SIGTERM
+    pub fn term(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGKILL, and waits until it is dead.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().expect("a child of ours");
+    }
+
+    /// SIGSTOP
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT
+    pub fn wake(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it has not been waited for yet");
+    }
+
+    /// Waits for its end; returns its exit code, none after a signal.
+    #[track_caller]
+    pub fn exit_code(&mut self, within: Duration) -> Option<i32> {
+        let status = eventually(within, "the program has ended", || {
+            self.child.try_wait().expect("a child of ours").ok_or("it runs")
+        });
+        status.code()
+    }
+
+    /// Waits for its end, which has to be a good one.
+    #[track_caller]
+    pub fn succeeds(&mut self) {
+        assert_eq!(self.exit_code(PATIENCE), Some(0), "exit code");
+    }
+
+    /// SIGTERM, and its end, which has to be a good one.
+    #[track_caller]
+    pub fn drains(&mut self) {
+        self.term();
+        self.succeeds();
+    }
+
+    pub fn stdout(&self) -> String {
+        read(&self.out)
+    }
+
+    pub fn stderr(&self) -> String {
+        read(&self.err)
+    }
+
+    /// Waits until its log has this text in it at least so many times.
+    #[track_caller]
+    pub fn says(&mut self, text: &str, times: usize) {
+        eventually(PATIENCE, &format!("the log says {text:?} {times} times"), || {
+            assert_eq!(self.child.try_wait().expect("a child of ours"), None, "it ended before it said {text:?}");
+            is(self.said(text) >= times, "its log is below")
+        });
+    }
+
+    /// How often its log has this text in it.
+    pub fn said(&self, text: &str) -> usize {
+        self.stderr().matches(text).count()
+    }
+
+    /// The most memory that it had so far, in MB.
+    pub fn peak_memory_mb(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status =
+            std::fs::read_to_string(path).expect("laws of memory are checked on Linux, while the program runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line of every process");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") / 1024
+    }
+
+    /// The counts of the line that `ingest` closes with.
+    pub fn closing(&self) -> Closing {
+        let stdout = self.stdout();
+        let line = stdout.lines().last().filter(|line| line.contains(" rejects stored in ")).unwrap_or_default();
+        let mut counts = line.split(' ').filter_map(|word| word.replace(',', "").parse().ok());
+        let mut next = || counts.next().unwrap_or_else(|| panic!("no closing line in {stdout:?}"));
+        Closing { events: next(), rejects: next(), batches: next(), inserts: next(), retries: next(), before: next() }
+    }
+}
+
+/// What an ingester says that it did.
+#[derive(Debug)]
+#[allow(dead_code, reason = "shown where an assertion fails")]
+pub struct Closing {
+    pub events: u64,
+    pub rejects: u64,
+    pub batches: u64,
+    pub inserts: u64,
+    pub retries: u64,
+    pub before: u64,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            for path in [&self.out, &self.err] {
+                let text = read(path);
+                let skipped = text.lines().count().saturating_sub(SHOWN);
+                let tail: Vec<_> = text.lines().skip(skipped).collect();
+                eprintln!("--- {} (the last {SHOWN} lines)\n{}", path.display(), tail.join("\n"));
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+}

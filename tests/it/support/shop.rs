@@ -1,0 +1,238 @@
+//! A test's own world: a topic, a group, a database, and the program with its environment set to them.
+
+use super::clickhouse::ClickHouse;
+use super::kafka::Kafka;
+use super::manifest::{self, Line};
+use super::process::Program;
+use super::stack::{self, OwnClickHouse};
+use super::{PATIENCE, eventually, is};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+/// No merge ever: what a merge would hide has to be seen. In the table's settings, where a restart of ClickHouse finds them.
+/// And as many parts as it takes, since none of them goes away.
+const RAW: &str = "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1, \
+                   parts_to_delay_insert = 100000, parts_to_throw_insert = 100000";
+
+/// Laws about time are judged while nothing else runs.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// A test's part of the machine, for as long as it runs.
+enum Part {
+    Shared { _guard: RwLockReadGuard<'static, ()> },
+    Whole { _guard: RwLockWriteGuard<'static, ()> },
+}
+
+impl Part {
+    // A test that failed leaves nothing behind that the next one could mind.
+    fn shared() -> Self {
+        Self::Shared { _guard: MACHINE.read().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    fn whole() -> Self {
+        Self::Whole { _guard: MACHINE.write().unwrap_or_else(PoisonError::into_inner) }
+    }
+}
+
+/// A topic, a group and a database of one test. Dropping it removes all three, and the files of a test that passed.
+pub struct Shop {
+    pub topic: String,
+    pub group: String,
+    pub database: String,
+    pub kafka: Kafka,
+    pub clickhouse: ClickHouse,
+    pub dir: PathBuf,
+    programs: AtomicU32,
+    _part: Part,
+}
+
+impl Shop {
+    /// On the services that all tests share.
+    pub fn open() -> Self {
+        Self::on(ClickHouse::new(&stack::clickhouse_url()), Part::shared())
+    }
+
+    /// The same, with no other test beside it: for laws about time.
+    pub fn open_alone() -> Self {
+        Self::on(ClickHouse::new(&stack::clickhouse_url()), Part::whole())
+    }
+
+    /// With a ClickHouse of the test's own.
+    pub fn open_on(own: &OwnClickHouse) -> Self {
+        Self::on(own.client(), Part::shared())
+    }
+
+    /// Names only; nothing is made yet.
+    pub fn bare() -> Self {
+        Self::named(ClickHouse::new(&stack::clickhouse_url()), Part::shared())
+    }
+
+    fn on(clickhouse: ClickHouse, part: Part) -> Self {
+        let shop = Self::named(clickhouse, part);
+        shop.run("setup", &[]).succeeds();
+        for table in ["events", "rejected"] {
+            shop.sql(&format!("ALTER TABLE db.{table} MODIFY SETTING {RAW}"));
+            shop.sql(&format!("SYSTEM STOP MERGES db.{table}"));
+        }
+        shop
+    }
+
+    fn named(clickhouse: ClickHouse, part: Part) -> Self {
+        let name = format!("it_{:08x}", rand::random::<u32>());
+        let kafka = Kafka::new(&stack::brokers(), &name);
+        if let Err(error) = kafka.answers() {
+            panic!("no answer from Kafka at {}: run ./ci/test ({error})", kafka.brokers);
+        }
+        if let Err(error) = clickhouse.ask("SELECT 1") {
+            panic!("no answer from ClickHouse at {}: run ./ci/test ({error})", clickhouse.url);
+        }
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&name);
+        std::fs::create_dir_all(&dir).expect("the target directory can be written");
+        Self {
+            topic: name.clone(),
+            group: name.clone(),
+            database: name,
+            kafka,
+            clickhouse,
+            dir,
+            programs: AtomicU32::new(0),
+            _part: part,
+        }
+    }
+
+    /// Starts `clickstream COMMAND ARGS` here.
+    pub fn run(&self, command: &str, args: &[&str]) -> Program {
+        self.run_with(command, args, &[])
+    }
+
+    /// The same, with more of an environment.
+    pub fn run_with(&self, command: &str, args: &[&str], environment: &[(&str, &str)]) -> Program {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_clickstream"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CLICKSTREAM_")) {
+            program.env_remove(name);
+        }
+        program
+            .arg(command)
+            .args(args)
+            .env("CLICKSTREAM_BROKERS", &self.kafka.brokers)
+            .env("CLICKSTREAM_TOPIC", &self.topic)
+            .env("CLICKSTREAM_GROUP", &self.group)
+            .env("CLICKSTREAM_CLICKHOUSE_URL", &self.clickhouse.url)
+            .env("CLICKSTREAM_DATABASE", &self.database)
+            .envs(environment.iter().copied())
+            .current_dir(&self.dir);
+        Program::start(&mut program, &self.file(command))
+    }
+
+    /// Starts an ingester.
+    pub fn ingest(&self, args: &[&str]) -> Program {
+        self.run("ingest", args)
+    }
+
+    /// Starts an ingester, and waits until it has partitions.
+    pub fn ingester_at_work(&self, args: &[&str]) -> Program {
+        let mut ingester = self.ingest(args);
+        ingester.says("lease opened", 1);
+        ingester
+    }
+
+    /// Starts a producer that writes a manifest.
+    pub fn produce(&self, args: &[&str]) -> Production {
+        let manifest = self.file("manifest").with_extension("jsonl");
+        let program = self.run("produce", &[args, &["--manifest", manifest.to_str().expect("plain names")]].concat());
+        Production { program, manifest }
+    }
+
+    /// Another name for a file of this test.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{:02}-{name}", self.programs.fetch_add(1, Relaxed)))
+    }
+
+    /// Runs a statement in which `db.` stands for this test's database.
+    #[track_caller]
+    pub fn sql(&self, sql: &str) -> String {
+        self.clickhouse.run(&self.here(sql))
+    }
+
+    /// The rows of its answer.
+    #[track_caller]
+    pub fn rows(&self, sql: &str) -> Vec<Vec<String>> {
+        self.clickhouse.rows(&self.here(sql))
+    }
+
+    /// Its answer, one number.
+    #[track_caller]
+    pub fn number(&self, sql: &str) -> i64 {
+        self.clickhouse.number(&self.here(sql))
+    }
+
+    pub fn here(&self, sql: &str) -> String {
+        sql.replace("db.", &format!("{}.", self.database))
+    }
+
+    /// Rows of both tables.
+    #[track_caller]
+    pub fn stored(&self) -> i64 {
+        self.number("SELECT (SELECT count() FROM db.events) + (SELECT count() FROM db.rejected)")
+    }
+
+    pub fn ends(&self) -> BTreeMap<i32, i64> {
+        self.kafka.ends(&self.topic)
+    }
+
+    pub fn committed(&self) -> BTreeMap<i32, i64> {
+        self.kafka.committed(&self.topic).expect("the group's coordinator answers")
+    }
+
+    /// Waits until the group has committed everything that the topic holds now.
+    #[track_caller]
+    pub fn drained(&self) {
+        self.drained_to(&self.ends(), PATIENCE);
+    }
+
+    /// Waits until the group has committed so far in each partition.
+    #[track_caller]
+    pub fn drained_to(&self, ends: &BTreeMap<i32, i64>, within: Duration) {
+        eventually(within, &format!("the group has committed up to {ends:?}"), || {
+            let marks = self.kafka.committed(&self.topic).unwrap_or_default();
+            is(ends.iter().all(|(at, end)| marks.get(at).unwrap_or(&0) >= end), marks)
+        });
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        self.kafka.delete(&self.topic);
+        // A ClickHouse of the test's own may be gone by now, and its data with it.
+        let _ = self.clickhouse.ask(&format!("DROP DATABASE IF EXISTS {} SYNC", self.database));
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// A producer at work.
+pub struct Production {
+    pub program: Program,
+    manifest: PathBuf,
+}
+
+impl Production {
+    /// Waits until it has done what it was asked for; returns what was acknowledged.
+    #[track_caller]
+    pub fn finish(mut self) -> Vec<Line> {
+        self.program.succeeds();
+        manifest::read(&self.manifest)
+    }
+
+    /// Ends one that would go on for ever; returns what was acknowledged.
+    #[track_caller]
+    pub fn stop(mut self) -> Vec<Line> {
+        self.program.drains();
+        manifest::read(&self.manifest)
+    }
+}
