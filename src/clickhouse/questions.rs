@@ -56,7 +56,7 @@ impl ClickHouse {
     /// Returns when the insert `query_id` has ended, or can no longer begin because its time to do so is over.
     ///
     /// A request may sit in a stalled server's socket, unseen. But it carries the time until which it may begin
-    /// ([`ClickHouse::name`]); so once it is not among the running ones at a later time, by the server's own clock, it either
+    /// (its name says which); so once it is not among the running ones at a later time, by the server's own clock, it either
     /// has ended or never will begin.
     pub async fn quiesce(&self, query_id: &str, expires_ms: i64) -> Result<(), Failure> {
         loop {
