@@ -9,6 +9,7 @@ mod connect;
 mod kafka;
 mod latency_log;
 mod manifest;
+mod seldom;
 mod status;
 mod stop;
 mod table;

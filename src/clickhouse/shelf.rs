@@ -2,9 +2,9 @@
 
 use super::questions::quoted;
 use super::{ClickHouse, rows};
+use crate::seldom::Seldom;
 use flows::{Class, Delivery, Failure, InsertId, Islands, Span, Table, Warehouse};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// An insert may begin this long after it was named, by the server's clock; then ClickHouse refuses it. Well below any
@@ -21,17 +21,13 @@ pub struct Shelf {
     source: String,
     /// `/topic/group`: the end of the name of every insert.
     suffix: String,
-    /// When an outage was last complained about.
-    complained: Mutex<Option<Instant>>,
+    complaints: Seldom,
 }
-
-/// How often an outage is complained about while it lasts.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 impl Shelf {
     /// The shelf for rows of the topic `topic` with the id `source`.
     pub fn new(clickhouse: Arc<ClickHouse>, source: String, topic: &str, group: &str) -> Self {
-        Self { clickhouse, source, suffix: format!("/{topic}/{group}"), complained: Mutex::default() }
+        Self { clickhouse, source, suffix: format!("/{topic}/{group}"), complaints: Seldom::default() }
     }
 
     /// Makes sure that nobody else still writes rows of these partitions.
@@ -44,12 +40,10 @@ impl Shelf {
 
     /// Questions fail in series while ClickHouse is away: one line now and then says so.
     fn complain<A>(&self, answer: Result<A, Failure>) -> Result<A, Failure> {
-        if let Err(failure) = &answer {
-            let mut last = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.is_none_or(|last| last.elapsed() > COMPLAIN_EVERY) {
-                *last = Some(Instant::now());
-                tracing::warn!("waiting for ClickHouse to say what is stored: {failure}");
-            }
+        if let Err(failure) = &answer
+            && self.complaints.now()
+        {
+            tracing::warn!("waiting for ClickHouse to say what is stored: {failure}");
         }
         answer
     }

@@ -2,7 +2,8 @@
 
 use super::member::{Consumer, Hold, Place};
 use super::native::Redirect;
-use super::{Committer, log};
+use super::{Committer, complain, log};
+use crate::seldom::Seldom;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
@@ -18,11 +19,18 @@ pub struct Callbacks {
     hold: Mutex<Hold>,
     /// Set before the consumer subscribes.
     tools: OnceLock<(Redirect, Arc<Committer>)>,
+    complaints: Seldom,
 }
 
 impl Callbacks {
     pub fn new(topic: &str, drain_timeout: Duration) -> Self {
-        Self { topic: topic.to_owned(), drain_timeout, hold: Mutex::default(), tools: OnceLock::new() }
+        Self {
+            topic: topic.to_owned(),
+            drain_timeout,
+            hold: Mutex::default(),
+            tools: OnceLock::new(),
+            complaints: Seldom::default(),
+        }
     }
 
     pub fn equip(&self, redirect: Redirect, committer: Arc<Committer>) {
@@ -58,12 +66,12 @@ impl Callbacks {
 }
 
 impl ClientContext for Callbacks {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        log(level, facility, text);
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
+        log(facility, text);
     }
 
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(target: "librdkafka", "{reason} ({error})");
+    fn error(&self, _: KafkaError, reason: &str) {
+        complain(&self.complaints, reason);
     }
 }
 

@@ -434,7 +434,8 @@ impl Member {
             KafkaError::MessageConsumptionFatal(code) => {
                 let _ = self.leases.send(Err(anyhow::anyhow!("Kafka put this member out of its group: {code}")));
             }
-            other => tracing::info!("Kafka: {other}"),
+            // Whatever it is, the context has said it too.
+            other => tracing::debug!("Kafka: {other}"),
         }
     }
 

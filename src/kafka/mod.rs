@@ -16,6 +16,7 @@ pub use native::topic_id;
 pub use pulse::Pulse;
 
 use crate::cli::KafkaArgs;
+use crate::seldom::Seldom;
 use anyhow::{Result, bail};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -54,12 +55,14 @@ pub fn config(args: &KafkaArgs, defaults: &[(&str, &str)]) -> Result<ClientConfi
     }
 }
 
-/// One line of librdkafka's own log.
-fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
-    use RDKafkaLogLevel::*;
-    match level {
-        Emerg | Alert | Critical | Error => tracing::warn!(target: "librdkafka", "{facility}: {text}"),
-        Warning | Notice | Info => tracing::info!(target: "librdkafka", "{facility}: {text}"),
-        Debug => tracing::debug!(target: "librdkafka", "{facility}: {text}"),
+/// One line of librdkafka's own log. What matters of it comes as an error too, so this is for looking into things.
+fn log(facility: &str, text: &str) {
+    tracing::debug!(target: "librdkafka", "{facility}: {text}");
+}
+
+/// What librdkafka reports of its connections: in series, while a broker is away.
+fn complain(complaints: &Seldom, reason: &str) {
+    if complaints.now() {
+        tracing::warn!("Kafka: {reason}; trying again");
     }
 }

@@ -1,6 +1,7 @@
 //! The topic that is produced into.
 
-use super::log;
+use super::{complain, log};
+use crate::seldom::Seldom;
 use flows::{Acked, Lost, Message, Topic};
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
@@ -20,15 +21,16 @@ pub const DEFAULTS: &[(&str, &str)] = &[
 ];
 
 /// Logs through our own log.
-pub struct Quiet;
+#[derive(Default)]
+pub struct Quiet(Seldom);
 
 impl ClientContext for Quiet {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        log(level, facility, text);
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
+        log(facility, text);
     }
 
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(target: "librdkafka", "{reason} ({error})");
+    fn error(&self, _: KafkaError, reason: &str) {
+        complain(&self.0, reason);
     }
 }
 
@@ -40,7 +42,7 @@ pub struct KafkaTopic {
 
 impl KafkaTopic {
     pub fn new(config: &ClientConfig, name: &str) -> Result<Self, KafkaError> {
-        Ok(Self { producer: config.create_with_context(Quiet)?, name: name.to_owned() })
+        Ok(Self { producer: config.create_with_context(Quiet::default())?, name: name.to_owned() })
     }
 
     /// Connects before the first message is due, so that the first one is not late.
