@@ -8,7 +8,9 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Settings of the producer, unless `--kafka` says otherwise.
 pub const DEFAULTS: &[(&str, &str)] = &[
@@ -16,13 +18,20 @@ pub const DEFAULTS: &[(&str, &str)] = &[
     ("acks", "all"),
     ("message.timeout.ms", "0"), // late is better than never: only a stop gives up
     ("linger.ms", "5"),
+    ("statistics.interval.ms", "200"), // says when the producer is ready
     ("queue.buffering.max.messages", "100000"),
     ("queue.buffering.max.kbytes", "65536"),
 ];
 
-/// Logs through our own log.
+/// How librdkafka's statistics say that the producer has its id.
+const READY: &[u8] = br#""idemp_state": "Assigned""#;
+
+/// Logs through our own log, and notices when the producer may begin.
 #[derive(Default)]
-pub struct Quiet(Seldom);
+pub struct Quiet {
+    complaints: Seldom,
+    ready: Arc<Notify>,
+}
 
 impl ClientContext for Quiet {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
@@ -30,7 +39,14 @@ impl ClientContext for Quiet {
     }
 
     fn error(&self, _: KafkaError, reason: &str) {
-        complain(&self.0, reason);
+        complain(&self.complaints, reason);
+    }
+
+    /// librdkafka says nowhere else that it has the producer id without which an idempotent producer sends nothing.
+    fn stats_raw(&self, statistics: &[u8]) {
+        if statistics.windows(READY.len()).any(|part| part == READY) {
+            self.ready.notify_one();
+        }
     }
 }
 
@@ -38,20 +54,31 @@ impl ClientContext for Quiet {
 pub struct KafkaTopic {
     producer: FutureProducer<Quiet>,
     name: String,
+    idempotent: bool,
+    ready: Arc<Notify>,
 }
 
 impl KafkaTopic {
     pub fn new(config: &ClientConfig, name: &str) -> Result<Self, KafkaError> {
-        Ok(Self { producer: config.create_with_context(Quiet::default())?, name: name.to_owned() })
+        let idempotent = config.get("enable.idempotence") == Some("true");
+        let context = Quiet::default();
+        let ready = context.ready.clone();
+        Ok(Self { producer: config.create_with_context(context)?, name: name.to_owned(), idempotent, ready })
     }
 
-    /// Connects before the first message is due, so that the first one is not late.
+    /// Waits until the producer is connected and has its id, so that the first message is not late; no longer than `patience`.
     pub async fn warm_up(&self, patience: Duration) {
         let (producer, name) = (self.producer.clone(), self.name.clone());
         let asked =
             tokio::task::spawn_blocking(move || producer.client().fetch_metadata(Some(&name), patience).map(drop));
-        if let Ok(Err(error)) = asked.await {
-            tracing::debug!("cannot warm up: {error}");
+        let ready = async {
+            let _ = asked.await;
+            if self.idempotent {
+                self.ready.notified().await;
+            }
+        };
+        if tokio::time::timeout(patience, ready).await.is_err() {
+            tracing::debug!("the producer is not ready yet: the first events will be late");
         }
     }
 
