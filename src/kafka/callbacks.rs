@@ -1,6 +1,7 @@
 //! What happens in the consumer's callbacks: a rebalance ends the lease.
 
-use super::member::{Consumer, Hold, Place};
+use super::lease::{Hold, Place};
+use super::member::Consumer;
 use super::native::Redirect;
 use super::{Committer, complain, log};
 use crate::seldom::Seldom;

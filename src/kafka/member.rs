@@ -4,171 +4,29 @@
 //! pipeline, so it must not be the pipeline's thread that waits for it: that is why this one exists.
 
 use super::callbacks::Callbacks;
-use super::native::{Inbox, Record, known_watermarks};
+use super::haul::{HAUL, Haul};
+use super::lease::{Hold, Lease, Place, Source};
+use super::native::{Inbox, known_watermarks};
 use super::opening::{Opened, Opening};
-use super::{Committer, Identity, Pulse};
-use crate::clickhouse::{ClickHouse, Shelf};
+use super::{Committer, Pulse};
+use crate::clickhouse::ClickHouse;
 use crate::stop::Stop;
 use anyhow::{Context, Result};
-use flows::{Content, Delivery, Event, Islands, LeaseLost, Meter, Span, Tenure, now};
-use futures::channel::mpsc;
+use flows::Meter;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc as thread_mpsc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
 
 pub type Consumer = BaseConsumer<Callbacks>;
 
-/// Messages taken from librdkafka at a time; they travel to the pipeline in one vector.
-const HAUL: usize = 1_000;
-/// Vectors on the way to the pipeline: enough to coalesce 50,000 rows, little enough to bound the memory (8 MB).
-const HAULS: usize = 64;
 /// How long a poll waits where there is nothing to do.
 const IDLE: Duration = Duration::from_millis(5);
-/// How often an idle lease makes sure that its topic is still there.
-const LOOK_AT_TOPIC: Duration = Duration::from_secs(2);
 /// How often the lag is looked at.
 const LOOK: Duration = Duration::from_millis(500);
-
-/// Where this member stands in a partition.
-#[derive(Debug)]
-pub enum Place {
-    /// Nobody has asked yet what is committed and what is stored.
-    Unknown,
-    /// The next offset to deliver, and what of the offsets from there on is stored already.
-    At(i64, Islands),
-}
-
-/// What this member owns.
-#[derive(Default)]
-pub struct Hold {
-    pub places: BTreeMap<i32, Place>,
-    /// The assignment has changed: the lease, if there is one, is not the right one any more.
-    pub changed: bool,
-    pub assigned_once: bool,
-    lease: Option<Source>,
-}
-
-/// The near end of a lease: where deliveries go in.
-struct Source {
-    deliveries: mpsc::Sender<Vec<Delivery>>,
-    /// What did not fit; while it is here, nothing more is taken. This is the backpressure.
-    stuck: Option<Vec<Delivery>>,
-    ended: thread_mpsc::Receiver<Option<Vec<(i32, i64)>>>,
-    lost: CancellationToken,
-    starts: Vec<(i32, i64)>,
-}
-
-/// The far end of a lease, for the pipeline.
-pub struct Lease {
-    /// What is delivered; it ends with the lease.
-    pub deliveries: mpsc::Receiver<Vec<Delivery>>,
-    /// For each partition the first offset that is not accounted for.
-    pub starts: Vec<(i32, i64)>,
-    /// Where its rows belong.
-    pub shelf: Arc<Shelf>,
-    /// The right to write them.
-    pub tenure: Arc<Holding>,
-    ended: thread_mpsc::Sender<Option<Vec<(i32, i64)>>>,
-}
-
-impl Lease {
-    /// Tells the member how it ended: with these watermarks, or not in order.
-    pub fn end(self, marks: Option<Vec<(i32, i64)>>) {
-        // A member that does not wait for it any more has taken it for abandoned.
-        let _ = self.ended.send(marks);
-    }
-}
-
-/// The right to write rows of a lease's partitions.
-pub struct Holding {
-    pulse: Arc<Pulse>,
-    identity: Identity,
-    lost: CancellationToken,
-}
-
-impl Holding {
-    /// Resolves when the lease is lost: the group has given it away, or the topic is not the same any more.
-    pub async fn lost(&self) {
-        while tokio::time::timeout(LOOK_AT_TOPIC, self.lost.cancelled()).await.is_err() {
-            if !self.identity.still_holds().await {
-                return tracing::warn!("the topic was deleted; looking for one of the same name");
-            }
-        }
-    }
-}
-
-impl Tenure for Holding {
-    async fn prove(&self) -> Result<(), LeaseLost> {
-        while !self.lost.is_cancelled() {
-            if !self.pulse.in_doubt() {
-                return if self.identity.still_holds().await { Ok(()) } else { Err(LeaseLost) };
-            }
-            tokio::time::sleep(IDLE).await;
-        }
-        Err(LeaseLost)
-    }
-}
-
-impl Source {
-    /// Hands over what is stuck; false while there is no room.
-    fn flush(&mut self) -> bool {
-        match self.stuck.take().map(|haul| self.deliveries.try_send(haul)) {
-            Some(Err(full)) if full.is_full() => {
-                self.stuck = Some(full.into_inner());
-                false
-            }
-            // A pipeline that is gone takes nothing; its end is noticed elsewhere.
-            _ => true,
-        }
-    }
-}
-
-impl Hold {
-    /// Ends the lease, if there is one: its stream ends, its pipeline drains. What is not drained after `patience` is let go
-    /// of, and asked about before it is delivered again.
-    pub fn end_lease(&mut self, patience: Duration) {
-        let Some(mut source) = self.lease.take() else { return };
-        let deadline = Instant::now() + patience;
-        if patience.is_zero() {
-            source.lost.cancel();
-        }
-        while !source.flush() && Instant::now() < deadline && !source.deliveries.is_closed() {
-            std::thread::park_timeout(IDLE);
-        }
-        let drained = source.stuck.is_none();
-        source.deliveries.close_channel();
-        let left = deadline.saturating_duration_since(Instant::now());
-        let marks = match source.ended.recv_timeout(left) {
-            Ok(marks) => marks.filter(|_| drained),
-            Err(_) => {
-                if !patience.is_zero() {
-                    tracing::warn!("not drained within {patience:?}: letting go of what is not stored yet");
-                }
-                source.lost.cancel();
-                // The pipeline only has to notice; it is not waited for by anybody else.
-                source.ended.recv_timeout(Duration::from_secs(5)).ok().flatten().filter(|_| drained)
-            }
-        };
-        self.resume_from(marks.as_deref());
-    }
-
-    /// Every place is where the ledger says it is; without a ledger, or where they differ, it has to be asked for.
-    fn resume_from(&mut self, marks: Option<&[(i32, i64)]>) {
-        for (partition, place) in &mut self.places {
-            let mark = marks.and_then(|marks| marks.iter().find(|(at, _)| at == partition));
-            match (&place, mark) {
-                (Place::At(next, _), Some((_, mark))) if mark == next => {}
-                _ => *place = Place::Unknown,
-            }
-        }
-    }
-}
 
 /// What a member needs to know.
 pub struct Membership {
@@ -258,7 +116,7 @@ impl Member {
     /// Ends the lease that does not fit any more, and opens the one that does.
     fn follow_assignment(&mut self) {
         let mut hold = self.consumer.context().hold();
-        if hold.lease.as_ref().is_some_and(|source| source.deliveries.is_closed()) {
+        if hold.lease.as_ref().is_some_and(Source::is_closed) {
             // The pipeline has ended by itself: what it did not store is to be asked about, and delivered again.
             hold.end_lease(Duration::ZERO);
             hold.changed = true;
@@ -287,14 +145,7 @@ impl Member {
         for start in opened.starts {
             hold.places.insert(start.partition, Place::At(start.first, start.stored));
         }
-        let starts: Vec<_> = hold
-            .places
-            .iter()
-            .filter_map(|(&partition, place)| match place {
-                Place::At(next, _) => Some((partition, *next)),
-                Place::Unknown => None,
-            })
-            .collect();
+        let starts = hold.starts();
         for &(partition, first) in &starts {
             // Wherever the consumer stands, this is where it goes on, also in a partition that was kept: around a rebalance
             // librdkafka pauses and resumes at what it takes for the application's position.
@@ -305,18 +156,9 @@ impl Member {
             }
         }
         self.committer.set_source(opened.identity.source());
-        let (deliveries, receiver) = mpsc::channel(HAULS);
-        let (end, ended) = thread_mpsc::channel();
-        let lost = CancellationToken::new();
         tracing::info!(?starts, "lease opened");
-        let lease = Lease {
-            deliveries: receiver,
-            starts: starts.clone(),
-            shelf: opened.shelf,
-            tenure: Arc::new(Holding { pulse: self.pulse.clone(), identity: opened.identity, lost: lost.clone() }),
-            ended: end,
-        };
-        hold.lease = Some(Source { deliveries, stuck: None, ended, lost, starts });
+        let (source, lease) = Lease::open(starts, opened.shelf, opened.identity, self.pulse.clone());
+        hold.lease = Some(source);
         let _ = self.leases.send(Ok(lease));
     }
 
@@ -338,10 +180,10 @@ impl Member {
     fn haul(&mut self) -> bool {
         let mut hold = self.consumer.context().hold();
         let Hold { places, lease: Some(source), changed, .. } = &mut *hold else { return false };
-        if source.deliveries.is_closed() || !source.flush() {
+        if source.is_closed() || !source.flush() {
             return false;
         }
-        let mut haul = Haul { deliveries: Vec::with_capacity(HAUL), received: now(), places, astray: false };
+        let mut haul = Haul::begin(places);
         let taken = self.inbox.take(Duration::ZERO, |record| {
             haul.stow(&record, || {
                 known_watermarks(self.consumer.client().native_client(), &self.to.topic, record.partition)
@@ -350,10 +192,7 @@ impl Member {
         if haul.astray {
             *changed = true;
         }
-        if !haul.deliveries.is_empty() {
-            source.stuck = Some(haul.deliveries);
-            source.flush();
-        }
+        source.send(haul.deliveries);
         if *changed {
             // Where the offsets make no sense any more, everything is asked anew; what was delivered so far is drained.
             drop(hold);
@@ -452,59 +291,5 @@ impl Member {
         while !context.hold().places.is_empty() && Instant::now() < deadline {
             let _ = self.consumer.poll(IDLE);
         }
-    }
-}
-
-/// One haul: what was taken at once, on its way to become deliveries.
-struct Haul<'a> {
-    deliveries: Vec<Delivery>,
-    received: i64,
-    places: &'a mut BTreeMap<i32, Place>,
-    /// An error came, or offsets went back: ask again where to go on.
-    astray: bool,
-}
-
-impl Haul<'_> {
-    fn stow(&mut self, record: &Record<'_>, watermarks: impl FnOnce() -> Option<(i64, i64)>) {
-        let partition = record.partition;
-        if let Some(error) = record.error {
-            // librdkafka counts an error that it delivers as a message that was consumed: its position is not to be trusted.
-            tracing::info!("Kafka, partition {partition}: {error}");
-            self.astray = true;
-            return;
-        }
-        // What is still under way of a partition that went, or after a step back, is not ours to deliver.
-        let Some(Place::At(next, stored)) = self.places.get_mut(&partition) else { return };
-        if record.offset < *next || self.astray {
-            self.astray = true;
-            return;
-        }
-        if record.offset > *next
-            && let Some((low, _)) = watermarks()
-            && low > *next
-        {
-            tracing::error!(
-                "partition {partition}: {} messages, offsets {next} to {}, were deleted from the topic before they were read",
-                low - *next,
-                low - 1
-            );
-        }
-        if record.offset > *next {
-            tracing::debug!("partition {partition}: no record at offsets {next} to {}", record.offset - 1);
-        }
-        let span = Span::new(*next, record.offset + 1);
-        *next = span.next;
-        let content = if stored.contains(record.offset) {
-            match self.deliveries.last_mut() {
-                Some(Delivery { partition: at, span: before, content: Content::Stored, .. }) if *at == partition => {
-                    before.next = span.next;
-                    return;
-                }
-                _ => Content::Stored,
-            }
-        } else {
-            Event::decode(record.key, record.payload)
-        };
-        self.deliveries.push(Delivery { partition, span, received: self.received, content });
     }
 }

@@ -3,7 +3,9 @@
 pub mod admin;
 mod callbacks;
 mod committer;
+mod haul;
 mod identity;
+pub mod lease;
 pub mod member;
 mod native;
 mod opening;

@@ -1,0 +1,69 @@
+//! A haul: records taken out of librdkafka's queue together, on their way to become deliveries.
+
+use super::lease::Place;
+use super::native::Record;
+use flows::{Content, Delivery, Event, Span, now};
+use std::collections::BTreeMap;
+
+/// Records taken at a time; they travel to the pipeline in one vector.
+pub const HAUL: usize = 1_000;
+
+/// One haul: what was taken at once, on its way to become deliveries.
+pub struct Haul<'a> {
+    pub deliveries: Vec<Delivery>,
+    received: i64,
+    places: &'a mut BTreeMap<i32, Place>,
+    /// An error came, or offsets went back: ask again where to go on.
+    pub astray: bool,
+}
+
+impl<'a> Haul<'a> {
+    /// An empty one, received now, into these places.
+    pub fn begin(places: &'a mut BTreeMap<i32, Place>) -> Self {
+        Self { deliveries: Vec::with_capacity(HAUL), received: now(), places, astray: false }
+    }
+
+    /// Turns a record into a delivery and moves its partition's place along.
+    pub fn stow(&mut self, record: &Record<'_>, watermarks: impl FnOnce() -> Option<(i64, i64)>) {
+        let partition = record.partition;
+        if let Some(error) = record.error {
+            // librdkafka counts an error that it delivers as a message that was consumed: its position is not to be trusted.
+            tracing::info!("Kafka, partition {partition}: {error}");
+            self.astray = true;
+            return;
+        }
+        // What is still under way of a partition that went, or after a step back, is not ours to deliver.
+        let Some(Place::At(next, stored)) = self.places.get_mut(&partition) else { return };
+        if record.offset < *next || self.astray {
+            self.astray = true;
+            return;
+        }
+        if record.offset > *next
+            && let Some((low, _)) = watermarks()
+            && low > *next
+        {
+            tracing::error!(
+                "partition {partition}: {} messages, offsets {next} to {}, were deleted from the topic before they were read",
+                low - *next,
+                low - 1
+            );
+        }
+        if record.offset > *next {
+            tracing::debug!("partition {partition}: no record at offsets {next} to {}", record.offset - 1);
+        }
+        let span = Span::new(*next, record.offset + 1);
+        *next = span.next;
+        let content = if stored.contains(record.offset) {
+            match self.deliveries.last_mut() {
+                Some(Delivery { partition: at, span: before, content: Content::Stored, .. }) if *at == partition => {
+                    before.next = span.next;
+                    return;
+                }
+                _ => Content::Stored,
+            }
+        } else {
+            Event::decode(record.key, record.payload)
+        };
+        self.deliveries.push(Delivery { partition, span, received: self.received, content });
+    }
+}

@@ -1,0 +1,186 @@
+//! A lease: what this member owns until the next rebalance or stop, with an end for each of its two threads.
+
+use super::{Identity, Pulse};
+use crate::clickhouse::Shelf;
+use flows::{Delivery, Islands, LeaseLost, Tenure};
+use futures::channel::mpsc;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc as thread_mpsc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Vectors on the way to the pipeline: enough to coalesce 50,000 rows, little enough to bound the memory (8 MB).
+const HAULS: usize = 64;
+/// How often an idle lease makes sure that its topic is still there.
+const LOOK_AT_TOPIC: Duration = Duration::from_secs(2);
+/// How often what is waited for is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Where this member stands in a partition.
+#[derive(Debug)]
+pub enum Place {
+    /// Nobody has asked yet what is committed and what is stored.
+    Unknown,
+    /// The next offset to deliver, and what of the offsets from there on is stored already.
+    At(i64, Islands),
+}
+
+/// What this member owns.
+#[derive(Default)]
+pub struct Hold {
+    pub places: BTreeMap<i32, Place>,
+    /// The assignment has changed: the lease, if there is one, is not the right one any more.
+    pub changed: bool,
+    pub assigned_once: bool,
+    pub lease: Option<Source>,
+}
+
+/// The near end of a lease: where deliveries go in.
+pub struct Source {
+    deliveries: mpsc::Sender<Vec<Delivery>>,
+    /// What did not fit; while it is here, nothing more is taken. This is the backpressure.
+    stuck: Option<Vec<Delivery>>,
+    ended: thread_mpsc::Receiver<Option<Vec<(i32, i64)>>>,
+    lost: CancellationToken,
+    /// For each partition the first offset that was not accounted for when the lease began.
+    pub starts: Vec<(i32, i64)>,
+}
+
+/// The far end of a lease, for the pipeline.
+pub struct Lease {
+    /// What is delivered; it ends with the lease.
+    pub deliveries: mpsc::Receiver<Vec<Delivery>>,
+    /// For each partition the first offset that is not accounted for.
+    pub starts: Vec<(i32, i64)>,
+    /// Where its rows belong.
+    pub shelf: Arc<Shelf>,
+    /// The right to write them.
+    pub tenure: Arc<Holding>,
+    ended: thread_mpsc::Sender<Option<Vec<(i32, i64)>>>,
+}
+
+impl Lease {
+    /// Both ends of a new lease.
+    pub fn open(starts: Vec<(i32, i64)>, shelf: Arc<Shelf>, identity: Identity, pulse: Arc<Pulse>) -> (Source, Self) {
+        let (deliveries, receiver) = mpsc::channel(HAULS);
+        let (end, ended) = thread_mpsc::channel();
+        let lost = CancellationToken::new();
+        let tenure = Arc::new(Holding { pulse, identity, lost: lost.clone() });
+        let lease = Self { deliveries: receiver, starts: starts.clone(), shelf, tenure, ended: end };
+        (Source { deliveries, stuck: None, ended, lost, starts }, lease)
+    }
+
+    /// Tells the member how it ended: with these watermarks, or not in order.
+    pub fn end(self, marks: Option<Vec<(i32, i64)>>) {
+        // A member that does not wait for it any more has taken it for abandoned.
+        let _ = self.ended.send(marks);
+    }
+}
+
+/// The right to write rows of a lease's partitions.
+pub struct Holding {
+    pulse: Arc<Pulse>,
+    identity: Identity,
+    lost: CancellationToken,
+}
+
+impl Holding {
+    /// Resolves when the lease is lost: the group has given it away, or the topic is not the same any more.
+    pub async fn lost(&self) {
+        while tokio::time::timeout(LOOK_AT_TOPIC, self.lost.cancelled()).await.is_err() {
+            if !self.identity.still_holds().await {
+                return tracing::warn!("the topic was deleted; looking for one of the same name");
+            }
+        }
+    }
+}
+
+impl Tenure for Holding {
+    async fn prove(&self) -> Result<(), LeaseLost> {
+        while !self.lost.is_cancelled() {
+            if !self.pulse.in_doubt() {
+                return if self.identity.still_holds().await { Ok(()) } else { Err(LeaseLost) };
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Err(LeaseLost)
+    }
+}
+
+impl Source {
+    /// Hands a haul over, as soon as there is room.
+    pub fn send(&mut self, haul: Vec<Delivery>) {
+        if !haul.is_empty() {
+            self.stuck = Some(haul);
+            self.flush();
+        }
+    }
+
+    /// Whether the pipeline has ended by itself.
+    pub fn is_closed(&self) -> bool {
+        self.deliveries.is_closed()
+    }
+
+    /// Hands over what is stuck; false while there is no room.
+    pub fn flush(&mut self) -> bool {
+        match self.stuck.take().map(|haul| self.deliveries.try_send(haul)) {
+            Some(Err(full)) if full.is_full() => {
+                self.stuck = Some(full.into_inner());
+                false
+            }
+            // A pipeline that is gone takes nothing; its end is noticed elsewhere.
+            _ => true,
+        }
+    }
+}
+
+impl Hold {
+    /// For each partition whose place is known, the next offset to deliver.
+    pub fn starts(&self) -> Vec<(i32, i64)> {
+        let known = self.places.iter().filter_map(|(&partition, place)| match place {
+            Place::At(next, _) => Some((partition, *next)),
+            Place::Unknown => None,
+        });
+        known.collect()
+    }
+
+    /// Ends the lease, if there is one: its stream ends, its pipeline drains. What is not drained after `patience` is let go
+    /// of, and asked about before it is delivered again.
+    pub fn end_lease(&mut self, patience: Duration) {
+        let Some(mut source) = self.lease.take() else { return };
+        let deadline = Instant::now() + patience;
+        if patience.is_zero() {
+            source.lost.cancel();
+        }
+        while !source.flush() && Instant::now() < deadline && !source.deliveries.is_closed() {
+            std::thread::park_timeout(LOOK_AGAIN);
+        }
+        let drained = source.stuck.is_none();
+        source.deliveries.close_channel();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let marks = match source.ended.recv_timeout(left) {
+            Ok(marks) => marks.filter(|_| drained),
+            Err(_) => {
+                if !patience.is_zero() {
+                    tracing::warn!("not drained within {patience:?}: letting go of what is not stored yet");
+                }
+                source.lost.cancel();
+                // The pipeline only has to notice; it is not waited for by anybody else.
+                source.ended.recv_timeout(Duration::from_secs(5)).ok().flatten().filter(|_| drained)
+            }
+        };
+        self.resume_from(marks.as_deref());
+    }
+
+    /// Every place is where the ledger says it is; without a ledger, or where they differ, it has to be asked for.
+    fn resume_from(&mut self, marks: Option<&[(i32, i64)]>) {
+        for (partition, place) in &mut self.places {
+            let mark = marks.and_then(|marks| marks.iter().find(|(at, _)| at == partition));
+            match (&place, mark) {
+                (Place::At(next, _), Some((_, mark))) if mark == next => {}
+                _ => *place = Place::Unknown,
+            }
+        }
+    }
+}
