@@ -43,6 +43,7 @@ pub struct Source {
     stuck: Option<Vec<Delivery>>,
     ended: thread_mpsc::Receiver<Option<Vec<(i32, i64)>>>,
     lost: CancellationToken,
+    pulse: Arc<Pulse>,
     /// For each partition the first offset that was not accounted for when the lease began.
     pub starts: Vec<(i32, i64)>,
 }
@@ -66,9 +67,9 @@ impl Lease {
         let (deliveries, receiver) = mpsc::channel(HAULS);
         let (end, ended) = thread_mpsc::channel();
         let lost = CancellationToken::new();
-        let tenure = Arc::new(Holding { pulse, identity, lost: lost.clone() });
+        let tenure = Arc::new(Holding { pulse: pulse.clone(), identity, lost: lost.clone() });
         let lease = Self { deliveries: receiver, starts: starts.clone(), shelf, tenure, ended: end };
-        (Source { deliveries, stuck: None, ended, lost, starts }, lease)
+        (Source { deliveries, stuck: None, ended, lost, pulse, starts }, lease)
     }
 
     /// Tells the member how it ended: with these watermarks, or not in order.
@@ -122,6 +123,19 @@ impl Source {
         self.deliveries.is_closed()
     }
 
+    /// Waits for the pipeline to say how it ended. That may take as long as ClickHouse does, and the pulse has to go on
+    /// meanwhile: writers that find it silent would wait for this thread, which waits for them.
+    fn end(&self, deadline: Instant) -> Result<Option<Vec<(i32, i64)>>, thread_mpsc::RecvTimeoutError> {
+        loop {
+            self.pulse.beat();
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.ended.recv_timeout(left.min(LOOK_AGAIN * 10)) {
+                Err(thread_mpsc::RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                end => return end,
+            }
+        }
+    }
+
     /// Hands over what is stuck; false while there is no room.
     pub fn flush(&mut self) -> bool {
         match self.stuck.take().map(|haul| self.deliveries.try_send(haul)) {
@@ -154,12 +168,12 @@ impl Hold {
             source.lost.cancel();
         }
         while !source.flush() && Instant::now() < deadline && !source.deliveries.is_closed() {
+            source.pulse.beat();
             std::thread::park_timeout(LOOK_AGAIN);
         }
         let drained = source.stuck.is_none();
         source.deliveries.close_channel();
-        let left = deadline.saturating_duration_since(Instant::now());
-        let marks = match source.ended.recv_timeout(left) {
+        let marks = match source.end(deadline) {
             Ok(marks) => marks.filter(|_| drained),
             Err(_) => {
                 if !patience.is_zero() {
@@ -167,7 +181,7 @@ impl Hold {
                 }
                 source.lost.cancel();
                 // The pipeline only has to notice; it is not waited for by anybody else.
-                source.ended.recv_timeout(Duration::from_secs(5)).ok().flatten().filter(|_| drained)
+                source.end(Instant::now() + Duration::from_secs(5)).ok().flatten().filter(|_| drained)
             }
         };
         self.resume_from(marks.as_deref());

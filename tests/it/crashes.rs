@@ -161,6 +161,30 @@ fn clickhouse_frozen_for_longer_than_the_session_costs_no_membership_and_no_memo
 }
 
 #[test]
+fn a_stop_waits_for_a_clickhouse_that_is_slow_for_longer_than_the_session() {
+    let clickhouse = OwnClickHouse::start();
+    let shop = Shop::open_on(&clickhouse);
+    let load = shop.produce(&args(&[&["--rate", "5000"], &FAULTS]));
+    let mut ingester = shop.ingester_at_work(&args(&[&SMALL_BATCHES, &SHORT_SESSION]));
+    is_at_work(&shop);
+
+    clickhouse.freeze();
+    ingester.term();
+    ingester.says("stopping", 1);
+    // Longer than the session timeout, and shorter than the drain timeout: the time is the fault.
+    std::thread::sleep(Duration::from_secs(8));
+    clickhouse.wake();
+    assert_eq!(ingester.exit_code(Duration::from_secs(25)), Some(0), "drained, not given up");
+
+    let manifest = load.stop();
+    let mut next = shop.ingester_at_work(&SMALL_BATCHES);
+    shop.drained();
+    next.drains();
+    assert_eq!(next.closing().before, 0, "what was stored was committed too");
+    oracle::exactly_once(&shop, &manifest);
+}
+
+#[test]
 fn frozen_past_its_session_an_ingester_wakes_up_to_no_harm() {
     let shop = Shop::open();
     let flags = args(&[&SMALL_BATCHES, &SHORT_SESSION]);
