@@ -135,7 +135,7 @@ pub struct ProduceArgs {
 /// What all pipelines that run for long have in common.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// Append latency histograms to this file: an HdrHistogram interval log
+    /// Write latency histograms to this file, an HdrHistogram interval log; one that exists is kept, the next gets a number
     #[arg(long, env = "CLICKSTREAM_LATENCY_LOG", value_name = "FILE")]
     pub latency_log: Option<PathBuf>,
 
