@@ -6,6 +6,8 @@ mod cli;
 mod clickhouse;
 mod commands;
 mod connect;
+#[allow(dead_code)] // until the next commit
+mod http;
 mod kafka;
 mod latency_log;
 mod manifest;

@@ -1,0 +1,93 @@
+//! Values of options: how they are read, and what is refused.
+
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use std::ffi::OsStr;
+use std::str::FromStr;
+use std::time::Duration;
+use url::Url;
+
+/// `KEY=VALUE` for librdkafka.
+#[derive(Clone)]
+pub struct Setting {
+    pub key: String,
+    pub value: String,
+}
+
+impl std::fmt::Debug for Setting {
+    /// Without the value, which may be a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}=…", self.key)
+    }
+}
+
+impl FromStr for Setting {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok(Self { key: key.trim().into(), value: value.trim().into() }),
+            _ => Err("expected KEY=VALUE"),
+        }
+    }
+}
+
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| format!("{error}, expected a time like 5s or 250ms"))?;
+    if time > Duration::from_secs(366 * 24 * 3_600) {
+        return Err("more than a year".into());
+    }
+    Ok(time)
+}
+
+/// Reads a URL, and never repeats one that it refuses: there may be a password in it.
+#[derive(Clone)]
+pub struct HttpUrl;
+
+impl TypedValueParser for HttpUrl {
+    type Value = Url;
+
+    fn parse_ref(&self, _: &clap::Command, _: Option<&clap::Arg>, value: &OsStr) -> Result<Url, clap::Error> {
+        let refuse = |why| clap::Error::raw(ErrorKind::ValueValidation, format!("--clickhouse-url: {why}\n"));
+        let url = value.to_str().and_then(|text| Url::parse(text).ok()).filter(Url::has_host);
+        match url {
+            Some(url) if url.password().is_some() || !url.username().is_empty() => {
+                Err(refuse("no user or password in it: use --clickhouse-user and --clickhouse-password-file"))
+            }
+            Some(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
+            _ => Err(refuse("expected http://HOST:PORT or https://HOST:PORT")),
+        }
+    }
+}
+
+pub fn identifier(text: &str) -> Result<String, &'static str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let good = text.chars().all(plain) && !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit());
+    if good { Ok(text.into()) } else { Err("expected letters, digits and _, not beginning with a digit") }
+}
+
+/// Kafka's own rule for names of topics.
+pub fn topic_name(text: &str) -> Result<String, &'static str> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let good = text.chars().all(legal) && (1..=249).contains(&text.len()) && text != "." && text != "..";
+    if good { Ok(text.into()) } else { Err("expected 1 to 249 letters, digits, `.`, `_` and `-`") }
+}
+
+pub fn not_empty(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() { Err("expected a name") } else { Ok(text.into()) }
+}
+
+pub fn header_value(text: &str) -> Result<String, &'static str> {
+    if hyper::header::HeaderValue::from_str(text).is_ok() { Ok(text.into()) } else { Err("holds control characters") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_never_shows_its_value() {
+        let setting: Setting = "sasl.password=secret".parse().unwrap();
+        assert_eq!(format!("{setting:?}"), "sasl.password=…");
+    }
+}
