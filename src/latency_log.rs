@@ -3,6 +3,7 @@
 //! Format: HdrHistogram's `HistogramLogWriter` and `HistogramLogReader` (<https://hdrhistogram.github.io/HdrHistogram/>),
 //! whose own tools read these files. A line is whole or missing: after a SIGKILL all but the last second is there.
 
+use crate::metrics::Window;
 use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -27,6 +28,7 @@ const NANOS_PER_MILLI: f64 = 1e6;
 pub struct Recorder {
     meter: Arc<Meter>,
     total: Latencies,
+    window: Arc<Window>,
     log: Option<Log>,
     since: i64,
 }
@@ -42,7 +44,7 @@ impl Recorder {
     pub fn new(meter: Arc<Meter>, path: Option<&Path>) -> Result<Self> {
         let since = now();
         let log = path.map(|path| Log::create(path, since)).transpose()?;
-        Ok(Self { meter, total: Latencies::default(), log, since })
+        Ok(Self { meter, total: Latencies::default(), window: Arc::default(), log, since })
     }
 
     /// Takes what was recorded since the last time.
@@ -50,11 +52,17 @@ impl Recorder {
         let taken = std::mem::take(&mut *self.meter.latencies());
         let until = now();
         self.total.add(&taken);
+        self.window.add(&taken);
         if let Some(log) = &self.log {
             // A writer that failed says why when it is closed.
             let _ = log.intervals.send((nanos(self.since - log.began), nanos(until - self.since), taken));
         }
         self.since = until;
+    }
+
+    /// The latencies of the last minutes, for whoever scrapes them.
+    pub fn window(&self) -> Arc<Window> {
+        self.window.clone()
     }
 
     /// Everything recorded so far.

@@ -6,11 +6,11 @@ mod cli;
 mod clickhouse;
 mod commands;
 mod connect;
-#[allow(dead_code)] // until the next commit
 mod http;
 mod kafka;
 mod latency_log;
 mod manifest;
+mod metrics;
 mod seldom;
 mod status;
 mod stop;

@@ -4,6 +4,7 @@ use crate::{Durable, Meter, OutOfOrder, Stage, now};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Where watermarks are committed. Implemented over the consumer group; by a double in tests.
 pub trait Offsets: Send {
@@ -65,17 +66,19 @@ impl<O: Offsets> Ledger<O> {
 
     fn record(&self, durable: &Durable) {
         let committed = now();
-        let mut events = 0;
+        let (mut events, mut newest) = (0, 0);
         let mut latencies = self.meter.latencies();
         for delivery in durable.batch().deliveries() {
             if let Some(event) = delivery.event() {
                 latencies.record(Stage::Transit, delivery.received - event.timestamp_ns());
                 latencies.record(Stage::Batch, durable.began() - delivery.received);
                 latencies.record(Stage::EndToEnd, durable.stored() - event.timestamp_ns());
+                newest = newest.max(event.timestamp_ms);
                 events += 1;
             }
         }
         latencies.record_all(Stage::Insert, durable.stored() - durable.began(), events);
         latencies.record_all(Stage::Commit, committed - durable.stored(), events);
+        self.meter.newest_ms.fetch_max(u64::try_from(newest).unwrap_or(0), Relaxed);
     }
 }

@@ -1,6 +1,6 @@
 //! What a running pipeline counts: for the status line, the closing report, and whoever scrapes it.
 
-use crate::Latencies;
+use crate::{Class, Latencies};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -23,8 +23,24 @@ pub struct Meter {
     pub commits: AtomicU64,
     /// Commits that failed or were late; the next one covers them.
     pub commits_owed: AtomicU64,
+    /// Payload bytes handed to Kafka, or received from it.
+    pub bytes: AtomicU64,
+    /// Failed attempts by what they mean for the next one: transient, data, permanent.
+    pub failures: [AtomicU64; 3],
+    /// When an attempt of that class last failed: milliseconds since the Unix epoch, 0 for never.
+    pub failed_ms: [AtomicU64; 3],
+    /// Batches that are being settled now.
+    pub in_flight: AtomicU64,
     /// Messages that wait in the partitions at hand, as last seen.
     pub lag: AtomicU64,
+    /// The timestamp of the newest event whose offset is accounted for: milliseconds since the Unix epoch, 0 before the first.
+    pub newest_ms: AtomicU64,
+    /// Rebalances in which this member was told what it owns.
+    pub rebalances: AtomicU64,
+    /// Partitions at hand.
+    pub partitions: AtomicU64,
+    /// What the client library holds: messages that are read or sent ahead, in bytes of payload.
+    pub queue_bytes: AtomicU64,
     latencies: Mutex<Latencies>,
 }
 
@@ -38,6 +54,24 @@ impl Meter {
     /// Adds to one of the counters.
     pub fn count(counter: &AtomicU64, more: u64) {
         counter.fetch_add(more, Relaxed);
+    }
+
+    /// Counts a failed attempt.
+    pub fn count_failure(&self, class: Class) {
+        Self::count(&self.failures[class as usize], 1);
+        self.failed_ms[class as usize].store(u64::try_from(crate::now() / 1_000_000).unwrap_or(0), Relaxed);
+    }
+
+    /// Counts one more in `gauge` for as long as what is returned lives.
+    pub fn during(gauge: &AtomicU64) -> impl Drop + '_ {
+        struct During<'g>(&'g AtomicU64);
+        impl Drop for During<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Relaxed);
+            }
+        }
+        gauge.fetch_add(1, Relaxed);
+        During(gauge)
     }
 
     /// Reads one of the counters.

@@ -61,7 +61,7 @@ pub async fn produce<E>(
     mut keep: impl FnMut(Receipt) -> Result<(), E>,
 ) -> Result<Tally, E> {
     schedule
-        .map(|due| send(topic, shoppers.next(due), due)) // handed over now, so the topic's order is the stream's order
+        .map(|due| send(topic, shoppers.next(due), due, meter)) // handed over now, so the topic's order is the stream's order
         .buffered(in_flight) //                             acks in order, bounded in flight: this is the backpressure
         .map(Ok)
         .try_fold(Tally::default(), |tally, receipt| {
@@ -71,7 +71,8 @@ pub async fn produce<E>(
         .await
 }
 
-fn send(topic: &impl Topic, message: Message, due: i64) -> impl Future<Output = Receipt> {
+fn send<T: Topic>(topic: &T, message: Message, due: i64, meter: &Meter) -> impl Future<Output = Receipt> + use<T> {
+    Meter::count(&meter.bytes, message.payload.as_ref().map_or(0, |payload| payload.len() as u64));
     let acked = topic.send(&message);
     let handed = now();
     // The topic has its own copy of the payload by now: only what the receipt needs waits for the acknowledgement.

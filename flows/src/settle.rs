@@ -89,6 +89,7 @@ pub async fn settle<W: Warehouse, T: Tenure>(
     meter: &Meter,
 ) -> Result<Durable, SettleError> {
     let began = now();
+    let _settling = Meter::during(&meter.in_flight);
     let (mut events, mut rejects, mut skipped) = (Vec::new(), Vec::new(), 0);
     for delivery in batch.deliveries() {
         match delivery.content {
@@ -171,6 +172,7 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
             let Err(failure) = self.warehouse.insert(&id, table, &rows).await else {
                 break;
             };
+            self.meter.count_failure(failure.class);
             if failure.class == Class::Permanent {
                 return Err(SettleError::Permanent(failure));
             }
@@ -208,9 +210,11 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
             match question().await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) if failure.class == Class::Permanent => {
+                    self.meter.count_failure(failure.class);
                     return Err(SettleError::Permanent(failure));
                 }
-                Err(_) => {
+                Err(failure) => {
+                    self.meter.count_failure(failure.class);
                     Meter::count(&self.meter.retries, 1);
                     backoff.wait().await;
                 }

@@ -140,6 +140,10 @@ pub struct RunArgs {
     #[arg(long, env = "CLICKSTREAM_LATENCY_LOG", value_name = "FILE")]
     pub latency_log: Option<PathBuf>,
 
+    /// Serve /metrics (Prometheus), /healthz and /readyz at this HOST:PORT
+    #[arg(long, env = "CLICKSTREAM_METRICS", value_name = "ADDR")]
+    pub metrics: Option<String>,
+
     /// How long a stop may take to drain
     #[arg(long, env = "CLICKSTREAM_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub drain_timeout: Duration,

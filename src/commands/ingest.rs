@@ -8,6 +8,7 @@ use crate::kafka::lease::Lease;
 use crate::kafka::member::{self, Membership};
 use crate::kafka::{self, Committer};
 use crate::latency_log::Recorder;
+use crate::metrics::{Observed, Ready};
 use crate::status::{Of, Status, watch};
 use crate::stop::Stop;
 use crate::table::{self, grouped};
@@ -31,6 +32,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("enable.partition.eof", "false"),
     ("fetch.queue.backoff.ms", "10"), // the default of 1 s leaves a fast consumer waiting
     ("fetch.wait.max.ms", "100"),
+    ("statistics.interval.ms", "1000"), // says what is queued
     ("queued.min.messages", "50000"),
     ("queued.max.messages.kbytes", "16384"), // bounds the memory of a backlog
     ("fetch.max.bytes", "8388608"),
@@ -45,14 +47,46 @@ const FIXED: &[&str] = &["enable.auto.commit", "enable.auto.offset.store", "grou
 /// When something does not fit at the start, when a failure will not pass by itself, or when the drain took too long.
 pub async fn run(args: IngestArgs) -> Result<()> {
     let stop = Stop::on_signals()?;
-    let config = consumer_config(&args)?;
-    let meter = Arc::new(Meter::default());
+    let (meter, ready) = (Arc::new(Meter::default()), Arc::new(Ready::default()));
     let mut recorder = Recorder::new(meter.clone(), args.run.latency_log.as_deref())?;
+    Observed::new(Of::Ingest, &meter, recorder.window(), &ready).serve(args.run.metrics.as_deref()).await?;
+    let mut status = Status::new(Of::Ingest, meter.clone());
+    let outcome = watch(&mut status, &mut recorder, ingest(&args, &stop, &meter, &ready)).await;
+    let latencies = recorder.close()?;
+    // Who did not come to begin has nothing to report but the reason.
+    if Meter::read(&meter.rebalances) == 0 {
+        return outcome;
+    }
+    println!("{}", table::render(|stage| table::stage(&latencies, stage)));
+    println!("{}", summary(&meter));
+    outcome
+}
+
+/// What was done, in one line.
+pub fn summary(meter: &Meter) -> String {
+    format!(
+        "{} events and {} rejects stored in {} batches, {} inserts, {} retries; {} rows were stored before",
+        grouped(Meter::read(&meter.events)),
+        grouped(Meter::read(&meter.rejects)),
+        grouped(Meter::read(&meter.batches)),
+        grouped(Meter::read(&meter.inserts)),
+        grouped(Meter::read(&meter.retries)),
+        grouped(Meter::read(&meter.skipped)),
+    )
+}
+
+/// Connects, joins the group and ingests.
+///
+/// # Errors
+/// See [`run`].
+pub async fn ingest(args: &IngestArgs, stop: &Stop, meter: &Arc<Meter>, ready: &Ready) -> Result<()> {
+    let config = consumer_config(args)?;
     let started = tokio::select! {
-        started = start(&args) => started?,
+        started = start(args) => started?,
         () = stop.requested() => return Ok(()),
     };
     let (clickhouse, until) = started;
+    ready.ingesting(&clickhouse);
     let to = Membership {
         topic: args.kafka.topic.clone(),
         group: args.group.clone(),
@@ -66,25 +100,11 @@ pub async fn run(args: IngestArgs) -> Result<()> {
     tracing::info!("ingesting {} as a member of group {}", args.kafka.topic, args.group);
 
     let policy = Policy::new(args.batch_rows as usize, args.batch_timeout, args.in_flight.into());
-    let mut status = Status::new(Of::Ingest, meter.clone());
-    let work = ingest_leases(&mut opened, policy, &meter, &committer);
-    let outcome = watch(&mut status, &mut recorder, work).await;
+    let outcome = ingest_leases(&mut opened, policy, meter, &committer).await;
     // Whatever ended the work ends the membership too.
     stop.request();
     opened.close();
     tokio::task::spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow!("the Kafka thread crashed"))?;
-
-    let latencies = recorder.close()?;
-    println!("{}", table::render(|stage| table::stage(&latencies, stage)));
-    println!(
-        "{} events and {} rejects stored in {} batches, {} inserts, {} retries; {} rows were stored before",
-        grouped(Meter::read(&meter.events)),
-        grouped(Meter::read(&meter.rejects)),
-        grouped(Meter::read(&meter.batches)),
-        grouped(Meter::read(&meter.inserts)),
-        grouped(Meter::read(&meter.retries)),
-        grouped(Meter::read(&meter.skipped)),
-    );
     outcome
 }
 

@@ -5,12 +5,13 @@ use crate::kafka::admin::{self, Found};
 use crate::kafka::topic::{self, KafkaTopic};
 use crate::latency_log::Recorder;
 use crate::manifest::Manifest;
+use crate::metrics::{Observed, Ready};
 use crate::status::{Of, Status, watch};
 use crate::stop::Stop;
 use crate::table::{self, grouped};
 use crate::{connect, kafka};
 use anyhow::{Context, Result, bail};
-use flows::{Meter, Rate, Shoppers, schedule};
+use flows::{Meter, Rate, Shoppers, Tally, schedule};
 use futures::StreamExt;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
@@ -22,39 +23,15 @@ use std::time::Duration;
 /// When Kafka does not answer at the start, the manifest cannot be written, or messages were not acknowledged in the end.
 pub async fn run(args: ProduceArgs) -> Result<()> {
     let stop = Stop::on_signals()?;
-    let mut manifest = args.manifest.as_deref().map(Manifest::create).transpose()?;
-    let meter = Arc::new(Meter::default());
+    let (meter, ready) = (Arc::new(Meter::default()), Arc::new(Ready::default()));
     let mut recorder = Recorder::new(meter.clone(), args.run.latency_log.as_deref())?;
-    let config = kafka::config(&args.kafka, topic::DEFAULTS)?;
-    let client = Arc::new(admin::client(&config)?);
-    let name = &args.kafka.topic;
-    // The schedule begins when Kafka has answered: its first event is not late before it could be sent.
-    let found = tokio::select! {
-        found = connect::kafka(&client, &args.kafka.brokers, name, args.kafka.connect_timeout) => found?,
-        () = stop.requested() => return Ok(()),
-    };
-    if found == Found::Missing {
-        bail!("topic {name} is missing at {}: create it with `clickstream setup`", args.kafka.brokers);
-    }
-    let topic = KafkaTopic::new(&config, name).context("cannot set up the Kafka producer: check --kafka settings")?;
-    topic.warm_up(Duration::from_secs(5)).await;
-
-    let seed = args.seed.unwrap_or_else(rand::random);
-    tracing::info!(seed, users = args.users.get(), "producing into {name} at {}", args.kafka.brokers);
-    let shoppers = Shoppers::new(seed, args.users.get(), args.faults);
-    let due =
-        schedule(args.rate, count(&args)).take_until(end(args.duration.filter(|_| args.rate == Rate::Max), &stop));
-    let in_flight = args.in_flight.map_or(args.rate.in_flight(), NonZeroUsize::get);
-
+    Observed::new(Of::Produce, &meter, recorder.window(), &ready).serve(args.run.metrics.as_deref()).await?;
     let mut status = Status::new(Of::Produce, meter.clone());
-    let flow = flows::produce(due, shoppers, &topic, in_flight, &meter, |receipt| match &mut manifest {
-        Some(manifest) => manifest.note(&receipt),
-        None => Ok(()),
-    });
-    let tally = watch(&mut status, &mut recorder, give_up_after(flow, &stop, args.run.drain_timeout, &topic)).await?;
-    if let Some(manifest) = manifest {
-        manifest.close()?;
-    }
+    let Some(Produced { tally, seed }) =
+        watch(&mut status, &mut recorder, produce(&args, &stop, &meter, &ready)).await?
+    else {
+        return Ok(());
+    };
     let latencies = recorder.close()?;
     println!("{}", table::render(|stage| table::stage(&latencies, stage)));
     println!("{} messages acknowledged, seed {seed}", grouped(tally.acknowledged));
@@ -66,6 +43,51 @@ pub async fn run(args: ProduceArgs) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What a run of the producer has done.
+pub struct Produced {
+    pub tally: Tally,
+    pub seed: u64,
+}
+
+/// Connects and produces; none when it was stopped before it began.
+///
+/// # Errors
+/// When Kafka does not answer at the start, or the manifest cannot be written.
+pub async fn produce(args: &ProduceArgs, stop: &Stop, meter: &Arc<Meter>, ready: &Ready) -> Result<Option<Produced>> {
+    let mut manifest = args.manifest.as_deref().map(Manifest::create).transpose()?;
+    let config = kafka::config(&args.kafka, topic::DEFAULTS)?;
+    let client = Arc::new(admin::client(&config)?);
+    let name = &args.kafka.topic;
+    // The schedule begins when Kafka has answered: its first event is not late before it could be sent.
+    let found = tokio::select! {
+        found = connect::kafka(&client, &args.kafka.brokers, name, args.kafka.connect_timeout) => found?,
+        () = stop.requested() => return Ok(None),
+    };
+    if found == Found::Missing {
+        bail!("topic {name} is missing at {}: create it with `clickstream setup`", args.kafka.brokers);
+    }
+    let topic = KafkaTopic::new(&config, name, meter.clone())
+        .context("cannot set up the Kafka producer: check --kafka settings")?;
+    topic.warm_up(Duration::from_secs(5)).await;
+
+    let seed = args.seed.unwrap_or_else(rand::random);
+    tracing::info!(seed, users = args.users.get(), "producing into {name} at {}", args.kafka.brokers);
+    let shoppers = Shoppers::new(seed, args.users.get(), args.faults);
+    let due = schedule(args.rate, count(args)).take_until(end(args.duration.filter(|_| args.rate == Rate::Max), stop));
+    let in_flight = args.in_flight.map_or(args.rate.in_flight(), NonZeroUsize::get);
+
+    let flow = flows::produce(due, shoppers, &topic, in_flight, meter, |receipt| match &mut manifest {
+        Some(manifest) => manifest.note(&receipt),
+        None => Ok(()),
+    });
+    ready.producing();
+    let tally = give_up_after(flow, stop, args.run.drain_timeout, &topic).await?;
+    if let Some(manifest) = manifest {
+        manifest.close()?;
+    }
+    Ok(Some(Produced { tally, seed }))
 }
 
 /// How many messages: `--count`, or as many as are due within `--for`, whichever is less.

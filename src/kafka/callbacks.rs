@@ -3,13 +3,15 @@
 use super::lease::{Hold, Place};
 use super::member::Consumer;
 use super::native::Redirect;
-use super::{Committer, complain, log};
+use super::{Committer, complain, log, queue};
 use crate::seldom::Seldom;
+use flows::Meter;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -21,16 +23,18 @@ pub struct Callbacks {
     /// Set before the consumer subscribes.
     tools: OnceLock<(Redirect, Arc<Committer>)>,
     complaints: Seldom,
+    meter: Arc<Meter>,
 }
 
 impl Callbacks {
-    pub fn new(topic: &str, drain_timeout: Duration) -> Self {
+    pub fn new(topic: &str, drain_timeout: Duration, meter: Arc<Meter>) -> Self {
         Self {
             topic: topic.to_owned(),
             drain_timeout,
             hold: Mutex::default(),
             tools: OnceLock::new(),
             complaints: Seldom::default(),
+            meter,
         }
     }
 
@@ -74,6 +78,10 @@ impl ClientContext for Callbacks {
     fn error(&self, _: KafkaError, reason: &str) {
         complain(&self.complaints, reason);
     }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.meter.queue_bytes.store(queue::bytes(statistics), Relaxed);
+    }
 }
 
 impl ConsumerContext for Callbacks {
@@ -102,6 +110,7 @@ impl ConsumerContext for Callbacks {
             tracing::info!(?new, "partitions assigned");
             let mut hold = self.hold();
             hold.assigned_once = true;
+            Meter::count(&self.meter.rebalances, 1);
             // A cooperative rebalance that gives nothing new ends no lease.
             if !new.is_empty() {
                 hold.places.extend(new.into_iter().map(|partition| (partition, Place::Unknown)));

@@ -11,6 +11,8 @@ pub const HAUL: usize = 1_000;
 /// One haul: what was taken at once, on its way to become deliveries.
 pub struct Haul<'a> {
     pub deliveries: Vec<Delivery>,
+    /// Payload bytes of it.
+    pub bytes: u64,
     received: i64,
     places: &'a mut BTreeMap<i32, Place>,
     /// An error came, or offsets went back: ask again where to go on.
@@ -20,7 +22,7 @@ pub struct Haul<'a> {
 impl<'a> Haul<'a> {
     /// An empty one, received now, into these places.
     pub fn begin(places: &'a mut BTreeMap<i32, Place>) -> Self {
-        Self { deliveries: Vec::with_capacity(HAUL), received: now(), places, astray: false }
+        Self { deliveries: Vec::with_capacity(HAUL), bytes: 0, received: now(), places, astray: false }
     }
 
     /// Turns a record into a delivery and moves its partition's place along.
@@ -51,6 +53,7 @@ impl<'a> Haul<'a> {
         if record.offset > *next {
             tracing::debug!("partition {partition}: no record at offsets {next} to {}", record.offset - 1);
         }
+        self.bytes += record.payload.map_or(0, |payload| payload.len() as u64);
         let span = Span::new(*next, record.offset + 1);
         *next = span.next;
         let content = if stored.contains(record.offset) {

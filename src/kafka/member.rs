@@ -18,6 +18,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
@@ -63,7 +64,7 @@ pub fn join(
 ) -> Result<(std::thread::JoinHandle<()>, Arc<Committer>)> {
     let consumer: Consumer = to
         .config
-        .create_with_context(Callbacks::new(&to.topic, to.drain_timeout))
+        .create_with_context(Callbacks::new(&to.topic, to.drain_timeout, meter.clone()))
         .context("cannot set up the Kafka consumer: check --kafka settings")?;
     let consumer = Arc::new(consumer);
     let inbox = Inbox::new(consumer.client().native_client(), HAUL);
@@ -192,6 +193,7 @@ impl Member {
         if haul.astray {
             *changed = true;
         }
+        Meter::count(&self.meter.bytes, haul.bytes);
         source.send(haul.deliveries);
         if *changed {
             // Where the offsets make no sense any more, everything is asked anew; what was delivered so far is drained.
@@ -262,7 +264,8 @@ impl Member {
                 Place::Unknown => None,
             }
         });
-        self.meter.lag.store(lag.flatten().sum(), std::sync::atomic::Ordering::Relaxed);
+        self.meter.lag.store(lag.flatten().sum(), Relaxed);
+        self.meter.partitions.store(hold.places.len() as u64, Relaxed);
     }
 
     fn complain(&self, error: &KafkaError) {

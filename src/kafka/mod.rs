@@ -10,6 +10,7 @@ pub mod member;
 mod native;
 mod opening;
 mod pulse;
+mod queue;
 pub mod topic;
 
 pub use committer::Committer;

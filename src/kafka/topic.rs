@@ -1,14 +1,15 @@
 //! The topic that is produced into.
 
-use super::{complain, log};
+use super::{complain, log, queue};
 use crate::seldom::Seldom;
-use flows::{Acked, Lost, Message, Topic};
+use flows::{Acked, Lost, Message, Meter, Topic};
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -31,6 +32,7 @@ const READY: &[u8] = br#""idemp_state": "Assigned""#;
 pub struct Quiet {
     complaints: Seldom,
     ready: Arc<Notify>,
+    meter: Option<Arc<Meter>>,
 }
 
 impl ClientContext for Quiet {
@@ -47,6 +49,9 @@ impl ClientContext for Quiet {
         if statistics.windows(READY.len()).any(|part| part == READY) {
             self.ready.notify_one();
         }
+        if let Some(meter) = &self.meter {
+            meter.queue_bytes.store(queue::bytes(statistics), Relaxed);
+        }
     }
 }
 
@@ -59,9 +64,9 @@ pub struct KafkaTopic {
 }
 
 impl KafkaTopic {
-    pub fn new(config: &ClientConfig, name: &str) -> Result<Self, KafkaError> {
+    pub fn new(config: &ClientConfig, name: &str, meter: Arc<Meter>) -> Result<Self, KafkaError> {
         let idempotent = config.get("enable.idempotence") == Some("true");
-        let context = Quiet::default();
+        let context = Quiet { meter: Some(meter), ..Quiet::default() };
         let ready = context.ready.clone();
         Ok(Self { producer: config.create_with_context(context)?, name: name.to_owned(), idempotent, ready })
     }

@@ -1,0 +1,109 @@
+//! HTTP beside a pipeline: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever starts and restarts it.
+
+mod text;
+mod window;
+
+pub use window::Window;
+
+use crate::clickhouse::ClickHouse;
+use crate::http;
+use crate::status::Of;
+use crate::stop::Stop;
+use anyhow::Result;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use flows::Meter;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// How long ClickHouse may take to answer before it counts as away; a health check waits two or three seconds.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// What is known of a running pipeline from outside.
+pub struct Observed {
+    of: Of,
+    meter: Arc<Meter>,
+    window: Arc<Window>,
+    ready: Arc<Ready>,
+}
+
+/// Whether the pipeline does what it is there for.
+#[derive(Default)]
+pub struct Ready {
+    producing: AtomicBool,
+    clickhouse: OnceLock<Arc<ClickHouse>>,
+}
+
+impl Ready {
+    /// The producer is connected and has begun.
+    pub fn producing(&self) {
+        self.producing.store(true, Relaxed);
+    }
+
+    /// The ingester has found everything it needs, and writes to this ClickHouse.
+    pub fn ingesting(&self, clickhouse: &Arc<ClickHouse>) {
+        // Said once, by the one who started.
+        let _ = self.clickhouse.set(clickhouse.clone());
+    }
+}
+
+impl Observed {
+    pub fn new(of: Of, meter: &Arc<Meter>, window: Arc<Window>, ready: &Arc<Ready>) -> Self {
+        Self { of, meter: meter.clone(), window, ready: ready.clone() }
+    }
+
+    /// Serves at `address`, if there is one, until the process ends: who asks while it drains gets an answer.
+    ///
+    /// # Errors
+    /// When that address cannot be listened at.
+    pub async fn serve(self, address: Option<&str>) -> Result<()> {
+        let Some(address) = address else { return Ok(()) };
+        let listener = http::listen(address, "--metrics").await?;
+        tracing::info!("metrics at http://{}/metrics", listener.local_addr()?);
+        tokio::spawn(http::serve(listener, self.router(), Stop::default()));
+        Ok(())
+    }
+
+    fn router(self) -> Router {
+        Router::new()
+            .route("/metrics", get(metrics))
+            .route("/healthz", get(|| async { "alive\n" }))
+            .route("/readyz", get(readyz))
+            .with_state(Arc::new(self))
+    }
+
+    /// Why it is not ready.
+    async fn missing(&self) -> Option<&'static str> {
+        match self.of {
+            Of::Produce if !self.ready.producing.load(Relaxed) => Some("Kafka has not answered yet"),
+            Of::Produce => None,
+            Of::Ingest => {
+                let Some(clickhouse) = self.ready.clickhouse.get() else { return Some("still starting") };
+                if Meter::read(&self.meter.rebalances) == 0 {
+                    return Some("the group has not assigned partitions yet");
+                }
+                match tokio::time::timeout(ANSWER, clickhouse.greet()).await {
+                    Ok(Ok(())) => None,
+                    _ => Some("ClickHouse does not answer"),
+                }
+            }
+        }
+    }
+}
+
+async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
+    let (recent, total) = observed.window.read();
+    let text = text::render(observed.of, &observed.meter, &recent, &total);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+async fn readyz(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
+    match observed.missing().await {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+    }
+}

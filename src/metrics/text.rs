@@ -1,0 +1,107 @@
+//! The counters as Prometheus reads them: its text format, version 0.0.4. `docs/metrics.md` says what each one means.
+
+use crate::status::Of;
+use flows::{Latencies, Meter, Stage};
+use std::fmt::{Display, Write};
+
+const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
+/// In the order of `Class`.
+const CLASSES: [&str; 3] = ["transient", "data", "permanent"];
+
+/// All metrics of a pipeline; the quantiles are those of `recent`.
+pub fn render(of: Of, meter: &Meter, recent: &Latencies, total: &Latencies) -> String {
+    let mut page = Page::default();
+    page.head("build_info", "gauge", "Always 1; the version is a label.");
+    page.value("build_info", &format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
+    match of {
+        Of::Produce => {
+            page.counter("produced_total", "Messages that Kafka has acknowledged.", &meter.events);
+        }
+        Of::Ingest => ingest(&mut page, meter),
+    }
+    page.counter("bytes_total", "Payload bytes handed to Kafka, or received from it.", &meter.bytes);
+    page.gauge("queue_bytes", "Bytes that the Kafka client holds in memory.", Meter::read(&meter.queue_bytes));
+    page.head("latency_seconds", "summary", "Latency of events by stage; quantiles of the last one to two minutes.");
+    for stage in Stage::ALL {
+        let (all, now) = (total.of(stage), recent.of(stage));
+        if all.is_empty() {
+            continue;
+        }
+        let name = stage.as_str();
+        for quantile in QUANTILES.iter().filter(|_| !now.is_empty()) {
+            let labels = format!("{{stage=\"{name}\",quantile=\"{quantile}\"}}");
+            page.value("latency_seconds", &labels, seconds(now.value_at_quantile(*quantile) as f64));
+        }
+        let labels = format!("{{stage=\"{name}\"}}");
+        page.value("latency_seconds_sum", &labels, seconds(all.mean() * all.len() as f64));
+        page.value("latency_seconds_count", &labels, all.len());
+    }
+    page.0
+}
+
+fn ingest(page: &mut Page, meter: &Meter) {
+    page.counter("events_total", "Rows stored in events.", &meter.events);
+    page.counter("rejects_total", "Rows stored in rejected.", &meter.rejects);
+    page.counter("skipped_total", "Offsets passed over because their rows were stored before.", &meter.skipped);
+    page.counter("batches_total", "Batches settled.", &meter.batches);
+    page.counter("inserts_total", "Inserts sent, the failed ones included.", &meter.inserts);
+    page.counter("retries_total", "Inserts and questions that failed and were tried again.", &meter.retries);
+    page.counter("commits_total", "Commits that Kafka confirmed.", &meter.commits);
+    page.counter(
+        "commits_owed_total",
+        "Commits that failed or were late; a later one covers them.",
+        &meter.commits_owed,
+    );
+    page.counter("rebalances_total", "Times that the group told this member what it owns.", &meter.rebalances);
+    page.gauge("partitions", "Partitions at hand.", Meter::read(&meter.partitions));
+    page.gauge("in_flight_batches", "Batches that are being settled.", Meter::read(&meter.in_flight));
+    let lag = Meter::read(&meter.lag);
+    page.gauge("lag_messages", "Messages of the partitions at hand that are not accounted for yet.", lag);
+    page.gauge(
+        "lag_seconds",
+        "Age of the newest event accounted for while messages wait, else 0.",
+        lag_seconds(meter, lag),
+    );
+    page.head("failures_total", "counter", "Failed attempts by what they mean for the next one.");
+    for (class, count) in CLASSES.iter().zip(&meter.failures) {
+        page.value("failures_total", &format!("{{class=\"{class}\"}}"), Meter::read(count));
+    }
+    page.head("last_failure_timestamp_seconds", "gauge", "When an attempt of that class last failed, Unix time.");
+    for (class, at) in CLASSES.iter().zip(&meter.failed_ms).filter(|(_, at)| Meter::read(at) > 0) {
+        let at = Meter::read(at) as f64 / 1e3;
+        page.value("last_failure_timestamp_seconds", &format!("{{class=\"{class}\"}}"), at);
+    }
+}
+
+fn lag_seconds(meter: &Meter, lag: u64) -> f64 {
+    let newest = Meter::read(&meter.newest_ms) as f64;
+    if lag == 0 || newest == 0.0 { 0.0 } else { (flows::now() as f64 / 1e6 - newest).max(0.0) / 1e3 }
+}
+
+fn seconds(nanos: f64) -> f64 {
+    nanos / 1e9
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, "# HELP clickstream_{name} {help}\n# TYPE clickstream_{name} {kind}\n");
+    }
+
+    fn value(&mut self, name: &str, labels: &str, value: impl Display) {
+        let _ = writeln!(self.0, "clickstream_{name}{labels} {value}");
+    }
+
+    fn counter(&mut self, name: &str, help: &str, counter: &std::sync::atomic::AtomicU64) {
+        self.head(name, "counter", help);
+        self.value(name, "", Meter::read(counter));
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.head(name, "gauge", help);
+        self.value(name, "", value);
+    }
+}
