@@ -6,6 +6,7 @@ mod cli;
 mod clickhouse;
 mod commands;
 mod connect;
+mod demo;
 mod http;
 mod kafka;
 mod latency_log;
@@ -22,28 +23,48 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
-#[tokio::main(worker_threads = 2)]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("CLICKSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // The demo's panel is drawn where the log would be.
+    let quiet = matches!(cli.command, Command::Demo(_)) && std::io::stderr().is_terminal();
+    let level = if quiet { "error" } else { "info" };
+    let filter = EnvFilter::try_from_env("CLICKSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    let outcome = match cli.command {
-        Command::Setup(args) => commands::setup::run(args).await,
-        Command::Produce(args) => commands::produce::run(args).await,
-        Command::Ingest(args) => commands::ingest::run(args).await,
-        Command::Report(args) => commands::report::run(&args),
-        Command::Audit(args) => commands::audit::run(args).await,
-    };
-    match outcome {
+    match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("clickstream: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    // These two have a process to themselves, without a runtime's threads.
+    match command {
+        Command::Guard { program, remove } => demo::guard::guard(&program, remove.as_deref()),
+        Command::Libchdb { library, arguments } => demo::guard::serve_libchdb(library, arguments),
+        command => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?
+            .block_on(run_async(command)),
+    }
+}
+
+async fn run_async(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Demo(args) => commands::demo::run(args).await,
+        Command::Setup(args) => commands::setup::run(args).await,
+        Command::Produce(args) => commands::produce::run(args).await,
+        Command::Ingest(args) => commands::ingest::run(args).await,
+        Command::Report(args) => commands::report::run(&args),
+        Command::Audit(args) => commands::audit::run(args).await,
+        Command::Guard { .. } | Command::Libchdb { .. } => unreachable!("these run without a runtime"),
     }
 }

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use std::fmt::Write;
 
 /// The promise: an event can be queried less than this long after its timestamp, in nanoseconds.
-const PROMISE_NS: u64 = 5_000_000_000;
+pub const PROMISE_NS: u64 = 5_000_000_000;
 
 /// A column: its name and its percentile.
 const PERCENTILES: [(&str, f64); 5] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99.9", 99.9), ("p99.99", 99.99)];
@@ -50,7 +50,7 @@ pub fn stage<'h>(latencies: &'h Latencies, name: &str) -> Option<&'h Histogram<u
 }
 
 /// Three digits and a unit.
-fn time(nanos: u64) -> String {
+pub fn time(nanos: u64) -> String {
     let (value, unit) = match nanos {
         0..1_000_000 => (nanos as f64 / 1e3, "µs"),
         1_000_000..1_000_000_000 => (nanos as f64 / 1e6, "ms"),

@@ -6,11 +6,12 @@ pub use values::Setting;
 
 use clap::{Args, Parser, Subcommand};
 use flows::{Faults, Rate};
+use std::ffi::OsString;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 use url::Url;
-use values::{HttpUrl, duration, header_value, identifier, not_empty, topic_name};
+use values::{HttpUrl, demo_rate, duration, header_value, identifier, not_empty, topic_name};
 
 /// Click events from Kafka to ClickHouse: nothing lost, nothing twice, in less than five seconds.
 #[derive(Debug, Parser)]
@@ -22,6 +23,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run all of it on this machine, with a broker and a ClickHouse of its own and a live dashboard; no set-up
+    Demo(DemoArgs),
     /// Create the topic and the tables, where they are missing
     Setup(SetupArgs),
     /// Simulate shoppers into the topic
@@ -30,6 +33,22 @@ pub enum Command {
     Ingest(IngestArgs),
     /// Show the latencies in log files
     Report(ReportArgs),
+    /// For `demo`: run a program that ends when standard input does
+    #[command(hide = true)]
+    Guard {
+        /// Remove this directory in the end
+        #[arg(long)]
+        remove: Option<PathBuf>,
+        #[arg(last = true)]
+        program: Vec<OsString>,
+    },
+    /// For `demo`: be the server that libchdb is
+    #[command(hide = true)]
+    Libchdb {
+        library: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Prove, offset by offset, that the tables hold what the topic held
     Audit(AuditArgs),
 }
@@ -182,6 +201,37 @@ pub struct IngestArgs {
 
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// Events per second, up to 10,000
+    #[arg(long, env = "CLICKSTREAM_RATE", default_value = "100", value_parser = demo_rate)]
+    pub rate: Rate,
+
+    /// How many shoppers there are
+    #[arg(long, env = "CLICKSTREAM_USERS", default_value = "500")]
+    pub users: NonZeroUsize,
+
+    /// Stop after this time
+    #[arg(long = "for", env = "CLICKSTREAM_FOR", value_parser = duration, value_name = "TIME")]
+    pub duration: Option<Duration>,
+
+    /// The dashboard's port; where it is taken, the next free one
+    #[arg(long, env = "CLICKSTREAM_PORT", default_value_t = 3000)]
+    pub port: u16,
+
+    /// Keep ClickHouse's data in this directory [default: a temporary one, removed in the end]
+    #[arg(long, env = "CLICKSTREAM_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Open the dashboard in the browser
+    #[arg(long)]
+    pub open: bool,
+
+    /// The time within which an event can be queried (`ingest` has 5s)
+    #[arg(long, env = "CLICKSTREAM_BATCH_TIMEOUT", default_value = "1s", value_parser = duration, value_name = "TIME")]
+    pub batch_timeout: Duration,
 }
 
 #[derive(Args, Debug)]

@@ -2,6 +2,7 @@
 
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
+use flows::Rate;
 use std::ffi::OsStr;
 use std::str::FromStr;
 use std::time::Duration;
@@ -38,6 +39,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         return Err("more than a year".into());
     }
     Ok(time)
+}
+
+/// The in-process broker keeps 5 MB of each partition: some ten seconds of the most that is allowed here.
+pub fn demo_rate(text: &str) -> Result<Rate, String> {
+    match text.parse()? {
+        rate @ Rate::PerSecond(events) if events <= 10_000.0 => Ok(rate),
+        _ => Err("more than 10,000: `clickstream produce` to a real Kafka has no limit".into()),
+    }
 }
 
 /// Reads a URL, and never repeats one that it refuses: there may be a password in it.

@@ -6,7 +6,7 @@ use crate::connect;
 use crate::kafka::admin::{self, Found};
 use crate::kafka::lease::Lease;
 use crate::kafka::member::{self, Membership};
-use crate::kafka::{self, Committer};
+use crate::kafka::{self, Committer, Naming};
 use crate::latency_log::Recorder;
 use crate::metrics::{Observed, Ready};
 use crate::status::{Of, Status, watch};
@@ -51,7 +51,7 @@ pub async fn run(args: IngestArgs) -> Result<()> {
     let mut recorder = Recorder::new(meter.clone(), args.run.latency_log.as_deref())?;
     Observed::new(Of::Ingest, &meter, recorder.window(), &ready).serve(args.run.metrics.as_deref()).await?;
     let mut status = Status::new(Of::Ingest, meter.clone());
-    let outcome = watch(&mut status, &mut recorder, ingest(&args, &stop, &meter, &ready)).await;
+    let outcome = watch(&mut status, &mut recorder, ingest(&args, Naming::ById, &stop, &meter, &ready)).await;
     let latencies = recorder.close()?;
     // Who did not come to begin has nothing to report but the reason.
     if Meter::read(&meter.rebalances) == 0 {
@@ -79,7 +79,7 @@ pub fn summary(meter: &Meter) -> String {
 ///
 /// # Errors
 /// See [`run`].
-pub async fn ingest(args: &IngestArgs, stop: &Stop, meter: &Arc<Meter>, ready: &Ready) -> Result<()> {
+pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<Meter>, ready: &Ready) -> Result<()> {
     let config = consumer_config(args)?;
     let started = tokio::select! {
         started = start(args) => started?,
@@ -89,6 +89,7 @@ pub async fn ingest(args: &IngestArgs, stop: &Stop, meter: &Arc<Meter>, ready: &
     ready.ingesting(&clickhouse);
     let to = Membership {
         topic: args.kafka.topic.clone(),
+        naming,
         group: args.group.clone(),
         config,
         clickhouse,

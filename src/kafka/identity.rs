@@ -10,6 +10,15 @@ use std::time::Duration;
 /// How long the broker may take to say the topic's id; librdkafka's mock cluster never does.
 const ANSWER: Duration = Duration::from_secs(2);
 
+/// What tells a topic from another one of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// Its id, which is asked for.
+    ById,
+    /// Nothing but its name: the broker is known to have no ids, and would only be waited for.
+    ByName,
+}
+
 /// A topic, as it was when a lease was opened.
 #[derive(Clone)]
 pub struct Identity {
@@ -23,8 +32,11 @@ impl Identity {
     ///
     /// # Errors
     /// What the broker says: that the topic does not exist, say.
-    pub fn ask(consumer: &Arc<Consumer>, topic: &str) -> Result<Self, RDKafkaErrorCode> {
-        let id = topic_id(consumer.client().native_client(), topic, ANSWER)?;
+    pub fn ask(consumer: &Arc<Consumer>, topic: &str, naming: Naming) -> Result<Self, RDKafkaErrorCode> {
+        let id = match naming {
+            Naming::ById => topic_id(consumer.client().native_client(), topic, ANSWER)?,
+            Naming::ByName => None,
+        };
         Ok(Self { consumer: consumer.clone(), topic: topic.to_owned(), id })
     }
 

@@ -8,7 +8,7 @@ use super::haul::{HAUL, Haul};
 use super::lease::{Hold, Lease, Place, Source};
 use super::native::{Inbox, known_watermarks};
 use super::opening::{Opened, Opening};
-use super::{Committer, Pulse};
+use super::{Committer, Naming, Pulse};
 use crate::clickhouse::ClickHouse;
 use crate::stop::Stop;
 use anyhow::{Context, Result};
@@ -32,6 +32,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// What a member needs to know.
 pub struct Membership {
     pub topic: String,
+    pub naming: Naming,
     pub group: String,
     pub config: ClientConfig,
     pub clickhouse: Arc<ClickHouse>,

@@ -14,7 +14,7 @@ mod queue;
 pub mod topic;
 
 pub use committer::Committer;
-pub use identity::Identity;
+pub use identity::{Identity, Naming};
 pub use native::topic_id;
 pub use pulse::Pulse;
 

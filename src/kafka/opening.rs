@@ -1,7 +1,7 @@
 //! Opening a lease: for each partition that is new here, where to go on and what of it is stored already.
 
-use super::Identity;
 use super::member::{Consumer, Membership};
+use super::{Identity, Naming};
 use crate::clickhouse::{ClickHouse, Shelf};
 use anyhow::{Result, anyhow};
 use flows::{Backoff, Class, Failure, Islands, Span};
@@ -42,6 +42,7 @@ struct Question {
     consumer: Arc<Consumer>,
     clickhouse: Arc<ClickHouse>,
     topic: String,
+    naming: Naming,
     group: String,
     from_end: bool,
     partitions: Vec<i32>,
@@ -54,6 +55,7 @@ impl Opening {
             consumer: consumer.clone(),
             clickhouse: to.clickhouse.clone(),
             topic: to.topic.clone(),
+            naming: to.naming,
             group: to.group.clone(),
             from_end: matches!(to.config.get("auto.offset.reset"), Some("latest" | "largest" | "end")),
             partitions,
@@ -110,7 +112,7 @@ impl Question {
 
     /// The topic's id, and where to go on: (partition, first offset).
     fn ask_kafka(&self) -> Result<(Identity, Vec<(i32, i64)>), Failure> {
-        let identity = Identity::ask(&self.consumer, &self.topic)
+        let identity = Identity::ask(&self.consumer, &self.topic, self.naming)
             .map_err(|error| transient(format!("topic {}: {error}", self.topic)))?;
         let mut wanted = TopicPartitionList::new();
         for &partition in &self.partitions {

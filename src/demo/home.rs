@@ -1,0 +1,143 @@
+//! The demo's directory: ClickHouse's data, its settings and passwords, and its log.
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The directory of one demo, which nobody else may read.
+pub struct Home {
+    pub path: PathBuf,
+    pub kept: bool,
+    pub http_port: u16,
+    tcp_port: u16,
+    _lock: File,
+}
+
+/// The server serves for as long as the library's last query runs: this one takes ten years. An installed one needs none.
+const QUERIES: &str = "SYSTEM START LISTEN TCP;
+SYSTEM START LISTEN HTTP;
+SELECT sleepEachRow(3) FROM numbers(100000000)
+SETTINGS function_sleep_max_microseconds_per_block = 100000000000, max_block_size = 1 FORMAT Null;
+";
+
+impl Home {
+    /// Makes or takes the directory, and writes ClickHouse's settings, with passwords that are new each time.
+    ///
+    /// # Errors
+    /// When it cannot be written, or another demo uses it.
+    pub fn open(data_dir: Option<&Path>) -> Result<Self> {
+        let path = data_dir.map_or_else(temporary, Path::to_owned);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot make {}: see --data-dir", path.display()))?;
+        let path = path.canonicalize()?;
+        let lock = File::create(path.join("lock")).with_context(|| format!("cannot write in {}", path.display()))?;
+        if lock.try_lock().is_err() {
+            bail!("--data-dir {} is in use by another demo: stop it, or take another directory", path.display());
+        }
+        let [http_port, tcp_port] = free_ports()?;
+        let home = Self { path, kept: data_dir.is_some(), http_port, tcp_port, _lock: lock };
+        let [writer, reader] = std::array::from_fn(|_| uuid::Uuid::new_v4().simple().to_string());
+        home.write("writer.password", &writer)?;
+        home.write("reader.password", &reader)?;
+        home.write("clickhouse.xml", &home.settings(&writer, &reader))?;
+        home.write("clickhouse.sql", QUERIES)?;
+        Ok(home)
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let file = self.file(name);
+        let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&file);
+        written
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    fn settings(&self, writer: &str, reader: &str) -> String {
+        let path = self.path.display().to_string().replace('&', "&amp;").replace('<', "&lt;");
+        let (http, tcp) = (self.http_port, self.tcp_port);
+        let [writer, reader] = [writer, reader].map(|password| hex(&Sha256::digest(password)));
+        format!(
+            "<clickhouse>
+  <logger><console>1</console><level>warning</level></logger>
+  <path>{path}/clickhouse/</path>
+  <listen_host>127.0.0.1</listen_host>
+  <http_port>{http}</http_port>
+  <tcp_port>{tcp}</tcp_port>
+  <!-- a server's merges; the library by default has 2 threads for each, and warns of it several times a second -->
+  <background_pool_size>16</background_pool_size>
+  <background_schedule_pool_size>16</background_schedule_pool_size>
+  <!-- by default 5 GB each -->
+  <mark_cache_size>134217728</mark_cache_size>
+  <index_mark_cache_size>67108864</index_mark_cache_size>
+  <primary_index_cache_size>67108864</primary_index_cache_size>
+  <user_directories><users_xml><path>{path}/clickhouse.xml</path></users_xml></user_directories>
+  <users>
+    <!-- runs the queries that the library is started with, for which it can have no password; it may do nothing else -->
+    <default>
+      <password></password>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>default</profile><quota>default</quota>
+      <grants><query>GRANT SYSTEM LISTEN ON *.*</query><query>GRANT SELECT ON system.numbers</query></grants>
+    </default>
+    <writer>
+      <password_sha256_hex>{writer}</password_sha256_hex>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>default</profile><quota>default</quota>
+    </writer>
+    <reader>
+      <password_sha256_hex>{reader}</password_sha256_hex>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>reader</profile><quota>default</quota>
+      <grants><query>GRANT SELECT ON clickstream.*</query><query>GRANT SELECT ON system.parts</query></grants>
+    </reader>
+  </users>
+  <profiles>
+    <default/>
+    <reader>
+      <readonly>1</readonly>
+      <max_execution_time>10</max_execution_time>
+      <max_memory_usage>1000000000</max_memory_usage>
+      <constraints><max_execution_time><changeable_in_readonly/></max_execution_time></constraints>
+    </reader>
+  </profiles>
+  <quotas><default/></quotas>
+</clickhouse>
+"
+        )
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if !self.kept {
+            // The guard has done it already, where there was one.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+fn temporary() -> PathBuf {
+    std::env::temp_dir().join(format!("clickstream-demo-{}", uuid::Uuid::new_v4().simple()))
+}
+
+/// Two ports that are free now.
+fn free_ports() -> Result<[u16; 2]> {
+    let bind = || std::net::TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1");
+    let (one, other) = (bind()?, bind()?);
+    Ok([one.local_addr()?.port(), other.local_addr()?.port()])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

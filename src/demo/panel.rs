@@ -1,0 +1,73 @@
+//! What the demo shows of itself on a terminal; elsewhere a log line every ten seconds.
+
+use crate::latency_log::Recorder;
+use crate::table::{self, grouped};
+use flows::{Meter, Stage};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::Instant;
+
+/// How often a line is logged where there is no terminal, in ticks.
+const LOG_EVERY: u32 = 10;
+
+/// The lines that do not change.
+pub struct Places {
+    pub broker: String,
+    pub clickhouse: String,
+    pub url: String,
+}
+
+/// The live panel.
+pub struct Panel {
+    places: Places,
+    bar: ProgressBar,
+    ticks: u32,
+    last: (Instant, u64),
+}
+
+impl Panel {
+    pub fn new(places: Places) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.set_style(ProgressStyle::with_template("{msg}").expect("a constant template that is valid"));
+        Self { places, bar, ticks: 0, last: (Instant::now(), 0) }
+    }
+
+    /// Shows how it goes; `note` is what is wrong with ClickHouse just now.
+    pub fn tick(&mut self, produced: &Meter, ingested: &Meter, recorder: &Recorder, note: Option<&str>) {
+        let sent = Meter::read(&produced.events);
+        let (since, before) = std::mem::replace(&mut self.last, (Instant::now(), sent));
+        let rate = (sent - before) as f64 / since.elapsed().as_secs_f64().max(0.001);
+        let rows = Meter::read(&ingested.events) + Meter::read(&ingested.rejects);
+        let latency = latency(recorder);
+        self.ticks += 1;
+        if std::io::stderr().is_terminal() {
+            let Places { broker, clickhouse, url } = &self.places;
+            self.bar.set_message(format!(
+                "\n  dashboard   {url}\n  events      {rate:.0}/s · {} sent · {} stored · lag {}\n  latency     {latency}\n  \
+                 broker      {broker}\n  ClickHouse  {}\n\n  Ctrl-C drains, reports and removes everything",
+                grouped(sent),
+                grouped(rows),
+                grouped(Meter::read(&ingested.lag)),
+                note.unwrap_or(clickhouse),
+            ));
+            self.bar.tick();
+        } else if self.ticks.is_multiple_of(LOG_EVERY) {
+            tracing::info!("{rate:.0} events/s · {} sent · {} stored · e2e {latency}", grouped(sent), grouped(rows));
+        }
+    }
+
+    /// Removes it.
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn latency(recorder: &Recorder) -> String {
+    let e2e = recorder.total().of(Stage::EndToEnd);
+    if e2e.is_empty() {
+        return "no rows yet".into();
+    }
+    let at = |percentile| table::time(e2e.value_at_percentile(percentile));
+    let kept = if e2e.max() < table::PROMISE_NS { "kept" } else { "broken" };
+    format!("p50 {} · p99 {} · max {} · promise of 5 s: {kept}", at(50.0), at(99.0), table::time(e2e.max()))
+}

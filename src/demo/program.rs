@@ -1,0 +1,207 @@
+//! Which ClickHouse the demo runs: one of this machine, or libchdb, which is fetched once.
+
+use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha512};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{BufReader, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The library: the same version and checksum as in `ci/clickhouse.sh`, in the same place of the same cache.
+const VERSION: &str = "26.7.3-stable.1";
+const PACKAGE: &str = "lib-linux-x64-gnu";
+const INTEGRITY: &str =
+    "sha512-XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw==";
+/// What is fetched: roughly, for the progress bar.
+const BYTES: u64 = 178_000_000;
+
+/// A ClickHouse that can be started.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A `clickhouse` of this machine.
+    Installed(PathBuf),
+    /// libchdb.
+    Library(PathBuf),
+}
+
+impl Program {
+    /// The one on the PATH, else the library from the cache, else the library, fetched now.
+    ///
+    /// # Errors
+    /// When there is neither and none can be fetched; says what to install.
+    pub fn find() -> Result<Self> {
+        let embedded = std::env::var_os("CLICKSTREAM_CLICKHOUSE").is_some_and(|which| which == "embedded");
+        if let Some(program) = on_path("clickhouse").filter(|_| !embedded) {
+            return Ok(Self::Installed(program));
+        }
+        if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+            bail!(
+                "no ClickHouse here: install one, so that `clickhouse` is on the PATH (see clickhouse.com/docs/install)"
+            );
+        }
+        let cache = cache()?;
+        let dir = cache.join(format!("{PACKAGE}-{VERSION}"));
+        let library = dir.join("libchdb.so");
+        if !library.exists() {
+            fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+            // The same lock as `ci/stack`: who comes second finds the library there.
+            let lock = File::create(cache.join("lock")).context("cannot lock the cache")?;
+            lock.lock().context("cannot lock the cache")?;
+            if !library.exists() {
+                fetch(&cache, &dir)?;
+            }
+        }
+        Ok(Self::Library(library))
+    }
+
+    /// What it is, for people.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Installed(path) => path.display().to_string(),
+            Self::Library(_) => format!("embedded {}", VERSION.split('-').next().unwrap_or(VERSION)),
+        }
+    }
+
+    /// The command line that serves with these settings.
+    pub fn command(&self, settings: &Path, queries: &Path) -> Result<Vec<OsString>> {
+        let config = OsString::from(format!("--config-file={}", settings.display()));
+        Ok(match self {
+            Self::Installed(path) => vec![path.into(), "server".into(), config],
+            Self::Library(path) => {
+                let host = std::env::current_exe().context("cannot find this program's own file")?;
+                let queries = OsString::from(format!("--queries-file={}", queries.display()));
+                vec![host.into(), "libchdb".into(), path.into(), config, "--log-level=warning".into(), queries]
+            }
+        })
+    }
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file())
+}
+
+fn cache() -> Result<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("CLICKSTREAM_CACHE")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|dir| dir.join("clickstream")))
+        .or_else(|| variable("HOME").map(|dir| dir.join(".cache/clickstream")))
+        .context("no place for downloads: set CLICKSTREAM_CACHE to a directory")
+}
+
+/// Fetches the library through npm, checks it, and only then puts it in its place. npm's own cache lies beside it meanwhile,
+/// so a run that is cut short after the download does not fetch again.
+fn fetch(cache: &Path, dir: &Path) -> Result<()> {
+    if on_path("npm").is_none() {
+        bail!(
+            "no ClickHouse here: install one, so that `clickhouse` is on the PATH, or npm, with which it can be fetched"
+        );
+    }
+    let (partial, npm_cache) = (cache.join("partial"), cache.join("npm"));
+    let _ = fs::remove_dir_all(&partial);
+    fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
+    let package = format!("@chdb/{PACKAGE}@{VERSION}");
+    let mut npm = Command::new("npm")
+        .args(["pack", "--loglevel=error", "--cache"])
+        .arg(&npm_cache)
+        .arg(&package)
+        .current_dir(&partial)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .context("cannot run npm")?;
+    let bar = ProgressBar::new(BYTES);
+    let template = "ClickHouse  fetching {bytes} of {total_bytes} {wide_bar} {eta}";
+    bar.set_style(ProgressStyle::with_template(template).expect("a constant template that is valid"));
+    if !std::io::stderr().is_terminal() {
+        println!("ClickHouse  fetching {package}, {} MB, once", BYTES / 1_000_000);
+    }
+    let mut looked = Instant::now();
+    let status = loop {
+        if let Some(status) = npm.try_wait()? {
+            break status;
+        }
+        std::thread::park_timeout(Duration::from_millis(100));
+        if looked.elapsed() > Duration::from_millis(500) {
+            looked = Instant::now();
+            bar.set_position(size(&npm_cache).min(BYTES));
+        }
+    };
+    bar.finish_and_clear();
+    if !status.success() {
+        bail!("npm could not fetch {package} ({status}): run this again, or install ClickHouse");
+    }
+    let archive = only_file(&partial)?;
+    let found = integrity(&archive)?;
+    if found != INTEGRITY {
+        let _ = fs::remove_dir_all(&npm_cache);
+        bail!("{package} is not what is pinned here: its checksum is {found}");
+    }
+    let unpacked = Command::new("tar")
+        .arg("-xzf")
+        .arg(&archive)
+        .args(["--strip-components=1", "package/libchdb.so"])
+        .current_dir(&partial)
+        .status()
+        .context("cannot run tar: install it")?;
+    if !unpacked.success() {
+        bail!("tar could not unpack {} ({unpacked}): is the disk full?", archive.display());
+    }
+    fs::remove_file(&archive)?;
+    fs::rename(&partial, dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let _ = fs::remove_dir_all(&npm_cache);
+    Ok(())
+}
+
+fn only_file(dir: &Path) -> Result<PathBuf> {
+    let found = fs::read_dir(dir)?.next().context("npm left no file behind")??;
+    Ok(found.path())
+}
+
+/// The checksum of a file, as npm writes it.
+fn integrity(file: &Path) -> Result<String> {
+    let mut reader = BufReader::with_capacity(1 << 20, File::open(file)?);
+    let (mut sum, mut part) = (Sha512::new(), vec![0; 1 << 20]);
+    loop {
+        match reader.read(&mut part)? {
+            0 => break,
+            read => sum.update(&part[..read]),
+        }
+    }
+    Ok(format!("sha512-{}", BASE64_STANDARD.encode(sum.finalize())))
+}
+
+/// Bytes of the files in a directory that somebody else fills.
+fn size(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = entries.filter_map(|entry| {
+        let about = entry.metadata().ok()?;
+        Some(if about.is_dir() { size(&entry.path()) } else { about.len() })
+    });
+    sizes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_and_the_stack_run_the_same_library() {
+        let stack = include_str!("../../ci/clickhouse.sh");
+        assert!(stack.contains(&format!("libchdb_version={VERSION}\n")) && stack.contains(INTEGRITY));
+        assert!(stack.contains(PACKAGE));
+    }
+
+    #[test]
+    fn a_checksum_is_written_as_npm_writes_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "abc").unwrap();
+        let expected =
+            "sha512-3a81oZNherrMQXNJriBBMRLm+k6JqX6iCp7u5ktV05ohkpkqJ0/BqDa6PCOj/uu9RU1EI2Q86A4qmslPpUyknw==";
+        assert_eq!(integrity(file.path()).unwrap(), expected);
+    }
+}
