@@ -6,6 +6,7 @@ mod cli;
 mod clickhouse;
 mod commands;
 mod connect;
+mod dashboard;
 mod demo;
 mod http;
 mod kafka;
@@ -60,6 +61,7 @@ fn run(command: Command) -> anyhow::Result<()> {
 async fn run_async(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(args) => commands::demo::run(args).await,
+        Command::Dashboard(args) => commands::dashboard::run(args).await,
         Command::Setup(args) => commands::setup::run(args).await,
         Command::Produce(args) => commands::produce::run(args).await,
         Command::Ingest(args) => commands::ingest::run(args).await,

@@ -31,6 +31,8 @@ pub enum Command {
     Produce(ProduceArgs),
     /// Take the topic's events into ClickHouse, each exactly once
     Ingest(IngestArgs),
+    /// Show the dashboards as live web pages, without Grafana
+    Dashboard(DashboardArgs),
     /// Show the latencies in log files
     Report(ReportArgs),
     /// For `demo`: run a program that ends when standard input does
@@ -232,6 +234,20 @@ pub struct DemoArgs {
     /// The time within which an event can be queried (`ingest` has 5s)
     #[arg(long, env = "CLICKSTREAM_BATCH_TIMEOUT", default_value = "1s", value_parser = duration, value_name = "TIME")]
     pub batch_timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+pub struct DashboardArgs {
+    #[command(flatten)]
+    pub clickhouse: ClickHouseArgs,
+
+    /// Where to serve, HOST:PORT
+    #[arg(long, env = "CLICKSTREAM_LISTEN", default_value = "127.0.0.1:3000", value_name = "ADDR")]
+    pub listen: String,
+
+    /// A host name by which browsers may call it, beside localhost and addresses; may be repeated
+    #[arg(long, env = "CLICKSTREAM_ALLOW_HOST", value_name = "NAME", value_delimiter = ' ')]
+    pub allow_host: Vec<String>,
 }
 
 #[derive(Args, Debug)]

@@ -4,22 +4,17 @@
 //! is announced, so a request that was cut short is never taken for a whole one, and an answer counts as *stored* only if it
 //! is a 200 with an empty body. Anything else is a failure, and where no answer came, a doubt.
 
-use super::failure;
+use super::{failure, http};
 use anyhow::{Result, bail};
 use bytes::Bytes;
 use flows::{Class, Failure};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, Response, StatusCode, body::Incoming};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
 use std::time::Duration;
 use url::Url;
 
 /// How long the answer to an insert may take. Longer only delays finding out; an insert that still runs then is awaited.
 const ANSWER: Duration = Duration::from_secs(20);
-/// ClickHouse closes idle connections after 3 s by default (older versions) and up: reuse only younger ones.
-const IDLE: Duration = Duration::from_secs(2);
 /// What is read of an error's text.
 const ERROR_BYTES: usize = 64 * 1024;
 
@@ -37,7 +32,7 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 pub struct Inserter {
-    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: http::Client<Full<Bytes>>,
     url: Url,
     user: String,
     password: String,
@@ -48,17 +43,7 @@ impl Inserter {
         if !matches!(url.scheme(), "http" | "https") {
             bail!("--clickhouse-url must begin with http:// or https://");
         }
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(super::ANSWER));
-        let https = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().wrap_connector(tcp);
-        let http = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
-            // A request that fails on a connection that just closed is ours to judge, not to be sent again unasked.
-            .retry_canceled_requests(false)
-            .build(https);
-        Ok(Self { http, url, user: user.to_owned(), password: password.to_owned() })
+        Ok(Self { http: http::client(), url, user: user.to_owned(), password: password.to_owned() })
     }
 
     /// Runs `sql` with `body` behind it, under the name `query_id`.

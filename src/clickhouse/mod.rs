@@ -1,13 +1,16 @@
 //! The ClickHouse adapter: connecting, applying and checking the schema, inserting, and asking what is stored.
 
 mod failure;
+mod http;
 mod insert;
 mod questions;
+mod reader;
 mod rows;
 mod schema;
 mod shelf;
 
 pub use failure::describe;
+pub use reader::{Columns, NoAnswer, Reader};
 pub use schema::Tables;
 pub use shelf::Shelf;
 
@@ -20,6 +23,14 @@ use url::Url;
 
 /// How long an answer to a question may take before the question is asked again.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// The password out of its file; empty where there is none.
+fn password(args: &ClickHouseArgs) -> Result<String> {
+    let Some(path) = &args.clickhouse_password_file else { return Ok(String::new()) };
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read --clickhouse-password-file {}", path.display()))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
 
 /// A ClickHouse server and a database in it.
 pub struct ClickHouse {
@@ -38,13 +49,7 @@ impl ClickHouse {
     /// When the URL is not one of http or https, the database's name is no plain identifier, or the password's file
     /// cannot be read.
     pub fn new(args: &ClickHouseArgs) -> Result<Self> {
-        let password = match &args.clickhouse_password_file {
-            Some(path) => std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read --clickhouse-password-file {}", path.display()))?
-                .trim_end_matches(['\r', '\n'])
-                .to_owned(),
-            None => String::new(),
-        };
+        let password = password(args)?;
         let client = clickhouse::Client::default()
             .with_url(args.clickhouse_url.as_str())
             .with_user(&args.clickhouse_user)

@@ -3,8 +3,10 @@
 use super::ingest::{ingest, summary};
 use super::produce::produce;
 use crate::cli::{ClickHouseArgs, DemoArgs, IngestArgs, KafkaArgs, ProduceArgs, RunArgs};
-use crate::clickhouse::ClickHouse;
+use crate::clickhouse::{ClickHouse, Reader};
+use crate::dashboard::{self, Health};
 use crate::demo::{Home, Panel, Places, Program, Server};
+use crate::http;
 use crate::kafka::Naming;
 use crate::latency_log::Recorder;
 use crate::metrics::Ready;
@@ -15,11 +17,15 @@ use anyhow::{Context, Result, anyhow, bail};
 use flows::{Faults, Meter};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use url::Url;
 
 const PARTITIONS: i32 = 3;
+/// How many ports are tried for the dashboard.
+const PORTS: u16 = 50;
 /// How long what was sent may take to be stored after a Ctrl-C.
 const DRAIN: Duration = Duration::from_secs(30);
 /// How often it is looked at then.
@@ -57,7 +63,7 @@ async fn show(
     home: &Home,
     server: &mut Server<'_>,
 ) -> Result<()> {
-    let places = Places {
+    let mut places = Places {
         broker: format!("in this process, {}", broker.bootstrap_servers()),
         clickhouse: format!("{}, http://127.0.0.1:{}", program.describe(), home.http_port),
         url: String::new(),
@@ -70,7 +76,20 @@ async fn show(
 
     let (sent, stored) = (Arc::new(Meter::default()), Arc::new(Meter::default()));
     let mut recorders = [Recorder::new(sent.clone(), None)?, Recorder::new(stored.clone(), None)?];
-    let note = Mutex::new(None::<String>);
+    let health = Health::default();
+    let mut reading = ingest_args.clickhouse.clone();
+    reading.clickhouse_user = "reader".into();
+    reading.clickhouse_password_file = Some(home.file("reader.password"));
+    let (listener, url) = listen(args.port).await?;
+    println!("dashboard   {url}");
+    places.url = url;
+    let site = dashboard::router(Reader::new(&reading)?, health.clone(), Vec::new());
+    // Until everything has ended: who looks while it drains sees the last rows come in.
+    let served = Stop::default();
+    let site = tokio::spawn(http::serve(listener, site, served.clone()));
+    if args.open {
+        open(&places.url);
+    }
     let mut panel = Panel::new(places);
     let ready = Ready::default();
     let outcome = {
@@ -89,16 +108,13 @@ async fn show(
             stop.request();
             outcome
         };
-        let keeping = server.keep(|text| {
-            *note.lock().unwrap_or_else(PoisonError::into_inner) = text.map(str::to_owned);
-        });
+        let keeping = server.keep(|text| health.note(text));
         let ticking = async {
             let mut ticks = tokio::time::interval(TICK);
             loop {
                 ticks.tick().await;
                 recorders.iter_mut().for_each(Recorder::tick);
-                let note = note.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                panel.tick(&sent, &stored, &recorders[1], note.as_deref());
+                panel.tick(&sent, &stored, &recorders[1], health.noted().as_deref());
             }
         };
         tokio::select! {
@@ -108,6 +124,8 @@ async fn show(
         }
     };
     panel.clear();
+    served.request();
+    site.abort();
     let [of_sent, of_stored] = recorders.map(Recorder::close);
     let mut latencies = of_sent?;
     latencies.add(&of_stored?);
@@ -130,6 +148,31 @@ fn broker(topic: &str) -> Result<MockCluster<'static, DefaultProducerContext>> {
 
 fn rows(stored: &Meter) -> u64 {
     Meter::read(&stored.events) + Meter::read(&stored.rejects)
+}
+
+/// The port that was asked for, or the next free one.
+async fn listen(port: u16) -> Result<(TcpListener, String)> {
+    for nth in 0..PORTS {
+        let Some(candidate) = port.checked_add(nth) else { break };
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", candidate)).await {
+            if nth > 0 {
+                println!("dashboard   port {port} is taken: {candidate} it is");
+            }
+            let url = format!("http://{}", listener.local_addr()?);
+            return Ok((listener, url));
+        }
+    }
+    bail!("no free port from {port} on for the dashboard: see --port")
+}
+
+/// Opens the page in the browser of whoever has one.
+fn open(url: &str) {
+    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let quiet = || std::process::Stdio::null();
+    let opened = Command::new(program).arg(url).stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn();
+    if let Err(error) = opened {
+        println!("dashboard   cannot open a browser ({program}: {error}): go to {url}");
+    }
 }
 
 async fn until(reached: impl Fn() -> bool) {

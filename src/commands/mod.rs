@@ -1,6 +1,7 @@
 //! One file for each command of the command line.
 
 pub mod audit;
+pub mod dashboard;
 pub mod demo;
 pub mod ingest;
 pub mod produce;

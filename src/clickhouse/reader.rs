@@ -1,0 +1,151 @@
+//! Questions of people: SQL in, columns out, read-only, and bounded in time and size.
+
+use super::{failure, http, password};
+use crate::cli::ClickHouseArgs;
+use anyhow::Result;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::time::Duration;
+use url::Url;
+
+/// What ClickHouse may take for an answer, and what we wait for it.
+const SECONDS: u64 = 8;
+const ANSWER: Duration = Duration::from_secs(SECONDS + 2);
+/// What is read of an answer: a chart has some thousand points.
+const ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Asks as a user who may only read.
+pub struct Reader {
+    http: http::Client<Empty<Bytes>>,
+    url: Url,
+    user: String,
+    password: String,
+    database: String,
+}
+
+/// An answer, column by column.
+#[derive(Debug, Serialize)]
+pub struct Columns {
+    pub meta: Vec<Column>,
+    pub data: Vec<Vec<Value>>,
+    pub rows: u64,
+}
+
+/// A column of an answer.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Column {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// There is no ClickHouse, or it is too slow.
+    #[error("{0}")]
+    Away(String),
+    /// It refuses the question.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Reader {
+    /// Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the password's file cannot be read.
+    pub fn new(args: &ClickHouseArgs) -> Result<Self> {
+        Ok(Self {
+            http: http::client(),
+            url: args.clickhouse_url.clone(),
+            user: args.clickhouse_user.clone(),
+            password: password(args)?,
+            database: args.database.clone(),
+        })
+    }
+
+    /// Where it asks.
+    pub fn address(&self) -> &str {
+        self.url.as_str().trim_end_matches('/')
+    }
+
+    /// Asks.
+    pub async fn ask(&self, sql: &str) -> Result<Columns, NoAnswer> {
+        match tokio::time::timeout(ANSWER, self.exchange(sql)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(NoAnswer::Away(format!("no answer within {} s", ANSWER.as_secs()))),
+        }
+    }
+
+    async fn exchange(&self, sql: &str) -> Result<Columns, NoAnswer> {
+        let away = |error: &(dyn std::error::Error + 'static)| NoAnswer::Away(failure::describe(error));
+        let response = self.http.request(self.request(sql)).await.map_err(|error| away(&error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(|error| away(&*error))?;
+        let body = body.to_bytes();
+        if status != StatusCode::OK {
+            let said = String::from_utf8_lossy(&body);
+            let line = said.lines().next().unwrap_or_default();
+            return Err(match status {
+                StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => NoAnswer::Away(line.to_owned()),
+                _ => NoAnswer::Refused(line.chars().take(500).collect()),
+            });
+        }
+        let raw: Raw = serde_json::from_slice(&body)
+            .map_err(|error| NoAnswer::Refused(format!("an answer that is not the JSON of a result: {error}")))?;
+        Ok(raw.columns())
+    }
+
+    /// A GET: ClickHouse runs it read-only whatever the user may do otherwise.
+    fn request(&self, sql: &str) -> Request<Empty<Bytes>> {
+        let mut url = self.url.clone();
+        url.query_pairs_mut()
+            .append_pair("database", &self.database)
+            .append_pair("default_format", "JSONColumnsWithMetadata")
+            .append_pair("max_execution_time", &SECONDS.to_string())
+            .append_pair("query", sql);
+        Request::get(url.as_str())
+            .header("X-ClickHouse-User", &self.user)
+            .header("X-ClickHouse-Key", &self.password)
+            .body(Empty::new())
+            .expect("a URL and headers that were checked when the arguments were read")
+    }
+}
+
+/// An answer as ClickHouse's format JSONColumnsWithMetadata has it.
+#[derive(Deserialize)]
+struct Raw {
+    meta: Vec<Column>,
+    data: HashMap<String, Vec<Value>>,
+    rows: u64,
+}
+
+impl Raw {
+    fn columns(mut self) -> Columns {
+        let data = self.meta.iter().map(|column| self.data.remove(&column.name).unwrap_or_default()).collect();
+        let mut columns = Columns { meta: self.meta, data, rows: self.rows };
+        columns.numbers();
+        columns
+    }
+}
+
+impl Columns {
+    /// Makes numbers of the strings that 64-bit numbers and decimals come as, depending on the server's settings.
+    fn numbers(&mut self) {
+        for (column, values) in self.meta.iter().zip(&mut self.data) {
+            let kind = column.kind.trim_start_matches("Nullable(").trim_start_matches("LowCardinality(");
+            if ["Int", "UInt", "Float", "Decimal"].iter().any(|numeric| kind.starts_with(numeric)) {
+                for value in values {
+                    if let Some(number) = value.as_str().and_then(|text| text.parse::<f64>().ok()) {
+                        *value = serde_json::Number::from_f64(number).map_or(Value::Null, Value::Number);
+                    }
+                }
+            }
+        }
+    }
+}

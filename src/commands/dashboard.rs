@@ -1,0 +1,20 @@
+//! `clickstream dashboard`: the dashboards of `dashboards/` as live web pages.
+
+use crate::cli::DashboardArgs;
+use crate::clickhouse::Reader;
+use crate::dashboard::{self, Health};
+use crate::http;
+use crate::stop::Stop;
+use anyhow::Result;
+
+/// Serves until a stop is requested, also while ClickHouse is away.
+///
+/// # Errors
+/// When the address cannot be listened at, or the password's file cannot be read.
+pub async fn run(args: DashboardArgs) -> Result<()> {
+    let stop = Stop::on_signals()?;
+    let reader = Reader::new(&args.clickhouse)?;
+    let listener = http::listen(&args.listen, "--listen").await?;
+    println!("dashboard at http://{}", listener.local_addr()?);
+    http::serve(listener, dashboard::router(reader, Health::default(), args.allow_host), stop).await
+}
