@@ -2,6 +2,7 @@
 //!
 //! The pipelines are in the crate `flows`; here are the adapters to Kafka and ClickHouse, the command line and the wiring.
 
+mod audit;
 mod cli;
 mod clickhouse;
 mod commands;
