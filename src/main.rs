@@ -68,6 +68,7 @@ async fn run_async(command: Command) -> anyhow::Result<()> {
         Command::Ingest(args) => commands::ingest::run(args).await,
         Command::Report(args) => commands::report::run(&args),
         Command::Audit(args) => commands::audit::run(args).await,
+        Command::Rejects(args) => commands::rejects::run(args).await,
         Command::Guard { .. } | Command::Libchdb { .. } => unreachable!("these run without a runtime"),
     }
 }

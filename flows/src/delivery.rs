@@ -97,6 +97,19 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::NullPayload,
+        Self::NotJson,
+        Self::MissingField,
+        Self::WrongType,
+        Self::BadUuid,
+        Self::UnknownType,
+        Self::BadPrice,
+        Self::BadTimestamp,
+        Self::Refused,
+    ];
+
     /// Its name in the table `rejected`.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -58,7 +58,8 @@ mod tests {
     #[test]
     fn neighbours_are_one_range_and_nothing_is_counted_twice() {
         let mut tally = Tally::default();
-        let spans: Vec<_> = [(0, 3), (3, 5), (7, 8), (8, 9), (20, 30)].map(|(first, next)| Span::new(first, next)).into();
+        let spans: Vec<_> =
+            [(0, 3), (3, 5), (7, 8), (8, 9), (20, 30)].map(|(first, next)| Span::new(first, next)).into();
         tally.extend(&spans);
         assert_eq!((tally.offsets, tally.ranges), (17, 3));
         assert_eq!(tally.first, Islands::new(spans).spans());

@@ -1,7 +1,9 @@
 //! The command line: every option is a flag and an environment variable.
 
+mod rejects;
 mod values;
 
+pub use rejects::RejectsArgs;
 pub use values::Setting;
 
 use clap::{Args, Parser, Subcommand};
@@ -53,6 +55,8 @@ pub enum Command {
     },
     /// Prove, offset by offset, that the tables hold what the topic held
     Audit(AuditArgs),
+    /// List the messages that are no events, and replay them after a fix
+    Rejects(RejectsArgs),
 }
 
 /// Where Kafka is.

@@ -5,5 +5,6 @@ pub mod dashboard;
 pub mod demo;
 pub mod ingest;
 pub mod produce;
+pub mod rejects;
 pub mod report;
 pub mod setup;

@@ -72,7 +72,8 @@ impl Lease {
         let lost = CancellationToken::new();
         let load = Arc::new(Load::default());
         let tenure = Arc::new(Holding { pulse: pulse.clone(), identity, lost: lost.clone() });
-        let lease = Self { deliveries: receiver, starts: starts.clone(), shelf, tenure, load: load.clone(), ended: end };
+        let lease =
+            Self { deliveries: receiver, starts: starts.clone(), shelf, tenure, load: load.clone(), ended: end };
         (Source { deliveries, stuck: None, load, ended, lost, pulse, starts }, lease)
     }
 

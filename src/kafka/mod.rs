@@ -13,6 +13,7 @@ mod opening;
 mod pulse;
 mod queue;
 pub mod ranges;
+pub mod replay;
 pub mod topic;
 mod turn;
 

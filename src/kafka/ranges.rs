@@ -26,8 +26,8 @@ pub const DEFAULTS: &[(&str, &str)] = &[
 /// Settings that the answers hang on.
 const FIXED: &[(&str, &str)] = &[
     ("enable.auto.commit", "false"),
-    ("enable.partition.eof", "true"),    // says where nothing more comes
-    ("auto.offset.reset", "error"),      // what was deleted is never passed over in silence
+    ("enable.partition.eof", "true"),      // says where nothing more comes
+    ("auto.offset.reset", "error"),        // what was deleted is never passed over in silence
     ("isolation.level", "read_committed"), // what an ingester is given
 ];
 
@@ -60,7 +60,12 @@ impl Ranges {
     ///
     /// # Errors
     /// When Kafka does not answer, or with anything but records.
-    pub fn read(&mut self, partition: i32, span: Span, mut each: impl FnMut(Record<'_>) -> ControlFlow<()>) -> Result<i64> {
+    pub fn read(
+        &mut self,
+        partition: i32,
+        span: Span,
+        mut each: impl FnMut(Record<'_>) -> ControlFlow<()>,
+    ) -> Result<i64> {
         self.go_to(partition, span.first)?;
         if let Some((from, ahead)) = self.ahead.take() {
             match pass(&ahead, span, &mut each) {
