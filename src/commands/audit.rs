@@ -172,20 +172,25 @@ impl Audit {
         if missing + duplicates + beyond == 0 {
             return Ok(());
         }
-        let mut faults = Vec::new();
+        let mut found = format!(
+            "{} committed messages are missing, {} stand there more than once",
+            grouped(missing),
+            grouped(duplicates)
+        );
+        if beyond > 0 {
+            found += &format!(", {} rows lie beyond the topic's end", grouped(beyond));
+        }
+        let mut help = Vec::new();
         if missing > 0 {
-            faults.push(format!("{} committed messages are missing (see --heal)", grouped(missing)));
+            help.push("--heal puts back what the topic still has");
         }
         if duplicates > 0 {
-            faults.push(format!(
-                "{} are stored more than once (FINAL hides that, OPTIMIZE TABLE … FINAL ends it)",
-                grouped(duplicates)
-            ));
+            help.push("FINAL hides duplicates, OPTIMIZE TABLE … FINAL ends them");
         }
         if beyond > 0 {
-            faults.push(format!("{} offsets are stored that the topic has not come to", grouped(beyond)));
+            help.push("what lies beyond the end was not written by ingest, or the topic has lost messages");
         }
-        bail!("{}", faults.join("; "))
+        bail!("{found}: {}", help.join("; "))
     }
 
     /// A line for people.

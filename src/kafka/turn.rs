@@ -23,8 +23,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const SETTINGS: &[(&str, &str)] = &[
     ("enable.auto.commit", "false"),
     ("auto.offset.reset", "latest"),
+    ("group.protocol", "classic"), // in which nobody takes a partition from a member that does not give it
     ("partition.assignment.strategy", "range"), // all partitions to the one member
-    ("session.timeout.ms", "8000"),             // longer than an insert of a dead member can still begin
+    ("session.timeout.ms", "8000"), // longer than an insert of a dead member can still begin
     ("heartbeat.interval.ms", "1000"),
     ("max.poll.interval.ms", "300000"),
     ("queued.min.messages", "1"), // it reads nothing

@@ -14,9 +14,14 @@
 //!   the test fails, and its files are kept.
 //! - Sessions are as short as Kafka allows (`SHORT_SESSION`), where the law is not about the default.
 
+mod audits;
 mod basics;
 mod crashes;
 mod errors;
+mod hostile;
+mod http;
+mod raw;
 mod rebalances;
 mod rejects;
+mod replays;
 mod support;
