@@ -5,7 +5,7 @@ use super::produce::produce;
 use crate::cli::{ClickHouseArgs, DemoArgs, IngestArgs, KafkaArgs, ProduceArgs, RunArgs};
 use crate::clickhouse::{ClickHouse, Reader};
 use crate::dashboard::{self, Health};
-use crate::demo::{Home, Panel, Places, Program, Server};
+use crate::demo::{Broker, Home, Panel, Places, Program, Server};
 use crate::http;
 use crate::kafka::Naming;
 use crate::latency_log::Recorder;
@@ -13,10 +13,8 @@ use crate::metrics::Ready;
 use crate::status::TICK;
 use crate::stop::Stop;
 use crate::table::{self, grouped};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use flows::{Faults, Meter};
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,8 +37,9 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     let stop = Stop::on_signals()?;
     // Other topics than those of earlier runs: the broker begins at offset 0 each time, and a kept ClickHouse has their rows.
     let topic = format!("clicks-{:08x}", rand::random::<u32>());
-    let broker = broker(&topic)?;
-    println!("broker      in this process, at {}", broker.bootstrap_servers());
+    let broker = Broker::start(&topic, PARTITIONS)?;
+    let brokers = broker.address()?;
+    println!("broker      in this process, at {brokers}");
 
     let program = tokio::task::spawn_blocking(Program::find).await??;
     let home = Home::open(args.data_dir.as_deref())?;
@@ -48,7 +47,7 @@ pub async fn run(args: DemoArgs) -> Result<()> {
         server = Server::start(&program, &home) => server?,
         () = stop.requested() => return Ok(()),
     };
-    let outcome = show(&args, &stop, &topic, &broker, &program, &home, &mut server).await;
+    let outcome = show(&args, &stop, &topic, &brokers, &program, &home, &mut server).await;
     server.end().await;
     outcome
 }
@@ -58,18 +57,18 @@ async fn show(
     args: &DemoArgs,
     stop: &Stop,
     topic: &str,
-    broker: &MockCluster<'_, DefaultProducerContext>,
+    brokers: &str,
     program: &Program,
     home: &Home,
     server: &mut Server<'_>,
 ) -> Result<()> {
     let mut places = Places {
-        broker: format!("in this process, {}", broker.bootstrap_servers()),
+        broker: format!("in this process, {brokers}"),
         clickhouse: format!("{}, http://127.0.0.1:{}", program.describe(), home.http_port),
         url: String::new(),
     };
     println!("ClickHouse  {}", places.clickhouse);
-    let (produce_args, ingest_args) = arguments(args, topic, &broker.bootstrap_servers(), home)?;
+    let (produce_args, ingest_args) = arguments(args, topic, brokers, home)?;
     let clickhouse = ClickHouse::new(&ingest_args.clickhouse)?;
     clickhouse.apply_schema().await.map_err(|failure| anyhow!("cannot set up the tables: {failure}"))?;
     println!("tables      clickstream.events, clickstream.rejected");
@@ -95,7 +94,7 @@ async fn show(
     let outcome = {
         let drained = Stop::default();
         let producing = async {
-            // The broker takes three seconds to see who is in the group: events of that time would look slow.
+            // Events from before the group has its partitions would look slow.
             until(|| Meter::read(&stored.rebalances) > 0 || stop.is_requested()).await;
             let produced = produce(&produce_args, stop, &sent, &ready).await?;
             tokio::time::timeout(DRAIN, until(|| rows(&stored) >= Meter::read(&sent.events))).await.ok();
@@ -137,13 +136,6 @@ async fn show(
         bail!("{} of {} events were not stored before the end", grouped(sent - rows), grouped(sent));
     }
     Ok(())
-}
-
-/// A broker in this process: librdkafka's mock cluster, which speaks the protocol on a port of its own.
-fn broker(topic: &str) -> Result<MockCluster<'static, DefaultProducerContext>> {
-    let broker = MockCluster::new(1).context("cannot start the in-process broker")?;
-    broker.create_topic(topic, PARTITIONS, 1).context("cannot make the topic")?;
-    Ok(broker)
 }
 
 fn rows(stored: &Meter) -> u64 {

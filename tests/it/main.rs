@@ -16,7 +16,9 @@
 
 mod basics;
 mod crashes;
+mod demo;
 mod errors;
+mod page;
 mod rebalances;
 mod rejects;
 mod support;
