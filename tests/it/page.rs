@@ -92,15 +92,15 @@ fn the_page_of_a_running_demo_shows_what_clickhouse_holds() {
 fn is_pictured(browser: &mut Browser, board: &str) {
     for (size, width) in [(DESK, "1280"), (TELEPHONE, "390")] {
         browser.resize(size);
+        browser.until(SOON, "document.documentElement.scrollWidth <= innerWidth");
         for scheme in ["light", "dark"] {
             browser.scheme(scheme);
-            browser.eval("round()");
+            browser.settles();
             browser.picture(&picture(&format!("{board}-{width}-{scheme}")));
         }
-        browser.until(SOON, "document.documentElement.scrollWidth <= innerWidth");
     }
     browser.resize(DESK);
-    browser.eval("round()");
+    browser.settles();
 }
 
 #[test]

@@ -67,8 +67,9 @@ async function round() {
 }
 
 /// Draws a panel; false where there is nothing to be seen yet.
-function draw({ panel, body }, { results }, range) {
-  const [result] = results;
+function draw(one, { results }, range) {
+  const { panel, body } = one, [result] = results;
+  one.again = () => draw(one, { results }, range);
   if (!result.rows) {
     const { noValue } = panel.fieldConfig.defaults;
     say(body, noValue ?? "no data yet");
@@ -168,7 +169,7 @@ addEventListener("resize", () => {
 });
 document.addEventListener("visibilitychange", () => document.hidden || (page.board && round()));
 // Canvases have their colours painted in.
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => page.board && round());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => page.panels.forEach(({ again }) => again?.()));
 
 start().catch((problem) => {
   $("banner").hidden = false;

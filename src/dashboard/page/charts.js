@@ -168,7 +168,11 @@ function drawSeries(panel, body, result, range) {
   const alpha = (colour, percent) => `color-mix(in srgb, ${colour} ${percent}%, transparent)`;
   const bars = custom.drawStyle === "bars";
   const limit = custom.thresholdsStyle ? thresholds.steps.find((step) => step.value !== null)?.value : undefined;
-  const shape = { hour: "2-digit", minute: "2-digit", second: range.to - range.from < 600_000 ? "2-digit" : undefined };
+  const hours = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  const clocks = (_, ticks) => {
+    const shape = ticks[1] - ticks[0] < 60_000 ? { ...hours, second: "2-digit" } : hours;
+    return ticks.map((tick) => new Date(tick).toLocaleTimeString([], shape));
+  };
   const axis = { stroke: css("--soft"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
 
   const box = el("div", { class: "chart" });
@@ -205,9 +209,8 @@ function drawSeries(panel, body, result, range) {
     plot.ctx.stroke();
     plot.ctx.restore();
   };
-  const size = () => ({ width: Math.max(body.clientWidth, 100), height: Math.max(body.clientHeight - 34, 90) });
+  const size = () => ({ width: Math.max(box.clientWidth, 100), height: Math.max(box.clientHeight, 90) });
   const options = {
-    ...size(),
     ms: 1,
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
@@ -222,7 +225,7 @@ function drawSeries(panel, body, result, range) {
       },
     },
     axes: [
-      { ...axis, space: 84, size: 30, values: (_, ticks) => ticks.map((tick) => new Date(tick).toLocaleTimeString([], shape)) },
+      { ...axis, space: 60, size: 30, values: clocks },
       { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => written(tick, unit, undefined).replace(/\.0+(?=\D|$)/, "")) },
     ],
     series: [
@@ -257,7 +260,7 @@ function drawSeries(panel, body, result, range) {
   const pointed = body.plot?.cursor, focused = body.querySelector(":focus")?.dataset.series;
   body.plot?.destroy();
   body.replaceChildren(box, legend);
-  body.plot = new uPlot(options, [times, ...lines], box);
+  body.plot = new uPlot({ ...options, ...size() }, [times, ...lines], box);
   box.append(tip);
   if (pointed?.left >= 0) body.plot.setCursor({ left: pointed.left, top: pointed.top });
   if (focused !== undefined) legend.querySelector(`[data-series="${CSS.escape(focused)}"]`)?.focus();

@@ -118,6 +118,11 @@ impl Browser {
         });
     }
 
+    /// Waits until what was changed is on the screen.
+    pub fn settles(&mut self) {
+        self.eval("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))");
+    }
+
     /// Writes a picture of the whole page.
     pub fn picture(&mut self, path: &Path) {
         use base64::{Engine, prelude::BASE64_STANDARD};
