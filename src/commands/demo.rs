@@ -3,6 +3,7 @@
 use super::ingest::{ingest, summary};
 use super::produce::produce;
 use crate::cli::{ClickHouseArgs, DemoArgs, IngestArgs, KafkaArgs, ProduceArgs, RunArgs};
+use crate::clickhouse::users::{OWNER, READER, WRITER};
 use crate::clickhouse::{ClickHouse, Reader};
 use crate::dashboard::{self, Health};
 use crate::demo::{Home, Panel, Places, Program, Server};
@@ -70,16 +71,19 @@ async fn show(
     };
     println!("ClickHouse  {}", places.clickhouse);
     let (produce_args, ingest_args) = arguments(args, topic, &broker.bootstrap_servers(), home)?;
-    let clickhouse = ClickHouse::new(&ingest_args.clickhouse)?;
-    clickhouse.apply_schema().await.map_err(|failure| anyhow!("cannot set up the tables: {failure}"))?;
+    let mut owning = ingest_args.clickhouse.clone();
+    owning.clickhouse_user = OWNER.name.into();
+    owning.clickhouse_password_file = Some(home.password(&OWNER));
+    let owner = ClickHouse::new(&owning)?;
+    owner.apply_schema().await.map_err(|failure| anyhow!("cannot set up the tables: {failure}"))?;
     println!("tables      clickstream.events, clickstream.rejected");
 
     let (sent, stored) = (Arc::new(Meter::default()), Arc::new(Meter::default()));
     let mut recorders = [Recorder::new(sent.clone(), None)?, Recorder::new(stored.clone(), None)?];
     let health = Health::default();
     let mut reading = ingest_args.clickhouse.clone();
-    reading.clickhouse_user = "reader".into();
-    reading.clickhouse_password_file = Some(home.file("reader.password"));
+    reading.clickhouse_user = READER.name.into();
+    reading.clickhouse_password_file = Some(home.password(&READER));
     let (listener, url) = listen(args.port).await?;
     println!("dashboard   {url}");
     places.url = url;
@@ -192,8 +196,8 @@ fn arguments(args: &DemoArgs, topic: &str, brokers: &str, home: &Home) -> Result
     let run = RunArgs { latency_log: None, metrics: None, drain_timeout: DRAIN };
     let clickhouse = ClickHouseArgs {
         clickhouse_url: Url::parse(&format!("http://127.0.0.1:{}", home.http_port))?,
-        clickhouse_user: "writer".into(),
-        clickhouse_password_file: Some(home.file("writer.password")),
+        clickhouse_user: WRITER.name.into(),
+        clickhouse_password_file: Some(home.password(&WRITER)),
         database: "clickstream".into(),
     };
     let produce = ProduceArgs {
