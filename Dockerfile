@@ -2,6 +2,8 @@
 
 FROM rust:1-bookworm AS build
 WORKDIR /build
+# Without what only a debugger reads, which is most of the program.
+ENV CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_STRIP=debuginfo
 # The dependencies, OpenSSL and librdkafka among them, in a layer of their own: it is built again only when one of these
 # three files changes, since what it compiles of ours is empty.
 COPY Cargo.toml Cargo.lock ./

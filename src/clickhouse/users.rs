@@ -16,6 +16,7 @@ pub const OWNER: Account = Account {
     grants: &[
         "SHOW ON clickstream.*",
         "CREATE DATABASE, CREATE TABLE, CREATE VIEW ON clickstream.*",
+        "TABLE ENGINE ON ReplacingMergeTree",
         // ClickHouse asks this of who makes the view.
         "SELECT ON clickstream.events",
     ],

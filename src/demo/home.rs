@@ -89,7 +89,9 @@ impl Home {
   <mark_cache_size>134217728</mark_cache_size>
   <index_mark_cache_size>67108864</index_mark_cache_size>
   <primary_index_cache_size>67108864</primary_index_cache_size>
+  <!-- a server looks here, the library there -->
   <user_directories><users_xml><path>{users}</path></users_xml></user_directories>
+  <users_config>{users}</users_config>
 </clickhouse>
 "
         )
