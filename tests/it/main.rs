@@ -16,6 +16,7 @@
 
 mod basics;
 mod crashes;
+mod deploy;
 mod errors;
 mod rebalances;
 mod rejects;
