@@ -16,7 +16,7 @@ pub struct SecretsArgs {
 
 #[derive(Args, Debug)]
 pub struct HealthArgs {
-    /// The HOST:PORT that `produce` or `ingest` was given; where it is 0.0.0.0 or [::], this machine is asked
+    /// The HOST:PORT that `produce` or `ingest` was given; where that is every address, this machine is asked
     #[arg(long, env = "CLICKSTREAM_METRICS", value_name = "ADDR")]
     pub metrics: String,
 
