@@ -13,6 +13,7 @@ mod kafka;
 mod latency_log;
 mod manifest;
 mod metrics;
+mod secrets;
 mod seldom;
 mod status;
 mod stop;
@@ -67,6 +68,8 @@ async fn run_async(command: Command) -> anyhow::Result<()> {
         Command::Ingest(args) => commands::ingest::run(args).await,
         Command::Report(args) => commands::report::run(&args),
         Command::Audit(args) => commands::audit::run(args).await,
+        Command::Secrets(args) => commands::secrets::run(&args),
+        Command::Health(args) => commands::health::run(args).await,
         Command::Guard { .. } | Command::Libchdb { .. } => unreachable!("these run without a runtime"),
     }
 }

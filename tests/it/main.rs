@@ -17,6 +17,7 @@
 mod basics;
 mod crashes;
 mod demo;
+mod deploy;
 mod errors;
 mod page;
 mod rebalances;

@@ -73,7 +73,10 @@ fn the_page_of_a_running_demo_shows_what_clickhouse_holds() {
     browser.until(SOON, "document.title.startsWith('Pipeline') && document.querySelectorAll('.u-wrap').length >= 5");
     for (panel, sql) in [
         (1, "SELECT count() - uniqExact(_source, _partition, _offset) FROM clickstream.events"),
-        (2, "SELECT max(toUnixTimestamp64Milli(ingested_at) - toUnixTimestamp64Milli(timestamp)) FROM clickstream.events"),
+        (
+            2,
+            "SELECT max(toUnixTimestamp64Milli(ingested_at) - toUnixTimestamp64Milli(timestamp)) FROM clickstream.events",
+        ),
         (3, "SELECT count() FROM clickstream.rejected"),
         (4, "SELECT count() FROM system.parts WHERE database = 'clickstream' AND table = 'events' AND active"),
     ] {
@@ -108,10 +111,14 @@ fn a_clickhouse_that_is_away_is_said_and_the_last_picture_stays() {
     let _part = Part::shared();
     let demo = Demo::start(&["--port", "13010", "--rate", "100"]);
     let mut browser = Browser::open(&demo.url, DESK, &demo.dir);
-    browser.until(PATIENCE, "document.querySelectorAll('.u-wrap').length === 2 && document.getElementById('banner').hidden");
+    browser.until(
+        PATIENCE,
+        "document.querySelectorAll('.u-wrap').length === 2 && document.getElementById('banner').hidden",
+    );
     let before = shown(&mut browser, 4, ".big");
     demo.kill_clickhouse();
-    browser.until(PATIENCE, "(round(), document.getElementById('banner').textContent.includes('does not answer since'))");
+    browser
+        .until(PATIENCE, "(round(), document.getElementById('banner').textContent.includes('does not answer since'))");
     browser.picture(&picture("clickhouse-away"));
     assert!(shown(&mut browser, 4, ".big") >= before, "the last picture stays");
     assert_eq!(browser.eval("document.querySelectorAll('.u-wrap').length"), 2, "the charts stay");

@@ -87,8 +87,7 @@ impl Browser {
     /// Presses and releases a key.
     pub fn press(&mut self, key: &str, code: u32, text: &str) {
         for kind in ["keyDown", "keyUp"] {
-            let key =
-                json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": if kind == "keyDown" { text } else { "" }});
+            let key = json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": if kind == "keyDown" { text } else { "" }});
             self.call("Input.dispatchKeyEvent", key);
         }
     }
@@ -152,12 +151,6 @@ impl Browser {
         self.eval("0");
         let sent = self.events.iter().filter(|event| event["method"] == "Network.requestWillBeSent");
         sent.filter_map(|event| event["params"]["request"]["url"].as_str()).map(str::to_owned).collect()
-    }
-
-    /// Forgets what has happened until now.
-    pub fn forget(&mut self) {
-        self.eval("0");
-        self.events.clear();
     }
 
     #[track_caller]

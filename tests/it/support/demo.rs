@@ -57,15 +57,16 @@ impl Demo {
         Self { program, url, dir, agent: config.into() }
     }
 
-    /// A client of its ClickHouse, as the user who writes.
+    /// A client of its ClickHouse, as the user who reads.
     pub fn clickhouse(&self) -> ClickHouse {
-        self.clickhouse_as("writer")
+        self.clickhouse_as("reader")
     }
 
     /// A client of its ClickHouse.
     pub fn clickhouse_as(&self, user: &str) -> ClickHouse {
         let url = place(&self.program, "ClickHouse").expect("it said so before it served its page");
-        let password = std::fs::read_to_string(self.dir.join(format!("data/{user}.password"))).expect("a file of it");
+        let password =
+            std::fs::read_to_string(self.dir.join(format!("data/secrets/{user}/password"))).expect("a file of it");
         ClickHouse::new(&format!("{url}/?user={user}&password={password}"))
     }
 
@@ -79,7 +80,8 @@ impl Demo {
     /// What it answers to a browser that calls it by this name.
     #[track_caller]
     pub fn get_as(&self, host: &str, path: &str) -> (u16, HeaderMap) {
-        let answer = self.agent.get(format!("{}{path}", self.url)).header("Host", host).call().expect("the demo serves");
+        let answer =
+            self.agent.get(format!("{}{path}", self.url)).header("Host", host).call().expect("the demo serves");
         (answer.status().as_u16(), answer.headers().clone())
     }
 
