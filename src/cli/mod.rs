@@ -1,8 +1,10 @@
 //! The command line: every option is a flag and an environment variable.
 
+mod deploy;
 mod rejects;
 mod values;
 
+pub use deploy::{HealthArgs, SecretsArgs};
 pub use rejects::RejectsArgs;
 pub use values::Setting;
 
@@ -57,6 +59,10 @@ pub enum Command {
     Audit(AuditArgs),
     /// List the messages that are no events, and replay them after a fix
     Rejects(RejectsArgs),
+    /// Make the passwords of an installation and ClickHouse's users file, where they are missing
+    Secrets(SecretsArgs),
+    /// Ask a running `produce` or `ingest` how it is; exit code 1 if it is not well
+    Health(HealthArgs),
 }
 
 /// Where Kafka is.

@@ -9,6 +9,7 @@ mod rejects;
 mod rows;
 mod schema;
 mod shelf;
+pub mod users;
 
 pub use failure::describe;
 pub use reader::{Columns, NoAnswer, Reader};

@@ -8,7 +8,7 @@ mod identity;
 pub mod lease;
 mod load;
 pub mod member;
-mod native;
+pub mod native;
 mod opening;
 mod pulse;
 mod queue;

@@ -17,9 +17,12 @@
 mod audits;
 mod basics;
 mod crashes;
+mod demo;
+mod deploy;
 mod errors;
 mod hostile;
 mod http;
+mod page;
 mod raw;
 mod rebalances;
 mod rejects;
