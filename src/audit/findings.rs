@@ -70,8 +70,7 @@ impl Display for Findings {
         )?;
         show(f, "missing", &self.missing)?;
         show(f, "more than once", &self.duplicates)?;
-        show(f, "beyond the topic's end", &self.beyond)?;
-        show(f, "not stored, and deleted from the topic since", &self.expired)
+        show(f, "beyond the topic's end", &self.beyond)
     }
 }
 

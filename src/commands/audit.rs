@@ -147,11 +147,15 @@ impl Audit {
 
     /// What no healing brings back, a line for each range.
     fn print_expired(&self, findings: &Findings) {
-        for range in &findings.expired.first {
+        let Findings { partition, expired, .. } = findings;
+        for range in &expired.first {
             self.say(&format!(
-                "partition {}: cannot be healed: {range}: not stored, and retention has deleted it from the topic",
-                findings.partition
+                "partition {partition}: cannot be healed: {range}: not stored, and retention has deleted it from the topic"
             ));
+        }
+        let more = expired.ranges - expired.first.len() as u64;
+        if more > 0 {
+            self.say(&format!("partition {partition}: cannot be healed: {} more ranges", grouped(more)));
         }
     }
 
