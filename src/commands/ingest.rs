@@ -137,7 +137,7 @@ async fn ingest_lease(
 ) -> Result<bool> {
     let hauls = std::mem::replace(&mut lease.deliveries, futures::channel::mpsc::channel(0).1);
     let deliveries = hauls.flat_map(stream::iter);
-    let ledger = Ledger::open(lease.starts.iter().copied(), committer.clone(), meter.clone());
+    let ledger = Ledger::open(lease.starts.iter().copied(), lease.offsets(committer), meter.clone());
     let tenure = lease.tenure.clone();
     let flow = flows::ingest(deliveries, policy, lease.shelf.clone(), tenure.clone(), meter.clone(), ledger);
     // Dropping the flow lets go of what is under way; nothing of it is committed.

@@ -6,6 +6,7 @@ pub mod demo;
 pub mod health;
 pub mod ingest;
 pub mod produce;
+pub mod rejects;
 pub mod report;
 pub mod secrets;
 pub mod setup;

@@ -1,6 +1,7 @@
 //! A lease: what this member owns until the next rebalance or stop, with an end for each of its two threads.
 
-use super::{Identity, Pulse};
+use super::load::{Load, Relief};
+use super::{Committer, Identity, Pulse};
 use crate::clickhouse::Shelf;
 use flows::{Delivery, Islands, LeaseLost, Tenure};
 use futures::channel::mpsc;
@@ -41,6 +42,7 @@ pub struct Source {
     deliveries: mpsc::Sender<Vec<Delivery>>,
     /// What did not fit; while it is here, nothing more is taken. This is the backpressure.
     stuck: Option<Vec<Delivery>>,
+    load: Arc<Load>,
     ended: thread_mpsc::Receiver<Option<Vec<(i32, i64)>>>,
     lost: CancellationToken,
     pulse: Arc<Pulse>,
@@ -58,6 +60,7 @@ pub struct Lease {
     pub shelf: Arc<Shelf>,
     /// The right to write them.
     pub tenure: Arc<Holding>,
+    load: Arc<Load>,
     ended: thread_mpsc::Sender<Option<Vec<(i32, i64)>>>,
 }
 
@@ -67,9 +70,16 @@ impl Lease {
         let (deliveries, receiver) = mpsc::channel(HAULS);
         let (end, ended) = thread_mpsc::channel();
         let lost = CancellationToken::new();
+        let load = Arc::new(Load::default());
         let tenure = Arc::new(Holding { pulse: pulse.clone(), identity, lost: lost.clone() });
-        let lease = Self { deliveries: receiver, starts: starts.clone(), shelf, tenure, ended: end };
-        (Source { deliveries, stuck: None, ended, lost, pulse, starts }, lease)
+        let lease =
+            Self { deliveries: receiver, starts: starts.clone(), shelf, tenure, load: load.clone(), ended: end };
+        (Source { deliveries, stuck: None, load, ended, lost, pulse, starts }, lease)
+    }
+
+    /// Where its ledger commits.
+    pub fn offsets(&self, committer: &Arc<Committer>) -> Relief {
+        Relief { committer: committer.clone(), load: self.load.clone() }
     }
 
     /// Tells the member how it ended: with these watermarks, or not in order.
@@ -113,9 +123,15 @@ impl Source {
     /// Hands a haul over, as soon as there is room.
     pub fn send(&mut self, haul: Vec<Delivery>) {
         if !haul.is_empty() {
+            self.load.add(&haul);
             self.stuck = Some(haul);
             self.flush();
         }
+    }
+
+    /// Whether as much is on its way as the memory is meant for.
+    pub fn is_full(&self) -> bool {
+        self.load.is_full()
     }
 
     /// Whether the pipeline has ended by itself.
