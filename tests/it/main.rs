@@ -19,4 +19,5 @@ mod crashes;
 mod errors;
 mod rebalances;
 mod rejects;
+#[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,7 @@
-//! What the tests stand on.
+//! What the tests against real services stand on.
+
+// Each test target uses its own part of this.
+#![allow(dead_code)]
 
 pub mod clickhouse;
 pub mod kafka;
