@@ -26,7 +26,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "earliest"),
     ("partition.assignment.strategy", "cooperative-sticky"),
-    ("session.timeout.ms", "8000"), // a dead member's partitions are taken over within that
+    ("session.timeout.ms", "6000"), // a dead member's partitions are taken over within that: as short as brokers allow
     ("heartbeat.interval.ms", "1000"),
     // Read in batches, librdkafka takes the end of a partition for a message that was consumed, and leaves one out later.
     ("enable.partition.eof", "false"),
@@ -181,12 +181,23 @@ async fn start(args: &IngestArgs) -> Result<(Arc<ClickHouse>, Option<BTreeMap<i3
     Ok((clickhouse, until))
 }
 
+/// A session has to outlast an insert's time to begin (`clickhouse::LIFETIME_MS`), and a heartbeat that was missed.
+const SHORTEST_SESSION_MS: u64 = 6_000;
+
 fn consumer_config(args: &IngestArgs) -> Result<ClientConfig> {
     if let Some(setting) = args.kafka.kafka.iter().find(|setting| FIXED.contains(&setting.key.as_str())) {
         bail!("--kafka {}=… cannot be set: the promises depend on it", setting.key);
     }
     let mut config = kafka::config(&args.kafka, DEFAULTS)?;
     config.set("group.id", &args.group);
+    let session = config.get("session.timeout.ms").and_then(|ms| ms.parse::<u64>().ok());
+    if session.is_some_and(|ms| ms < SHORTEST_SESSION_MS) {
+        bail!("--kafka session.timeout.ms=…: must be {SHORTEST_SESSION_MS} or more: the promises depend on it");
+    }
+    // In the new protocol the broker sets the session, and revokes without asking.
+    if config.get("group.protocol").is_some_and(|protocol| !protocol.eq_ignore_ascii_case("classic")) {
+        bail!("--kafka group.protocol=…: only `classic` is supported");
+    }
     if let Some(name) = &args.instance_id {
         config.set("group.instance.id", name);
     }

@@ -22,6 +22,7 @@ const RECOVERY: Duration = Duration::from_secs(10);
 
 /// One run of a scenario.
 pub struct Course {
+    name: &'static str,
     pub rng: StdRng,
     /// How long it goes on; the short version has a number of rounds.
     time: Option<Duration>,
@@ -39,6 +40,7 @@ impl Course {
     pub fn run(name: &'static str, scenario: fn(&mut Self)) {
         let seed = variable("CLICKSTREAM_FAULTS_SEED").map_or_else(rand::random::<u32>, |seed| seed as u32);
         let mut course = Self {
+            name,
             rng: StdRng::seed_from_u64(seed.into()),
             time: variable("CLICKSTREAM_FAULTS_MINUTES").map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
             began: Instant::now(),
@@ -108,6 +110,7 @@ impl Course {
         shop.drained_to(&ends, PATIENCE);
         let took = over.elapsed();
         self.recovery = self.recovery.max(Some(took));
+        eprintln!("{}: fault {}, all was well again after {:.1} s", self.name, self.faults, took.as_secs_f64());
         assert!(!self.is_long() || took < RECOVERY, "back only {took:?} after the fault was over");
     }
 

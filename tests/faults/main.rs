@@ -6,18 +6,18 @@
 //!
 //! Faults that are no scenario here are proved elsewhere: F12, F13 `it rejects`, F15, F16, F19 `it basics`, F18 `it errors`.
 
-// mod answers;
-// mod brokers;
+mod answers;
+mod brokers;
 mod clickhouse;
-// mod commits;
+mod commits;
 mod course;
 mod ingester;
 mod members;
-// mod soak;
+mod soak;
 mod steps;
 #[path = "../support/mod.rs"]
 mod support;
-// mod topic;
+mod topic;
 
 use course::{Course, Scenario};
 use libtest_mimic::{Arguments, Trial};
@@ -36,19 +36,19 @@ const SCENARIOS: &[Scenario] = &[
     ("f03_it_is_stopped_while_clickhouse_is_slow", ingester::stopped_while_clickhouse_is_slow),
     ("f04_clickhouse_is_killed_during_inserts", clickhouse::killed),
     ("f05_clickhouse_is_frozen", clickhouse::frozen),
-    // ("f06_connections_are_cut", answers::cut),
-    // ("f07_answers_that_say_try_again", answers::transient),
-    // ("f07_answers_that_say_stop", answers::permanent),
-    // ("f08_the_broker_is_killed", brokers::killed),
-    // ("f08_leader_and_coordinator_of_three_are_killed", brokers::one_of_three_killed),
+    ("f06_connections_are_cut", answers::cut),
+    ("f07_answers_that_say_try_again", answers::transient),
+    ("f07_answers_that_say_stop", answers::permanent),
+    ("f08_the_broker_is_killed", brokers::killed),
+    ("f08_leader_and_coordinator_of_three_are_killed", brokers::one_of_three_killed),
     ("f09_members_join_and_leave_cooperative", members::cooperative),
     ("f09_members_join_and_leave_eager", members::eager),
     ("f10_frozen_past_its_session_then_woken", ingester::frozen),
-    // ("f11_commits_fail_again_and_again", commits::fail),
+    ("f11_commits_fail_again_and_again", commits::fail),
     ("f14_disk_full_read_only_too_many_parts", clickhouse::refuses),
-    // ("f17_committed_offset_out_of_range", topic::out_of_range),
-    // ("f20_the_broker_stalls_under_the_producer", brokers::stalls),
-    // ("f21_everything_at_random", soak::soak),
+    ("f17_committed_offset_out_of_range", topic::out_of_range),
+    ("f20_the_broker_stalls_under_the_producer", brokers::stalls),
+    ("f21_everything_at_random", soak::soak),
 ];
 
 fn main() -> ExitCode {

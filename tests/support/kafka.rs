@@ -150,11 +150,25 @@ impl Kafka {
         Sender { producer, topic: topic.to_owned() }
     }
 
+    /// Deletes the messages below these offsets, as retention does.
+    pub fn delete_records(&self, topic: &str, below: &BTreeMap<i32, i64>) {
+        let mut list = TopicPartitionList::new();
+        for (&partition, &offset) in below {
+            list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset of the topic");
+        }
+        let (admin, runtime, options) = self.admin();
+        runtime.block_on(admin.delete_records(&list, &options)).expect("the broker deletes them");
+    }
+
+    fn admin(&self) -> (AdminClient<DefaultClientContext>, tokio::runtime::Runtime, AdminOptions) {
+        let admin = config(&self.brokers).create().expect("settings that are valid");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        (admin, runtime, AdminOptions::new().operation_timeout(Some(ANSWER)))
+    }
+
     /// Deletes a topic, if it is there.
     pub fn delete(&self, topic: &str) {
-        let admin: AdminClient<DefaultClientContext> = config(&self.brokers).create().expect("settings that are valid");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let options = AdminOptions::new().operation_timeout(Some(ANSWER));
+        let (admin, runtime, options) = self.admin();
         // A broker that is gone or a topic that is: both leave nothing to delete.
         let _ = runtime.block_on(admin.delete_topics(&[topic], &options));
     }

@@ -8,6 +8,7 @@ pub mod kafka;
 pub mod manifest;
 pub mod oracle;
 pub mod process;
+pub mod proxy;
 pub mod sampler;
 pub mod shop;
 pub mod stack;

@@ -4,7 +4,7 @@ use super::kafka::Record;
 use super::manifest::Line;
 use super::shop::Shop;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 /// Differences shown; the rest is only counted.
@@ -87,6 +87,15 @@ pub fn count(shop: &Shop, topic: &[Record]) -> Count {
         lost: of(|times| times == 0, "LOST: messages that are not stored"),
         doubled: of(|times| times > 1, "DOUBLED: messages that are stored more than once"),
     }
+}
+
+/// How many of these messages are not stored.
+#[track_caller]
+pub fn unstored(shop: &Shop, topic: &[Record]) -> usize {
+    let rows =
+        shop.rows("SELECT _partition, _offset FROM db.events UNION ALL SELECT _partition, _offset FROM db.rejected");
+    let stored: BTreeSet<Position> = rows.iter().map(|row| (number(&row[0]) as i32, number(&row[1]))).collect();
+    topic.iter().filter(|record| !stored.contains(&(record.partition, record.offset))).count()
 }
 
 /// Every event that was acknowledged stands at its position with its own fields.
