@@ -9,6 +9,7 @@ mod commands;
 mod connect;
 mod dashboard;
 mod demo;
+mod failpoints;
 mod http;
 mod kafka;
 mod latency_log;
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    match run(cli.command) {
+    match failpoints::check().and_then(|()| run(cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("clickstream: {error:#}");

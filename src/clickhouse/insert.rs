@@ -5,10 +5,11 @@
 //! is a 200 with an empty body. Anything else is a failure, and where no answer came, a doubt.
 
 use super::{failure, http};
+use crate::failpoints::{self, InsertBody, Step};
 use anyhow::{Result, bail};
 use bytes::Bytes;
 use flows::{Class, Failure};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::{Request, Response, StatusCode, body::Incoming};
 use std::time::Duration;
 use url::Url;
@@ -32,7 +33,7 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 pub struct Inserter {
-    http: http::Client<Full<Bytes>>,
+    http: http::Client<InsertBody>,
     url: Url,
     user: String,
     password: String,
@@ -48,14 +49,17 @@ impl Inserter {
 
     /// Runs `sql` with `body` behind it, under the name `query_id`.
     pub async fn send(&self, query_id: &str, sql: &str, body: Bytes) -> Result<(), Failure> {
+        let unsent = |_| Failure { ended: true, ..doubt(failpoints::MESSAGE.into()) };
+        failpoints::reach(Step::BeforeInsert).await.map_err(unsent)?;
         let request = self.request(query_id, sql, body);
         match tokio::time::timeout(ANSWER, self.exchange(request)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(doubt(format!("no answer to an insert within {} s", ANSWER.as_secs()))),
+            Ok(outcome) => outcome?,
+            Err(_) => return Err(doubt(format!("no answer to an insert within {} s", ANSWER.as_secs()))),
         }
+        failpoints::reach(Step::AfterInsert).await.map_err(|_| doubt(failpoints::MESSAGE.into()))
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(), Failure> {
+    async fn exchange(&self, request: Request<InsertBody>) -> Result<(), Failure> {
         let response = self.http.request(request).await.map_err(|error| Failure {
             class: Class::Transient,
             ended: error.is_connect(),
@@ -74,13 +78,13 @@ impl Inserter {
         Err(failure::answered(status.as_u16(), code, &String::from_utf8_lossy(&body)))
     }
 
-    fn request(&self, query_id: &str, sql: &str, body: Bytes) -> Request<Full<Bytes>> {
+    fn request(&self, query_id: &str, sql: &str, body: Bytes) -> Request<InsertBody> {
         let mut url = self.url.clone();
         url.query_pairs_mut().extend_pairs(SETTINGS).append_pair("query_id", query_id).append_pair("query", sql);
         Request::post(url.as_str())
             .header("X-ClickHouse-User", &self.user)
             .header("X-ClickHouse-Key", &self.password)
-            .body(Full::new(body))
+            .body(failpoints::body(body))
             .expect("a URL and headers that were checked when the arguments were read")
     }
 }

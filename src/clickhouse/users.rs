@@ -9,7 +9,7 @@ pub struct Account {
     grants: &'static [&'static str],
 }
 
-/// Makes the tables, and can do nothing with what is in them.
+/// Makes the tables, and can change nothing in them.
 pub const OWNER: Account = Account {
     name: "owner",
     profile: "default",

@@ -35,6 +35,7 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     let places = Places {
         broker: format!("in this process, {brokers}"),
         clickhouse: format!("{}, http://127.0.0.1:{}", program.describe(), home.http_port),
+        kept: home.kept,
     };
     println!("ClickHouse  {}", places.clickhouse);
     let outcome = match Pipelines::new(&args, &topic, &brokers, &home) {

@@ -14,11 +14,12 @@ use crate::stop::Stop;
 use crate::table::{self, grouped};
 use anyhow::{Result, anyhow, bail};
 use flows::{IngestError, Ledger, Meter, Policy, SettleError};
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use rdkafka::ClientConfig;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 
 /// Settings of the consumer, unless `--kafka` says otherwise.
 const DEFAULTS: &[(&str, &str)] = &[
@@ -26,7 +27,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "earliest"),
     ("partition.assignment.strategy", "cooperative-sticky"),
-    ("session.timeout.ms", "8000"), // a dead member's partitions are taken over within that
+    ("session.timeout.ms", "6000"), // a dead member's partitions are taken over within that: as short as brokers allow
     ("heartbeat.interval.ms", "1000"),
     // Read in batches, librdkafka takes the end of a partition for a message that was consumed, and leaves one out later.
     ("enable.partition.eof", "false"),
@@ -96,31 +97,19 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
         drain_timeout: args.run.drain_timeout,
         until,
     };
-    let (leases, mut opened) = mpsc::unbounded_channel();
+    let (leases, opened) = mpsc::unbounded_channel();
     let (thread, committer) = member::join(to, meter.clone(), stop.clone(), leases)?;
     tracing::info!("ingesting {} as a member of group {}", args.kafka.topic, args.group);
 
     let policy = Policy::new(args.batch_rows as usize, args.batch_timeout, args.in_flight.into());
-    let outcome = ingest_leases(&mut opened, policy, meter, &committer).await;
+    // One lease after the other, until the member has left; whether the last one ended in order.
+    let drained = UnboundedReceiverStream::new(opened)
+        .try_fold(true, |_, lease| ingest_lease(lease, policy, meter, &committer))
+        .await;
     // Whatever ended the work ends the membership too.
     stop.request();
-    opened.close();
     tokio::task::spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow!("the Kafka thread crashed"))?;
-    outcome
-}
-
-/// One lease after the other, until the member has left.
-async fn ingest_leases(
-    leases: &mut mpsc::UnboundedReceiver<Result<Lease>>,
-    policy: Policy,
-    meter: &Arc<Meter>,
-    committer: &Arc<Committer>,
-) -> Result<()> {
-    let mut drained = true;
-    while let Some(lease) = leases.recv().await {
-        drained = ingest_lease(lease?, policy, meter, committer).await?;
-    }
-    if !drained {
+    if !drained? {
         bail!(
             "not drained within --drain-timeout: what was not stored is not committed either, the next start goes on there"
         );
@@ -181,12 +170,23 @@ async fn start(args: &IngestArgs) -> Result<(Arc<ClickHouse>, Option<BTreeMap<i3
     Ok((clickhouse, until))
 }
 
+/// A session has to outlast an insert's time to begin (`clickhouse::LIFETIME_MS`), and a heartbeat that was missed.
+const SHORTEST_SESSION_MS: u64 = 6_000;
+
 fn consumer_config(args: &IngestArgs) -> Result<ClientConfig> {
     if let Some(setting) = args.kafka.kafka.iter().find(|setting| FIXED.contains(&setting.key.as_str())) {
         bail!("--kafka {}=… cannot be set: the promises depend on it", setting.key);
     }
     let mut config = kafka::config(&args.kafka, DEFAULTS)?;
     config.set("group.id", &args.group);
+    let session = config.get("session.timeout.ms").and_then(|ms| ms.parse::<u64>().ok());
+    if session.is_some_and(|ms| ms < SHORTEST_SESSION_MS) {
+        bail!("--kafka session.timeout.ms=…: must be {SHORTEST_SESSION_MS} or more: the promises depend on it");
+    }
+    // In the new protocol the broker sets the session, and revokes without asking.
+    if config.get("group.protocol").is_some_and(|protocol| !protocol.eq_ignore_ascii_case("classic")) {
+        bail!("--kafka group.protocol=…: only `classic` is supported");
+    }
     if let Some(name) = &args.instance_id {
         config.set("group.instance.id", name);
     }

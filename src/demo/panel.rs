@@ -14,6 +14,8 @@ const LOG_EVERY: u32 = 10;
 pub struct Places {
     pub broker: String,
     pub clickhouse: String,
+    /// Whether its data outlives the demo.
+    pub kept: bool,
 }
 
 /// The live panel.
@@ -41,10 +43,11 @@ impl Panel {
         let latency = latency(recorder);
         self.ticks += 1;
         if std::io::stderr().is_terminal() {
-            let Self { places: Places { broker, clickhouse }, url, .. } = self;
+            let Self { places: Places { broker, clickhouse, kept }, url, .. } = self;
+            let then = if *kept { "keeps the data" } else { "removes everything" };
             self.bar.set_message(format!(
                 "\n  dashboard   {url}\n  events      {rate:.0}/s · {} sent · {} stored · lag {}\n  latency     {latency}\n  \
-                 broker      {broker}\n  ClickHouse  {}\n\n  Ctrl-C drains, reports and removes everything",
+                 broker      {broker}\n  ClickHouse  {}\n\n  Ctrl-C drains, reports and {then}",
                 grouped(sent),
                 grouped(rows),
                 grouped(Meter::read(&ingested.lag)),

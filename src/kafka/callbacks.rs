@@ -4,6 +4,7 @@ use super::lease::{Hold, Place};
 use super::member::Consumer;
 use super::native::Redirect;
 use super::{Committer, complain, log, queue};
+use crate::failpoints::{self, Step};
 use crate::seldom::Seldom;
 use flows::Meter;
 use rdkafka::ClientContext;
@@ -96,6 +97,8 @@ impl ConsumerContext for Callbacks {
             Rebalance::Revoke(list) => {
                 let gone: Vec<_> = self.mine(list).collect();
                 tracing::info!(?gone, lost = consumer.assignment_lost(), "partitions revoked");
+                // This step can only die or stall.
+                let _ = failpoints::reach_blocking(Step::OnRevoke);
                 if !gone.is_empty() {
                     self.revoke(consumer, &gone);
                 }
@@ -108,6 +111,7 @@ impl ConsumerContext for Callbacks {
         if let Rebalance::Assign(list) = rebalance {
             let new: Vec<_> = self.mine(list).collect();
             tracing::info!(?new, "partitions assigned");
+            let _ = failpoints::reach_blocking(Step::OnAssign);
             let mut hold = self.hold();
             hold.assigned_once = true;
             Meter::count(&self.meter.rebalances, 1);

@@ -1,9 +1,10 @@
 //! The committer: brings watermarks to the group, the newest first of all, for as long as it takes.
 
 use super::member::Consumer;
+use crate::failpoints::{self, Injected, Step};
 use flows::{Backoff, CommitFailed, Offsets};
 use rdkafka::consumer::{CommitMode, Consumer as _};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -113,7 +114,10 @@ impl Committer {
                 desk.owed.clone()
             };
             let Some(consumer) = consumer.upgrade() else { return };
-            let outcome = self.try_commit(&consumer, &marks);
+            let outcome = failpoints::reach_blocking(Step::BeforeCommit)
+                .map_err(unavailable)
+                .and_then(|()| self.try_commit(&consumer, &marks))
+                .and_then(|()| failpoints::reach_blocking(Step::AfterCommit).map_err(unavailable));
             drop(consumer);
             let mut desk = self.desk();
             match outcome {
@@ -170,6 +174,10 @@ impl Offsets for Committer {
         desk.late = in_time.is_err();
         in_time.map_err(|_| CommitFailed(desk.last_error.clone().unwrap_or_else(|| "no answer yet".into())))
     }
+}
+
+const fn unavailable(_: Injected) -> KafkaError {
+    KafkaError::ConsumerCommit(RDKafkaErrorCode::CoordinatorNotAvailable)
 }
 
 /// A list of offsets as librdkafka takes it, with the topic's id as metadata.

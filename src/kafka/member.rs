@@ -72,7 +72,7 @@ pub fn join(
     let committer = Committer::start(&consumer, &to.topic);
     consumer.context().equip(inbox.redirect(), committer.clone());
     consumer.subscribe(&[&to.topic]).context("cannot subscribe")?;
-    let session_ms = to.config.get("session.timeout.ms").and_then(|ms| ms.parse().ok()).unwrap_or(8_000);
+    let session_ms = to.config.get("session.timeout.ms").and_then(|ms| ms.parse().ok()).unwrap_or(6_000);
     let member = Member {
         pulse: Arc::new(Pulse::new(Duration::from_millis(session_ms / 2))),
         committer: committer.clone(),

@@ -9,13 +9,17 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long Kafka may take for one answer before it is asked again.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long a committed offset may lie above the topic's end: a partition's new leader learns only after a moment how far the
+/// old one had come.
+const CATCHING_UP: Duration = Duration::from_secs(10);
 
 /// A lease that is being opened, on the runtime, while its member goes on polling. Dropping it gives up.
 pub struct Opening {
@@ -46,6 +50,7 @@ struct Question {
     group: String,
     from_end: bool,
     partitions: Vec<i32>,
+    since: Instant,
 }
 
 impl Opening {
@@ -59,6 +64,7 @@ impl Opening {
             group: to.group.clone(),
             from_end: matches!(to.config.get("auto.offset.reset"), Some("latest" | "largest" | "end")),
             partitions,
+            since: Instant::now(),
         };
         let (tell, answer) = oneshot::channel();
         let task = runtime.spawn(async move {
@@ -133,6 +139,10 @@ impl Question {
                     low
                 }
                 Offset::Offset(mark) if (low..=high).contains(&mark) => mark,
+                Offset::Offset(mark) if mark > high && self.since.elapsed() < CATCHING_UP => {
+                    let at = place.partition();
+                    return Err(transient(format!("partition {at}: committed offset {mark} is above its end {high}")));
+                }
                 Offset::Offset(mark) => {
                     let why = if mark < low {
                         format!("{} messages were deleted from the topic before they were read", low - mark)

@@ -27,4 +27,5 @@ mod raw;
 mod rebalances;
 mod rejects;
 mod replays;
+#[path = "../support/mod.rs"]
 mod support;

@@ -64,6 +64,7 @@ fn the_page_of_a_running_demo_shows_what_clickhouse_holds() {
     let share = "SELECT uniqExactIf(event_id, event_type = 'purchase') / uniqExactIf(event_id, event_type = 'page_view') \
                  FROM clickstream.events";
     agree(&mut browser, &table, share, |page| shown(page, 8, "li[data-name=purchase]"));
+    browser.until(PATIENCE, "document.querySelector('[data-panel-id=\"9\"] tbody tr') !== null");
     let best = "SELECT max(revenue) FROM (SELECT sumIf(toFloat64(price), event_type = 'purchase') AS revenue \
                 FROM clickstream.events GROUP BY product_id)";
     agree(&mut browser, &table, best, |page| shown(page, 9, "tbody tr td:last-child"));

@@ -38,6 +38,20 @@ impl Part {
     }
 }
 
+/// Which services a test uses, and how its topic is made.
+pub struct Ground {
+    pub brokers: String,
+    pub clickhouse: String,
+    pub partitions: i32,
+}
+
+impl Default for Ground {
+    /// The services that all tests share, and as many partitions as `setup` makes.
+    fn default() -> Self {
+        Self { brokers: stack::brokers(), clickhouse: stack::clickhouse_url(), partitions: 3 }
+    }
+}
+
 /// A topic, a group and a database of one test. Dropping it removes all three, and the files of a test that passed.
 pub struct Shop {
     pub topic: String,
@@ -53,27 +67,32 @@ pub struct Shop {
 impl Shop {
     /// On the services that all tests share.
     pub fn open() -> Self {
-        Self::on(ClickHouse::new(&stack::clickhouse_url()), Part::shared())
+        Self::open_in(&Ground::default())
     }
 
     /// The same, with no other test beside it: for laws about time.
     pub fn open_alone() -> Self {
-        Self::on(ClickHouse::new(&stack::clickhouse_url()), Part::whole())
+        Self::made(&Ground::default(), Part::whole())
     }
 
     /// With a ClickHouse of the test's own.
     pub fn open_on(own: &OwnClickHouse) -> Self {
-        Self::on(own.client(), Part::shared())
+        Self::open_in(&Ground { clickhouse: own.url(), ..Ground::default() })
+    }
+
+    /// On this ground.
+    pub fn open_in(ground: &Ground) -> Self {
+        Self::made(ground, Part::shared())
     }
 
     /// Names only; nothing is made yet.
     pub fn bare() -> Self {
-        Self::named(ClickHouse::new(&stack::clickhouse_url()), Part::shared())
+        Self::named(&Ground::default(), Part::shared())
     }
 
-    fn on(clickhouse: ClickHouse, part: Part) -> Self {
-        let shop = Self::named(clickhouse, part);
-        shop.run("setup", &[]).succeeds();
+    fn made(ground: &Ground, part: Part) -> Self {
+        let shop = Self::named(ground, part);
+        shop.run("setup", &["--partitions", &ground.partitions.to_string()]).succeeds();
         for table in ["events", "rejected"] {
             shop.sql(&format!("ALTER TABLE db.{table} MODIFY SETTING {RAW}"));
             shop.sql(&format!("SYSTEM STOP MERGES db.{table}"));
@@ -81,9 +100,10 @@ impl Shop {
         shop
     }
 
-    fn named(clickhouse: ClickHouse, part: Part) -> Self {
+    fn named(ground: &Ground, part: Part) -> Self {
         let name = format!("it_{:08x}", rand::random::<u32>());
-        let kafka = Kafka::new(&stack::brokers(), &name);
+        let kafka = Kafka::new(&ground.brokers, &name, ground.partitions);
+        let clickhouse = ClickHouse::new(&ground.clickhouse);
         if let Err(error) = kafka.answers() {
             panic!("no answer from Kafka at {}: run ./ci/test ({error})", kafka.brokers);
         }

@@ -60,6 +60,11 @@ impl Program {
         status.code()
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child of ours").is_some()
+    }
+
     /// Waits for its end, which has to be a good one.
     #[track_caller]
     pub fn succeeds(&mut self) {

@@ -1,4 +1,7 @@
-//! What the tests stand on.
+//! What the tests against real services stand on.
+
+// Each test target uses its own part of this.
+#![allow(dead_code)]
 
 pub mod browser;
 pub mod clickhouse;
@@ -7,6 +10,7 @@ pub mod kafka;
 pub mod manifest;
 pub mod oracle;
 pub mod process;
+pub mod proxy;
 pub mod sampler;
 pub mod shop;
 pub mod stack;

@@ -1,5 +1,6 @@
 //! Kafka through a plain client: what stands in a topic, what a group has committed, and messages of a test's own.
 
+use super::eventually;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -13,8 +14,8 @@ use std::time::{Duration, Instant};
 
 const ANSWER: Duration = Duration::from_secs(20);
 
-/// Partitions of every test's topic: what `setup` makes.
-pub const PARTITIONS: i32 = 3;
+/// `offsets.topic.num.partitions` of ci/kafka.sh
+const OFFSETS_PARTITIONS: i32 = 4;
 
 /// A message as it stands in a topic.
 pub struct Record {
@@ -28,19 +29,21 @@ pub struct Record {
 #[derive(Clone)]
 pub struct Kafka {
     pub brokers: String,
+    /// Of the test's topic.
+    partitions: i32,
     /// It is never subscribed, so it is no member of the group.
     asks: Arc<BaseConsumer>,
 }
 
 impl Kafka {
-    pub fn new(brokers: &str, group: &str) -> Self {
+    pub fn new(brokers: &str, group: &str, partitions: i32) -> Self {
         let asks = config(brokers)
             .set("group.id", group)
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .create()
             .expect("settings that are valid");
-        Self { brokers: brokers.to_owned(), asks: Arc::new(asks) }
+        Self { brokers: brokers.to_owned(), partitions, asks: Arc::new(asks) }
     }
 
     /// Whether a broker answers.
@@ -48,22 +51,37 @@ impl Kafka {
         self.asks.fetch_metadata(None, Duration::from_secs(5)).map(drop).map_err(|error| error.to_string())
     }
 
-    /// For each partition the offset behind its last message.
+    /// For each partition the offset behind its last message. A cluster that loses a broker may not answer for a while.
     pub fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
-        (0..PARTITIONS)
-            .map(|partition| {
-                let marks = self.asks.fetch_watermarks(topic, partition, ANSWER);
-                let (low, high) = marks.unwrap_or_else(|error| panic!("the end of partition {partition}: {error}"));
-                assert_eq!(low, 0, "no test's topic loses messages");
-                (partition, high)
+        let end = |partition| {
+            eventually(super::PATIENCE, &format!("the end of partition {partition} is known"), || {
+                self.asks.fetch_watermarks(topic, partition, ANSWER).map(|(_, high)| high)
             })
-            .collect()
+        };
+        (0..self.partitions).map(|partition| (partition, end(partition))).collect()
+    }
+
+    /// The node that leads a partition.
+    pub fn leader(&self, topic: &str, partition: i32) -> i32 {
+        eventually(super::PATIENCE, &format!("{topic}/{partition} has a leader"), || {
+            let metadata = self.asks.fetch_metadata(Some(topic), ANSWER).map_err(|error| error.to_string())?;
+            let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+            let leader = partitions.filter(|found| found.id() == partition).map(|found| found.leader()).next();
+            leader.filter(|node| *node > 0).ok_or_else(|| "none".to_owned())
+        })
+    }
+
+    /// The node that coordinates a group: the leader of that partition of Kafka's own topic which Java's hash of the group's
+    /// name chooses.
+    pub fn coordinator(&self, group: &str) -> i32 {
+        let hash = group.bytes().fold(0_i32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+        self.leader("__consumer_offsets", (hash & i32::MAX) % OFFSETS_PARTITIONS)
     }
 
     /// For each partition the offset that the group has committed; partitions without one are left out.
     pub fn committed(&self, topic: &str) -> Result<BTreeMap<i32, i64>, KafkaError> {
         let mut list = TopicPartitionList::new();
-        for partition in 0..PARTITIONS {
+        for partition in 0..self.partitions {
             list.add_partition(topic, partition);
         }
         let answer = self.asks.committed_offsets(list, ANSWER)?;
@@ -89,7 +107,7 @@ impl Kafka {
     /// All that stands in a topic now.
     pub fn read(&self, topic: &str) -> Vec<Record> {
         let mut list = TopicPartitionList::new();
-        for partition in 0..PARTITIONS {
+        for partition in 0..self.partitions {
             list.add_partition_offset(topic, partition, Offset::Beginning).expect("the beginning is a valid offset");
         }
         // A client of its own: an assignment would linger in the one that asks.
@@ -100,7 +118,7 @@ impl Kafka {
             .create()
             .expect("settings that are valid");
         reader.assign(&list).expect("partitions that exist");
-        let (mut records, mut open, deadline) = (Vec::new(), PARTITIONS, Instant::now() + super::PATIENCE);
+        let (mut records, mut open, deadline) = (Vec::new(), self.partitions, Instant::now() + super::PATIENCE);
         while open > 0 {
             match reader.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => records.push(Record {
@@ -132,11 +150,25 @@ impl Kafka {
         Sender { producer, topic: topic.to_owned() }
     }
 
+    /// Deletes the messages below these offsets, as retention does.
+    pub fn delete_records(&self, topic: &str, below: &BTreeMap<i32, i64>) {
+        let mut list = TopicPartitionList::new();
+        for (&partition, &offset) in below {
+            list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset of the topic");
+        }
+        let (admin, runtime, options) = self.admin();
+        runtime.block_on(admin.delete_records(&list, &options)).expect("the broker deletes them");
+    }
+
+    fn admin(&self) -> (AdminClient<DefaultClientContext>, tokio::runtime::Runtime, AdminOptions) {
+        let admin = config(&self.brokers).create().expect("settings that are valid");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        (admin, runtime, AdminOptions::new().operation_timeout(Some(ANSWER)))
+    }
+
     /// Deletes a topic, if it is there.
     pub fn delete(&self, topic: &str) {
-        let admin: AdminClient<DefaultClientContext> = config(&self.brokers).create().expect("settings that are valid");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let options = AdminOptions::new().operation_timeout(Some(ANSWER));
+        let (admin, runtime, options) = self.admin();
         // A broker that is gone or a topic that is: both leave nothing to delete.
         let _ = runtime.block_on(admin.delete_topics(&[topic], &options));
     }

@@ -1,0 +1,221 @@
+//! One run of a scenario: what it draws from its seed, how long it goes on, and what it measures.
+
+use crate::support::manifest::Line;
+use crate::support::oracle::{self, Count};
+use crate::support::process::Program;
+use crate::support::shop::{Ground, Shop};
+use crate::support::{PATIENCE, eventually, is};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::{Duration, Instant};
+
+/// Its name, which begins with the fault's number, and what it does.
+pub type Scenario = (&'static str, fn(&mut Course));
+
+/// What `ingest` may have at most, in MB.
+const MEMORY_MB: u64 = 256;
+/// How soon all must be as if nothing had been, after a fault has ended. Judged in long runs, which have the machine to
+/// themselves; in short ones, many side by side, it is only shown.
+const RECOVERY: Duration = Duration::from_secs(10);
+
+/// One run of a scenario.
+pub struct Course {
+    name: &'static str,
+    pub rng: StdRng,
+    /// How long it goes on; the short version has a number of rounds.
+    time: Option<Duration>,
+    began: Instant,
+    /// What was drawn, for the line at the end.
+    drawn: String,
+    faults: u32,
+    count: Count,
+    recovery: Option<Duration>,
+    memory_mb: u64,
+}
+
+impl Course {
+    /// Runs a scenario and prints one line about it, whatever comes of it.
+    pub fn run(name: &'static str, scenario: fn(&mut Self)) {
+        let seed = variable("CLICKSTREAM_FAULTS_SEED").map_or_else(rand::random::<u32>, |seed| seed as u32);
+        let mut course = Self {
+            name,
+            rng: StdRng::seed_from_u64(seed.into()),
+            time: variable("CLICKSTREAM_FAULTS_MINUTES").map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
+            began: Instant::now(),
+            drawn: String::new(),
+            faults: 0,
+            count: Count::default(),
+            recovery: None,
+            memory_mb: 0,
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| scenario(&mut course)));
+        let verdict = if outcome.is_ok() { "ok    " } else { "FAILED" };
+        println!("{verdict} {name} {}; ci/faults --seed {seed} {name}", course.figures());
+        if let Err(panic) = outcome {
+            resume_unwind(panic);
+        }
+    }
+
+    fn figures(&self) -> String {
+        let Count { messages, lost, doubled } = self.count;
+        let back = self.recovery.map_or_else(String::new, |time| format!(", back within {:.1} s", time.as_secs_f64()));
+        let memory = if self.memory_mb > 0 { format!(", {} MB at most", self.memory_mb) } else { String::new() };
+        format!(
+            "[{}] {:.0} s, {messages} messages, {} faults, {lost} lost, {doubled} doubled{back}{memory}",
+            self.drawn,
+            self.began.elapsed().as_secs_f64(),
+            self.faults,
+        )
+    }
+
+    /// Goes on for the given time, or for so many rounds in the short version.
+    pub fn rounds(&self, short: u32) -> impl Iterator<Item = u32> + use<> {
+        let end = self.time.map(|time| self.began + time);
+        (0..).take_while(move |&round| end.map_or(round < short, |end| Instant::now() < end))
+    }
+
+    /// Whether this is a long run.
+    pub const fn is_long(&self) -> bool {
+        self.time.is_some()
+    }
+
+    /// Draws a setting.
+    pub fn draw(&mut self) -> Setting {
+        let setting = Setting::draw(&mut self.rng);
+        self.drawn = setting.to_string();
+        setting
+    }
+
+    /// Says what was set, where nothing was drawn.
+    pub fn says(&mut self, what: impl Into<String>) {
+        self.drawn = what.into();
+    }
+
+    /// Lets a random time pass, under load: so each fault meets another moment of the work.
+    pub fn moment(&mut self, at_most: Duration) {
+        std::thread::sleep(at_most.mul_f64(self.rng.random_range(0.0..1.0)));
+    }
+
+    /// One more fault happens.
+    pub const fn fault(&mut self) {
+        self.faults += 1;
+    }
+
+    /// A fault is over: waits until all that stood in the topic now is stored and committed, and takes the time.
+    #[track_caller]
+    pub fn recovers(&mut self, shop: &Shop) {
+        let (ends, over) = (shop.ends(), Instant::now());
+        shop.drained_to(&ends, PATIENCE);
+        let took = over.elapsed();
+        self.recovery = self.recovery.max(Some(took));
+        eprintln!("{}: fault {}, all was well again after {:.1} s", self.name, self.faults, took.as_secs_f64());
+        assert!(!self.is_long() || took < RECOVERY, "back only {took:?} after the fault was over");
+    }
+
+    /// Takes its weight, while it runs.
+    #[track_caller]
+    pub fn weigh(&mut self, program: &Program) {
+        self.memory_mb = self.memory_mb.max(program.peak_memory_mb());
+        assert!(self.memory_mb < MEMORY_MB, "{} MB", self.memory_mb);
+    }
+
+    /// Asserts that every message is stored once, as it was produced.
+    #[track_caller]
+    pub fn judge(&mut self, shop: &Shop, manifest: &[Line]) {
+        self.judge_but(shop, manifest, 0);
+        shop.run("audit", &[]).succeeds();
+    }
+
+    /// The same, where so many may be stored twice.
+    #[track_caller]
+    pub fn judge_but(&mut self, shop: &Shop, manifest: &[Line], doubled: usize) {
+        let topic = shop.kafka.read(&shop.topic);
+        self.count = oracle::count(shop, &topic);
+        assert_eq!(self.count.lost, 0, "LOST");
+        assert!(self.count.doubled <= doubled, "DOUBLED: {}", self.count.doubled);
+        oracle::stored_as_produced(shop, manifest, &topic);
+    }
+}
+
+fn variable(name: &str) -> Option<f64> {
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+/// What a scenario draws: how the ingester is set, and the load.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    pub partitions: i32,
+    pub rows: u32,
+    pub in_flight: u32,
+    pub strategy: &'static str,
+    /// Static members: a restart takes over at once. Dynamic ones wait for the dead one's session to end.
+    pub is_static: bool,
+    pub rate: u32,
+}
+
+impl Setting {
+    fn draw(rng: &mut StdRng) -> Self {
+        let mut of = |choices: &[u32]| *choices.choose(rng).expect("there are some");
+        let (partitions, rows, in_flight) = (of(&[1, 3, 12]), of(&[10, 200, 1_000]), of(&[1, 4, 16]));
+        Self {
+            partitions: partitions as i32,
+            rows,
+            in_flight,
+            strategy: ["range", "cooperative-sticky"][of(&[0, 1]) as usize],
+            is_static: of(&[0, 1]) == 1,
+            // ClickHouse on a small machine takes some dozens of inserts a second.
+            rate: if rows == 10 { 400 } else { 2_000 },
+        }
+    }
+
+    pub fn ground(&self) -> Ground {
+        Ground { partitions: self.partitions, ..Ground::default() }
+    }
+
+    /// The ingester's, for the member of this name.
+    pub fn flags(&self, member: &str) -> Vec<&'static str> {
+        let mut flags = vec![
+            format!("--batch-rows={}", self.rows),
+            "--batch-timeout=1s".into(),
+            format!("--in-flight={}", self.in_flight),
+            format!("--kafka=partition.assignment.strategy={}", self.strategy),
+        ];
+        if self.is_static {
+            flags.push(format!("--instance-id={member}"));
+        }
+        flags.into_iter().map(|flag| &*flag.leak()).collect()
+    }
+
+    /// The producer's.
+    pub fn load(&self) -> Vec<&'static str> {
+        vec![format!("--rate={}", self.rate).leak(), "--faults=bad=0.01,dup=0.01,late=0.01"]
+    }
+}
+
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { partitions, rows, in_flight, strategy, is_static, rate } = self;
+        let members = if *is_static { "static" } else { "dynamic" };
+        write!(f, "{partitions} partitions, {rows} rows x {in_flight}, {strategy}, {members}, {rate}/s")
+    }
+}
+
+/// Waits until rows come in.
+#[track_caller]
+pub fn is_at_work(shop: &Shop) {
+    let before = shop.stored();
+    eventually(PATIENCE, "rows come in", || {
+        let now = shop.stored();
+        is(now > before, now)
+    });
+}
+
+/// Asserts that it kept its partitions from its start until now.
+#[track_caller]
+pub fn stayed(ingester: &Program) {
+    let counts = (ingester.said("partitions assigned"), ingester.said("partitions revoked"));
+    assert_eq!(counts, (1, 0), "assignments and revocations");
+}

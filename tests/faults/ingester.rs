@@ -1,0 +1,183 @@
+//! F1, F3, F10: the ingester itself is killed, stopped, frozen.
+
+use crate::course::{Course, is_at_work};
+use crate::support::process::Program;
+use crate::support::sampler::Sampler;
+use crate::support::shop::{Ground, Shop};
+use crate::support::stack::OwnClickHouse;
+use crate::support::{PATIENCE, eventually, is};
+use rand::RngExt;
+use std::time::Duration;
+
+/// How far into its work a kill may come.
+const INTO_WORK: Duration = Duration::from_secs(3);
+
+/// SIGKILL at any moment: while it starts, while it joins, while it works.
+pub fn killed(course: &mut Course) {
+    let setting = course.draw();
+    let shop = Shop::open_in(&setting.ground());
+    let flags = setting.flags("one");
+    let mut ingester = shop.ingester_at_work(&flags);
+    let sampler = Sampler::start(&shop);
+    let load = shop.produce(&setting.load());
+    is_at_work(&shop);
+    for _ in course.rounds(6) {
+        course.moment(INTO_WORK);
+        course.weigh(&ingester);
+        ingester.kill();
+        course.fault();
+        ingester = shop.ingest(&flags);
+        // Every third is killed before it has come to work, if a moment is that short.
+        if course.rng.random_bool(0.7) {
+            course.recovers(&shop);
+        }
+    }
+    shop.drained();
+    let manifest = load.stop();
+    shop.drained();
+    course.weigh(&ingester);
+    ingester.drains();
+    sampler.saw_only_stored_offsets_committed();
+    course.judge(&shop, &manifest);
+}
+
+/// The other one goes on, and has the partitions of the dead one meanwhile.
+pub fn one_of_two_killed(course: &mut Course) {
+    let setting = course.draw();
+    let shop = Shop::open_in(&setting.ground());
+    let mut other = shop.ingester_at_work(&setting.flags("other"));
+    let mut victim = shop.ingest(&setting.flags("victim"));
+    let sampler = Sampler::start(&shop);
+    let load = shop.produce(&setting.load());
+    is_at_work(&shop);
+    for _ in course.rounds(3) {
+        course.moment(INTO_WORK);
+        victim.kill();
+        course.fault();
+        victim = shop.ingest(&setting.flags("victim"));
+        course.recovers(&shop);
+    }
+    let manifest = load.stop();
+    shop.drained();
+    course.weigh(&other);
+    other.drains();
+    victim.drains();
+    sampler.saw_only_stored_offsets_committed();
+    course.judge(&shop, &manifest);
+}
+
+/// What was stored by then was committed too: the next one finds nothing of it ahead.
+pub fn stopped(course: &mut Course) {
+    let setting = course.draw();
+    let shop = Shop::open_in(&setting.ground());
+    let load = shop.produce(&setting.load());
+    for round in course.rounds(3) {
+        let mut ingester = shop.ingester_at_work(&setting.flags(&format!("{round}")));
+        course.moment(INTO_WORK);
+        ingester.drains();
+        course.fault();
+        assert_eq!(ingester.closing().before, 0, "the next one finds nothing ahead of what was committed");
+    }
+    let manifest = load.stop();
+    let mut last = shop.ingest(&["--until-end"]);
+    last.succeeds();
+    assert_eq!(last.closing().before, 0);
+    course.judge(&shop, &manifest);
+}
+
+/// It says that it could not drain, within its deadline, in one line.
+pub fn stopped_without_clickhouse(course: &mut Course) {
+    let clickhouse = OwnClickHouse::start();
+    let setting = course.draw();
+    let shop = Shop::open_in(&Ground { clickhouse: clickhouse.url(), ..setting.ground() });
+    let load = shop.produce(&setting.load());
+    let flags = setting.flags("one");
+    let mut ingester = shop.ingester_at_work(&[&flags[..], &["--drain-timeout=2s"]].concat());
+    is_at_work(&shop);
+    clickhouse.kill();
+    course.fault();
+    // Enough that some of it waits in the ingester, whatever it had stored before the kill.
+    let before: i64 = shop.ends().values().sum();
+    eventually(PATIENCE, "2,000 more events wait", || {
+        let more = shop.ends().values().sum::<i64>() - before;
+        is(more > 2_000, more)
+    });
+    ingester.term();
+    // What the drain may take, and to leave the group.
+    assert_eq!(ingester.exit_code(Duration::from_secs(15)), Some(1));
+    assert_eq!(last_words(&ingester).len(), 1, "one clear line");
+    assert!(last_words(&ingester)[0].contains("--drain-timeout"), "{:?}", last_words(&ingester));
+
+    clickhouse.up();
+    let mut next = shop.ingest(&flags);
+    course.recovers(&shop);
+    let manifest = load.stop();
+    shop.drained();
+    next.drains();
+    course.judge(&shop, &manifest);
+}
+
+/// A stop waits for longer than the session timeout, if the drain timeout is longer: nothing is left to the next one.
+pub fn stopped_while_clickhouse_is_slow(course: &mut Course) {
+    let clickhouse = OwnClickHouse::start();
+    let setting = course.draw();
+    let shop = Shop::open_in(&Ground { clickhouse: clickhouse.url(), ..setting.ground() });
+    let load = shop.produce(&setting.load());
+    let flags = setting.flags("one");
+    let mut ingester = shop.ingester_at_work(&flags);
+    is_at_work(&shop);
+
+    clickhouse.freeze();
+    course.fault();
+    ingester.term();
+    ingester.says("stopping", 1);
+    // Longer than the session timeout, and shorter than the drain timeout: the time is the fault.
+    std::thread::sleep(Duration::from_secs(10));
+    clickhouse.wake();
+    assert_eq!(ingester.exit_code(Duration::from_secs(25)), Some(0), "drained, not given up");
+
+    let manifest = load.stop();
+    let mut next = shop.ingest(&flags);
+    course.recovers(&shop);
+    next.drains();
+    assert_eq!(next.closing().before, 0, "what was stored was committed too");
+    course.judge(&shop, &manifest);
+}
+
+/// Its partitions went to another one meanwhile. What it had sent and not stored may come late: one batch at most.
+pub fn frozen(course: &mut Course) {
+    let setting = course.draw();
+    let shop = Shop::open_in(&setting.ground());
+    let load = shop.produce(&setting.load());
+    let mut members = [shop.ingester_at_work(&setting.flags("0")), shop.ingest(&setting.flags("1"))];
+    is_at_work(&shop);
+    let sampler = Sampler::start(&shop);
+    for round in course.rounds(1) {
+        let (sleeper, other) = (round as usize % 2, 1 - round as usize % 2);
+        course.moment(INTO_WORK);
+        members[sleeper].freeze();
+        course.fault();
+        // Twice the session timeout: the time is the fault.
+        std::thread::sleep(Duration::from_secs(12));
+        course.recovers(&shop);
+        members[sleeper].wake();
+        course.recovers(&shop);
+        members.iter().for_each(|member| course.weigh(member));
+        assert_eq!(members[other].said("went on without it"), 0, "only the one that was frozen");
+        if members[sleeper].has_ended() {
+            // A static member whose place was taken is put out of its group for good.
+            members[sleeper] = shop.ingest(&setting.flags(&sleeper.to_string()));
+        }
+    }
+    let manifest = load.stop();
+    shop.drained();
+    members.iter_mut().for_each(Program::drains);
+    sampler.saw_only_stored_offsets_committed();
+    let batch = setting.rows as usize;
+    course.judge_but(&shop, &manifest, batch);
+}
+
+/// The lines that it ended with.
+fn last_words(program: &Program) -> Vec<String> {
+    program.stderr().lines().filter(|line| line.starts_with("clickstream: ")).map(str::to_owned).collect()
+}

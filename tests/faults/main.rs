@@ -1,0 +1,63 @@
+//! The fault harness: what `docs/guarantees.md` promises, attacked on a real Kafka and a real ClickHouse.
+//!
+//! `ci/faults` starts the services and runs this; `ci/test` runs the short version of every scenario. Each draws what it may
+//! from a seed (batch size, partitions, members, moments), which it prints, and is judged by an oracle that reads Kafka and
+//! ClickHouse with clients of its own. The rules of `tests/it` hold here too.
+//!
+//! Faults that are no scenario here are proved elsewhere: F12, F13 `it rejects`, F15, F16, F19 `it basics`, F18 `it errors`.
+
+mod answers;
+mod brokers;
+mod clickhouse;
+mod commits;
+mod course;
+mod ingester;
+mod members;
+mod soak;
+mod steps;
+#[path = "../support/mod.rs"]
+mod support;
+mod topic;
+
+use course::{Course, Scenario};
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+
+/// All of them, by the number of the fault.
+const SCENARIOS: &[Scenario] = &[
+    ("f01_the_ingester_is_killed_again_and_again", ingester::killed),
+    ("f01_one_of_two_is_killed_again_and_again", ingester::one_of_two_killed),
+    ("f02_it_dies_at_each_step_with_1_partition", steps::die_1),
+    ("f02_it_dies_at_each_step_with_3_partitions", steps::die_3),
+    ("f02_it_dies_at_each_step_with_12_partitions", steps::die_12),
+    ("f02_each_step_stalls_and_fails", steps::stall_and_fail),
+    ("f03_it_is_stopped_under_load", ingester::stopped),
+    ("f03_it_is_stopped_while_clickhouse_is_down", ingester::stopped_without_clickhouse),
+    ("f03_it_is_stopped_while_clickhouse_is_slow", ingester::stopped_while_clickhouse_is_slow),
+    ("f04_clickhouse_is_killed_during_inserts", clickhouse::killed),
+    ("f05_clickhouse_is_frozen", clickhouse::frozen),
+    ("f06_connections_are_cut", answers::cut),
+    ("f07_answers_that_say_try_again", answers::transient),
+    ("f07_answers_that_say_stop", answers::permanent),
+    ("f08_the_broker_is_killed", brokers::killed),
+    ("f08_leader_and_coordinator_of_three_are_killed", brokers::one_of_three_killed),
+    ("f09_members_join_and_leave_cooperative", members::cooperative),
+    ("f09_members_join_and_leave_eager", members::eager),
+    ("f10_frozen_past_its_session_then_woken", ingester::frozen),
+    ("f11_commits_fail_again_and_again", commits::fail),
+    ("f14_disk_full_read_only_too_many_parts", clickhouse::refuses),
+    ("f17_committed_offset_out_of_range", topic::out_of_range),
+    ("f20_the_broker_stalls_under_the_producer", brokers::stalls),
+    ("f21_everything_at_random", soak::soak),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trials = SCENARIOS.iter().map(|&(name, run)| {
+        Trial::test(name, move || {
+            Course::run(name, run);
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}

@@ -1,0 +1,53 @@
+//! F9: members join and leave.
+
+use crate::course::{Course, is_at_work};
+use crate::support::sampler::Sampler;
+use crate::support::shop::Shop;
+use rand::RngExt;
+use std::time::{Duration, Instant};
+
+/// From one coming or going to the next.
+const BEAT: Duration = Duration::from_secs(5);
+
+pub fn cooperative(course: &mut Course) {
+    join_and_leave(course, "cooperative-sticky");
+}
+
+pub fn eager(course: &mut Course) {
+    join_and_leave(course, "range");
+}
+
+/// A second and a third one come and go every 5 s, each on its own; a few are killed in place of being stopped.
+fn join_and_leave(course: &mut Course, strategy: &'static str) {
+    let mut setting = course.draw();
+    (setting.strategy, setting.partitions) = (strategy, setting.partitions.max(3));
+    course.says(setting.to_string());
+    let shop = Shop::open_in(&setting.ground());
+    let load = shop.produce(&setting.load());
+    let mut stays = shop.ingester_at_work(&setting.flags("stays"));
+    let sampler = Sampler::start(&shop);
+    is_at_work(&shop);
+    let mut guests = [None, None];
+    for round in course.rounds(6) {
+        let next = Instant::now() + BEAT;
+        let nth = round as usize % 2;
+        match guests[nth].take() {
+            None => guests[nth] = Some(shop.ingest(&setting.flags(&format!("guest-{nth}")))),
+            Some(mut guest) if course.rng.random_bool(0.2) => guest.kill(),
+            Some(mut guest) => guest.drains(),
+        }
+        course.fault();
+        // Nobody's partitions are stuck.
+        course.recovers(&shop);
+        course.weigh(&stays);
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    for mut guest in guests.into_iter().flatten() {
+        guest.drains();
+    }
+    let manifest = load.stop();
+    shop.drained();
+    stays.drains();
+    sampler.saw_only_stored_offsets_committed();
+    course.judge(&shop, &manifest);
+}

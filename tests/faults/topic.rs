@@ -1,0 +1,39 @@
+//! F17: the committed offset is out of the topic's range. (A topic that was made again: `it rejects`.)
+
+use crate::course::Course;
+use crate::support::oracle;
+use crate::support::shop::Shop;
+use std::collections::BTreeMap;
+
+/// Messages were deleted before they were read: retention has passed the committed offset. The gap is said, and to the offset.
+pub fn out_of_range(course: &mut Course) {
+    let mut setting = course.draw();
+    setting.partitions = 3;
+    course.says(setting.to_string());
+    let shop = Shop::open_in(&setting.ground());
+    let flags = setting.flags("one");
+    let until_end = [&flags[..], &["--until-end"]].concat();
+    let mut manifest = shop.produce(&["--count=3000", "--rate=max"]).finish();
+    shop.ingest(&until_end).succeeds();
+    let read = shop.committed();
+    for _ in course.rounds(1) {
+        let missed = shop.produce(&["--count=3000", "--rate=max"]).finish();
+        let gone: BTreeMap<_, _> = shop.ends().into_iter().map(|(partition, end)| (partition, end - 100)).collect();
+        shop.kafka.delete_records(&shop.topic, &gone);
+        course.fault();
+        let mut ingester = shop.ingest(&until_end);
+        ingester.succeeds();
+        for (partition, low) in &gone {
+            let lost = low - read[partition];
+            let said = format!("{lost} messages were deleted from the topic before they were read");
+            assert_eq!(ingester.said(&said), 1, "{said:?}, partition {partition}");
+        }
+        manifest.extend(missed.into_iter().filter(|line| line.offset >= gone[&line.partition]));
+    }
+    assert_eq!(shop.committed(), shop.ends(), "it went on behind the gap");
+    // What is left in the topic is stored once, and so is what was stored before.
+    assert_eq!(shop.stored(), manifest.len() as i64);
+    assert_eq!(shop.number("SELECT uniqExact(_partition, _offset) FROM db.events"), manifest.len() as i64);
+    let topic = shop.kafka.read(&shop.topic);
+    assert!(topic.iter().all(|record| record.offset >= 0) && oracle::unstored(&shop, &topic) == 0);
+}

@@ -1,0 +1,182 @@
+//! A proxy between `ingest` and ClickHouse that breaks what it is told to: connections, and answers.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What becomes of one insert.
+#[derive(Clone, Debug)]
+pub enum Mishap {
+    /// The connection is cut when this part of its body, in percent, has gone to the server.
+    CutInRequest(usize),
+    /// The server has it all; the connection is cut at once, whatever becomes of it there.
+    CutAfterRequest,
+    /// The server has answered; nothing of that arrives.
+    CutBeforeAnswer,
+    /// Half of the answer's head arrives.
+    CutInAnswer,
+    /// The server has answered; nothing arrives, and the connection stays.
+    Silence,
+    /// The server does not see it; this is the answer: a status, a code of ClickHouse, a body.
+    Instead(u16, Option<u16>, String),
+    /// The server has stored it; this is the answer.
+    Though(u16, Option<u16>, String),
+}
+
+/// A proxy. Each connection carries one request.
+pub struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    server: String,
+    mishaps: Mutex<VecDeque<Mishap>>,
+    happened: AtomicUsize,
+    closed: AtomicBool,
+}
+
+impl Proxy {
+    /// In front of the server at this URL.
+    pub fn start(url: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let shared = Arc::new(Shared {
+            server: url.trim_start_matches("http://").to_owned(),
+            mishaps: Mutex::default(),
+            happened: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+        });
+        let mine = shared.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if mine.closed.load(SeqCst) {
+                    return;
+                }
+                let shared = mine.clone();
+                std::thread::spawn(move || shared.serve(client));
+            }
+        });
+        Self { port, shared }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Has these happen to the next inserts, one each.
+    pub fn plan(&self, mishaps: impl IntoIterator<Item = Mishap>) {
+        self.shared.mishaps.lock().unwrap().extend(mishaps);
+    }
+
+    /// How many have happened.
+    pub fn happened(&self) -> usize {
+        self.shared.happened.load(SeqCst)
+    }
+
+    /// How many are still to happen.
+    pub fn left(&self) -> usize {
+        self.shared.mishaps.lock().unwrap().len()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, SeqCst);
+        // Wakes the one that listens.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+impl Shared {
+    /// One request. Whatever fails here is what a broken connection is.
+    fn serve(&self, mut client: TcpStream) -> Option<()> {
+        let (head, rest) = read_head(&mut client)?;
+        let is_insert = head.lines().next()?.contains("query=INSERT");
+        let mishap = if is_insert { self.mishaps.lock().unwrap().pop_front() } else { None };
+        let mut server = TcpStream::connect(&self.server).ok()?;
+        let head = head.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+        let Some(mishap) = mishap else {
+            server.write_all(head.as_bytes()).ok()?;
+            server.write_all(&rest).ok()?;
+            return pass_on(client, server);
+        };
+        let body = read_body(&mut client, &head, rest)?;
+        self.happened.fetch_add(1, SeqCst);
+        match mishap {
+            Mishap::Instead(status, code, text) => answer(&mut client, status, code, &text),
+            Mishap::CutInRequest(percent) => {
+                server.write_all(head.as_bytes()).ok()?;
+                server.write_all(&body[..body.len() * percent / 100]).ok()
+            }
+            Mishap::CutAfterRequest => {
+                server.write_all(head.as_bytes()).ok()?;
+                server.write_all(&body).ok()
+            }
+            told => {
+                server.write_all(head.as_bytes()).ok()?;
+                server.write_all(&body).ok()?;
+                let mut said = Vec::new();
+                server.read_to_end(&mut said).ok()?;
+                match told {
+                    Mishap::CutInAnswer => client.write_all(&said[..said.len() / 2]).ok(),
+                    // Until the client loses its patience.
+                    Mishap::Silence => client.read(&mut [0]).ok().map(drop),
+                    Mishap::Though(status, code, text) => answer(&mut client, status, code, &text),
+                    _ => Some(()),
+                }
+            }
+        }
+    }
+}
+
+/// The head of a request, and what came behind it.
+fn read_head(client: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+    let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+            let rest = read.split_off(end + 4);
+            return Some((String::from_utf8(read).ok()?, rest));
+        }
+        let more = client.read(&mut buffer).ok().filter(|more| *more > 0)?;
+        read.extend_from_slice(&buffer[..more]);
+    }
+}
+
+/// The whole body of a request whose length is announced.
+fn read_body(client: &mut TcpStream, head: &str, mut body: Vec<u8>) -> Option<Vec<u8>> {
+    let lower = head.to_lowercase();
+    let length = lower.lines().find_map(|line| line.strip_prefix("content-length:"))?.trim().parse().ok()?;
+    let have = body.len();
+    body.resize(length, 0);
+    client.read_exact(&mut body[have..]).ok()?;
+    Some(body)
+}
+
+/// Bytes both ways, until the server has said all.
+fn pass_on(client: TcpStream, server: TcpStream) -> Option<()> {
+    let (mut from_client, mut to_server) = (client.try_clone().ok()?, server.try_clone().ok()?);
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from_client, &mut to_server);
+        let _ = to_server.shutdown(Shutdown::Write);
+    });
+    let (mut from_server, mut to_client) = (server, client);
+    let _ = std::io::copy(&mut from_server, &mut to_client);
+    to_client.shutdown(Shutdown::Both).ok()
+}
+
+fn answer(client: &mut TcpStream, status: u16, code: Option<u16>, text: &str) -> Option<()> {
+    let code = code.map_or_else(String::new, |code| format!("X-ClickHouse-Exception-Code: {code}\r\n"));
+    let length = text.len();
+    let head = format!("HTTP/1.1 {status} As told\r\nConnection: close\r\nContent-Length: {length}\r\n{code}\r\n");
+    client.write_all(head.as_bytes()).ok()?;
+    client.write_all(text.as_bytes()).ok()?;
+    // A reset would overtake the answer.
+    client.shutdown(Shutdown::Write).ok()?;
+    client.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+    let _ = client.read(&mut [0]);
+    Some(())
+}

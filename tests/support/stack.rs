@@ -1,0 +1,199 @@
+//! The services: the ones that all tests share, and those of a test's own, which it may kill.
+
+use super::clickhouse::ClickHouse;
+use rustix::process::{Pid, Signal, kill_process};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The address of a shared service out of the environment.
+fn address(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run ./ci/test"))
+}
+
+pub fn brokers() -> String {
+    address("CLICKSTREAM_TEST_BROKERS")
+}
+
+pub fn clickhouse_url() -> String {
+    address("CLICKSTREAM_TEST_CLICKHOUSE")
+}
+
+/// Services of a test's own. Dropping it ends them and removes their data.
+struct Stack {
+    name: String,
+    data: PathBuf,
+    ports: Vec<String>,
+}
+
+impl Stack {
+    fn new(ports: &[(&str, u16)], more: &[&str]) -> Self {
+        let name = format!("it-{:08x}", rand::random::<u32>());
+        let data = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&name);
+        let ports = ports.iter().flat_map(|(option, port)| [option.to_string(), port.to_string()]);
+        Self { name, data, ports: ports.chain(more.iter().map(|part| part.to_string())).collect() }
+    }
+
+    /// Starts a service on its old data, and waits until it answers. An embedded ClickHouse can die while it starts right
+    /// after a kill, which is no fault of the program under test: each gets three tries.
+    fn up(&self, service: &str) {
+        let mut args = vec!["up", service];
+        args.extend(self.ports.iter().map(String::as_str));
+        let started = (0..2).any(|_| self.run(&args).is_ok());
+        if !started {
+            self.run(&args).unwrap_or_else(|said| panic!("ci/stack {args:?}: {said}"));
+        }
+    }
+
+    fn signal(&self, service: &str, signal: Signal) {
+        let pid = std::fs::read_to_string(self.data.join(format!("{service}.pid"))).expect("it was started");
+        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, signal).expect("it runs");
+    }
+
+    fn run(&self, args: &[&str]) -> Result<(), String> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/ci/stack");
+        let output = Command::new(script)
+            .args(args)
+            .args(["--name", &self.name])
+            .arg("--data")
+            .arg(&self.data)
+            .env("STACK_KAFKA_HEAP", "-Xmx256m -Xms128m")
+            .output();
+        let output = output.expect("ci/stack can be run");
+        if output.status.success() {
+            return Ok(());
+        }
+        Err([output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat())
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // A frozen one would take its SIGTERM only when somebody wakes it; `clean` does.
+        let cleaned = self.run(&["clean"]);
+        if let Err(said) = cleaned
+            && !std::thread::panicking()
+        {
+            panic!("{} is left behind: {said}", self.data.display());
+        }
+    }
+}
+
+/// A ClickHouse that a test may kill.
+pub struct OwnClickHouse {
+    stack: Stack,
+    port: u16,
+}
+
+impl OwnClickHouse {
+    pub fn start() -> Self {
+        let port = free_port();
+        let own = Self {
+            stack: Stack::new(&[("--clickhouse-port", port), ("--clickhouse-tcp-port", free_port())], &[]),
+            port,
+        };
+        own.up();
+        own
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn client(&self) -> ClickHouse {
+        ClickHouse::new(&self.url())
+    }
+
+    /// Starts it again, with the users of this file besides its own.
+    pub fn restart_with_users(&self, users: &str) {
+        self.stack.run(&["down", "clickhouse"]).unwrap_or_else(|said| panic!("ci/stack down: {said}"));
+        let beside = self.stack.data.join("clickhouse.d");
+        std::fs::create_dir_all(&beside).expect("a directory of ours");
+        std::fs::write(beside.join("users.xml"), users).expect("a directory of ours");
+        self.up();
+    }
+
+    /// Starts it on its old data, and waits until it answers.
+    pub fn up(&self) {
+        self.stack.up("clickhouse");
+    }
+
+    /// SIGKILL
+    pub fn kill(&self) {
+        self.stack.signal("clickhouse", Signal::KILL);
+    }
+
+    /// SIGSTOP
+    pub fn freeze(&self) {
+        self.stack.signal("clickhouse", Signal::STOP);
+    }
+
+    /// SIGCONT
+    pub fn wake(&self) {
+        self.stack.signal("clickhouse", Signal::CONT);
+    }
+}
+
+/// One broker or three that a test may kill. Their nodes are numbered from 1.
+pub struct OwnKafka {
+    stack: Stack,
+    port: u16,
+    nodes: u16,
+}
+
+/// From the ports of one broker to those of the next.
+const STRIDE: u16 = 10;
+
+impl OwnKafka {
+    pub fn start(nodes: u16) -> Self {
+        let all_free =
+            |port: &u16| (0..nodes).all(|node| is_free(port + STRIDE * node) && is_free(port + STRIDE * node + 1));
+        let port = std::iter::repeat_with(free_port).find(all_free).expect("the numbers do not end");
+        let ports = [("--kafka-port", port), ("--controller-port", port + 1)];
+        let own = Self { stack: Stack::new(&ports, &["--brokers", &nodes.to_string()]), port, nodes };
+        own.stack.up("kafka");
+        own
+    }
+
+    pub fn brokers(&self) -> String {
+        let address = |node| format!("127.0.0.1:{}", self.port + STRIDE * node);
+        (0..self.nodes).map(address).collect::<Vec<_>>().join(",")
+    }
+
+    fn service(&self, node: i32) -> String {
+        if self.nodes == 1 { "kafka".into() } else { format!("kafka-{node}") }
+    }
+
+    /// Starts a node that was killed, and waits until it answers.
+    pub fn up(&self, node: i32) {
+        self.stack.up(&self.service(node));
+    }
+
+    /// SIGKILL
+    pub fn kill(&self, node: i32) {
+        self.stack.signal(&self.service(node), Signal::KILL);
+    }
+
+    /// SIGSTOP
+    pub fn freeze(&self, node: i32) {
+        self.stack.signal(&self.service(node), Signal::STOP);
+    }
+
+    /// SIGCONT
+    pub fn wake(&self, node: i32) {
+        self.stack.signal(&self.service(node), Signal::CONT);
+    }
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
+}
+
+/// A port that nobody listens at, below those that the kernel gives to outgoing connections: a server that is restarted
+/// must find it free again.
+pub fn free_port() -> u16 {
+    std::iter::repeat_with(|| rand::random_range(20_000..31_900))
+        .find(|port| is_free(*port))
+        .expect("the numbers do not end")
+}
