@@ -13,6 +13,7 @@ mod kafka;
 mod latency_log;
 mod manifest;
 mod metrics;
+mod report;
 mod seldom;
 mod status;
 mod stop;

@@ -4,14 +4,16 @@ mod values;
 
 pub use values::Setting;
 
-use clap::{Args, Parser, Subcommand};
-use flows::{Faults, Rate};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use crate::latency_log::Recorder;
+use flows::{Faults, Meter, Rate};
 use std::ffi::OsString;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
-use values::{HttpUrl, demo_rate, duration, header_value, identifier, not_empty, topic_name};
+use values::{HttpUrl, demo_rate, duration, header_value, identifier, interval, not_empty, topic_name};
 
 /// Click events from Kafka to ClickHouse: nothing lost, nothing twice, in less than five seconds.
 #[derive(Debug, Parser)]
@@ -161,6 +163,10 @@ pub struct RunArgs {
     #[arg(long, env = "CLICKSTREAM_LATENCY_LOG", value_name = "FILE")]
     pub latency_log: Option<PathBuf>,
 
+    /// How much time each histogram in that file covers
+    #[arg(long, env = "CLICKSTREAM_LATENCY_INTERVAL", default_value = "1s", value_parser = interval, value_name = "TIME")]
+    pub latency_interval: Duration,
+
     /// Serve /metrics (Prometheus), /healthz and /readyz at this HOST:PORT
     #[arg(long, env = "CLICKSTREAM_METRICS", value_name = "ADDR")]
     pub metrics: Option<String>,
@@ -168,6 +174,16 @@ pub struct RunArgs {
     /// How long a stop may take to drain
     #[arg(long, env = "CLICKSTREAM_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub drain_timeout: Duration,
+}
+
+impl RunArgs {
+    /// What takes and logs the latencies of a pipeline.
+    ///
+    /// # Errors
+    /// When the log cannot be created.
+    pub fn recorder(&self, meter: &Arc<Meter>) -> anyhow::Result<Recorder> {
+        Recorder::with_interval(meter.clone(), self.latency_log.as_deref(), self.latency_interval)
+    }
 }
 
 #[derive(Args, Debug)]
@@ -253,8 +269,53 @@ pub struct DashboardArgs {
 #[derive(Args, Debug)]
 pub struct ReportArgs {
     /// Latency logs, of one run or of several: their histograms are added up
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "compare", value_name = "FILE")]
     pub files: Vec<PathBuf>,
+
+    /// Two runs, side by side, with ratios
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["files", "format", "promise"])]
+    pub compare: Option<Vec<PathBuf>>,
+
+    /// How to show it
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+
+    /// Write to this file [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Only these stages; may be repeated
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub stage: Vec<String>,
+
+    /// Leave out what came before, counted from the start of the first log
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub from: Option<Duration>,
+
+    /// Leave out what came then and later
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub to: Option<Duration>,
+
+    /// What `e2e` is judged by
+    #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME")]
+    pub promise: Duration,
+}
+
+/// A form of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For the terminal, with a small chart
+    Table,
+    /// The percentile distribution as HdrHistogram's tools print it, of one stage
+    Hgrm,
+    /// For programs
+    Json,
+    /// A page with charts, in one file
+    Html,
+    /// The percentile curves as a picture
+    Svg,
+    /// The same, in pixels
+    Png,
 }
 
 #[derive(Args, Debug)]

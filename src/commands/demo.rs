@@ -8,7 +8,7 @@ use crate::dashboard::{self, Health};
 use crate::demo::{Home, Panel, Places, Program, Server};
 use crate::http;
 use crate::kafka::Naming;
-use crate::latency_log::Recorder;
+use crate::latency_log::{INTERVAL, Recorder};
 use crate::metrics::Ready;
 use crate::status::TICK;
 use crate::stop::Stop;
@@ -189,7 +189,7 @@ fn arguments(args: &DemoArgs, topic: &str, brokers: &str, home: &Home) -> Result
         kafka: Vec::new(),
         connect_timeout: Duration::from_secs(10),
     };
-    let run = RunArgs { latency_log: None, metrics: None, drain_timeout: DRAIN };
+    let run = RunArgs { latency_log: None, latency_interval: INTERVAL, metrics: None, drain_timeout: DRAIN };
     let clickhouse = ClickHouseArgs {
         clickhouse_url: Url::parse(&format!("http://127.0.0.1:{}", home.http_port))?,
         clickhouse_user: "writer".into(),
