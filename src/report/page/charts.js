@@ -11,7 +11,10 @@ function time(ns) {
   const [value, unit] = ns < 1e6 ? [ns / 1e3, "µs"] : ns < 1e9 ? [ns / 1e6, "ms"] : [ns / 1e9, "s"];
   return value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0) + " " + unit;
 }
-const short = (ns) => time(ns).replace(/\.?0+ /, (zeros) => (zeros.includes(".") ? " " : zeros));
+const short = (ns) => {
+  const [value, unit] = time(ns).split(" ");
+  return Number(value) + " " + unit;
+};
 const grouped = (number) => (number == null ? "–" : Math.round(number).toLocaleString("en"));
 const clock = (seconds) => {
   const whole = Math.round(seconds);
@@ -42,6 +45,13 @@ function decades(low, high) {
   return marks;
 }
 
+// Marks between two latencies: powers of ten, and between them 2 and 5 where there are few.
+function ticks(low, high) {
+  const all = decades(low, high);
+  const marks = Math.log10(high / low) > 3 ? all : all.flatMap((mark) => [mark, 2 * mark, 5 * mark]);
+  return marks.filter((mark) => mark >= low && mark <= high);
+}
+
 const logScale = (low, high) => {
   const marks = decades(low, high);
   return { distr: 3, log: 10, range: [marks[0], marks[marks.length - 1]] };
@@ -53,7 +63,7 @@ function chart(id, options, data, describe) {
   place.tabIndex = 0;
   const height = options.height || 280;
   const plot = new uPlot(
-    { width: place.clientWidth, height, cursor: { y: false, drag: { x: false, y: false } }, ...options },
+    { width: place.clientWidth, height, cursor: { y: false, drag: { x: false, y: false } }, legend: { markers: { fill: (plot, nth) => plot.series[nth].stroke(plot, nth) } }, ...options },
     data,
     place,
   );

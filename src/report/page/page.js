@@ -5,7 +5,7 @@ const report = JSON.parse(document.getElementById("data").textContent);
 const { stages, nines, events } = report;
 const columns = Array.from({ length: report.time.number }, (_, nth) => nth * report.time.width);
 const width = report.time.width;
-const seconds = width === 1 ? "second" : width >= 60 ? width / 60 + " min" : width + " s";
+const seconds = width >= 60 ? width / 60 + " min" : width + " s";
 
 function curves() {
   const lines = stages.map((stage) => nines.map((_, nth) => stage.curve[nth] ?? null));
@@ -32,6 +32,8 @@ function curves() {
     ctx.lineTo(left + width, y);
     ctx.stroke();
     ctx.font = 12 * devicePixelRatio + "px system-ui, sans-serif";
+    ctx.textAlign = "left";
+    ctx.textBaseline = "alphabetic";
     ctx.fillText("promise: " + report.promised, left + 8 * devicePixelRatio, y - 6 * devicePixelRatio);
     ctx.restore();
   };
@@ -41,7 +43,8 @@ function curves() {
       height: 340,
       scales: { x: { time: false }, y: logScale(Math.min(...values), Math.max(...values)) },
       axes: [
-        axis((_, marks) => marks.map((mark) => (Number.isInteger(mark) ? percent(mark) : "")), {
+        axis((plot, marks) => marks.map((mark) => percent(mark).replace(" %", plot.width < 480 ? "" : " %")), {
+          size: 34,
           splits: () => nines.filter(Number.isInteger),
         }),
         axis((_, marks) => marks.map((mark) => short(mark)), { size: 64, splits: () => decades(Math.min(...values), Math.max(...values)) }),
@@ -57,10 +60,8 @@ function curves() {
 function heat() {
   const place = document.getElementById("heat");
   document.getElementById("heat-hint").textContent =
-    `Each column is ${seconds} of ${report.headline}, each cell the events of a latency: the darker, the more. What is stored at a time is counted there.`.replace(
-      "the darker",
-      dark.matches ? "the brighter" : "the darker",
-    );
+    `${report.headline}: each column is ${seconds}, each cell the events that took so long, ` +
+    `the ${dark.matches ? "brighter" : "darker"} the more. An event is counted when it is done.`;
   const cells = report.cells;
   const most = Math.max(...cells.map((cell) => cell[2]));
   const bands = report.bands;
@@ -86,7 +87,7 @@ function heat() {
   };
   const readout = document.createElement("div");
   readout.className = "readout";
-  const marks = decades(low, high).filter((mark) => mark >= low / 2 && mark <= high * 2);
+  const marks = ticks(low, high);
   const describe = (nth) => {
     const column = cells.filter((cell) => cell[0] === nth);
     const all = column.reduce((sum, cell) => sum + cell[2], 0);
@@ -112,7 +113,7 @@ function heat() {
       legend: { show: false },
       cursor: { y: true, drag: { x: false, y: false }, points: { show: false } },
       scales: { x: { time: false, range: [0, columns.length * width] }, y: { distr: 3, log: 10, range: [low, high] } },
-      axes: [axis((_, marks) => marks.map(clock)), axis((_, marks) => marks.map((mark) => short(mark)), { size: 64, splits: () => marks })],
+      axes: [axis((_, marks) => marks.map(clock), { size: 34 }), axis((_, marks) => marks.map((mark) => short(mark)), { size: 64, splits: () => marks })],
       series: [{}, { paths: () => null, points: { show: false } }],
       hooks: { drawClear: [], draw: [paint], setCursor: [hover] },
     },
@@ -129,7 +130,7 @@ function rate() {
     "rate",
     {
       scales: { x: { time: false, range: [0, columns.length * width] }, y: { range: (_, low, high) => [0, high * 1.08 || 1] } },
-      axes: [axis((_, marks) => marks.map(clock)), axis((_, marks) => marks.map(grouped), { size: 64 })],
+      axes: [axis((_, marks) => marks.map(clock), { size: 34 }), axis((_, marks) => marks.map(grouped), { size: 64 })],
       series: [
         { label: "at", value: (_, value) => (value == null ? "–" : clock(value)) },
         {
@@ -160,7 +161,7 @@ function stack() {
     "stack",
     {
       scales: { x: { time: false, range: [0, columns.length * width] }, y: { range: (_, low, high) => [0, high * 1.08 || 1] } },
-      axes: [axis((_, marks) => marks.map(clock)), axis((_, marks) => marks.map((mark) => (mark ? short(mark) : "0")), { size: 64 })],
+      axes: [axis((_, marks) => marks.map(clock), { size: 34 }), axis((_, marks) => marks.map((mark) => (mark ? short(mark) : "0")), { size: 64 })],
       series: [
         { label: "at", value: (_, value) => (value == null ? "–" : clock(value)) },
         ...order.map((nth) => ({
