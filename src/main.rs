@@ -14,6 +14,7 @@ mod latency_log;
 mod manifest;
 mod metrics;
 mod report;
+mod secrets;
 mod seldom;
 mod status;
 mod stop;
@@ -68,6 +69,8 @@ async fn run_async(command: Command) -> anyhow::Result<()> {
         Command::Ingest(args) => commands::ingest::run(args).await,
         Command::Report(args) => commands::report::run(&args),
         Command::Audit(args) => commands::audit::run(args).await,
+        Command::Secrets(args) => commands::secrets::run(&args),
+        Command::Health(args) => commands::health::run(args).await,
         Command::Guard { .. } | Command::Libchdb { .. } => unreachable!("these run without a runtime"),
     }
 }

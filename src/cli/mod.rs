@@ -1,7 +1,9 @@
 //! The command line: every option is a flag and an environment variable.
 
+mod deploy;
 mod values;
 
+pub use deploy::{HealthArgs, SecretsArgs};
 pub use values::Setting;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -55,6 +57,10 @@ pub enum Command {
     },
     /// Prove, offset by offset, that the tables hold what the topic held
     Audit(AuditArgs),
+    /// Make the passwords of an installation and ClickHouse's users file, where they are missing
+    Secrets(SecretsArgs),
+    /// Ask a running `produce` or `ingest` how it is; exit code 1 if it is not well
+    Health(HealthArgs),
 }
 
 /// Where Kafka is.

@@ -8,6 +8,7 @@ mod reader;
 mod rows;
 mod schema;
 mod shelf;
+pub mod users;
 
 pub use failure::describe;
 pub use reader::{Columns, NoAnswer, Reader};

@@ -3,7 +3,9 @@
 pub mod audit;
 pub mod dashboard;
 pub mod demo;
+pub mod health;
 pub mod ingest;
 pub mod produce;
 pub mod report;
+pub mod secrets;
 pub mod setup;

@@ -14,22 +14,22 @@ const LOG_EVERY: u32 = 10;
 pub struct Places {
     pub broker: String,
     pub clickhouse: String,
-    pub url: String,
 }
 
 /// The live panel.
 pub struct Panel {
     places: Places,
+    url: String,
     bar: ProgressBar,
     ticks: u32,
     last: (Instant, u64),
 }
 
 impl Panel {
-    pub fn new(places: Places) -> Self {
+    pub fn new(places: Places, url: String) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(ProgressStyle::with_template("{msg}").expect("a constant template that is valid"));
-        Self { places, bar, ticks: 0, last: (Instant::now(), 0) }
+        Self { places, url, bar, ticks: 0, last: (Instant::now(), 0) }
     }
 
     /// Shows how it goes; `note` is what is wrong with ClickHouse just now.
@@ -41,7 +41,7 @@ impl Panel {
         let latency = latency(recorder);
         self.ticks += 1;
         if std::io::stderr().is_terminal() {
-            let Places { broker, clickhouse, url } = &self.places;
+            let Self { places: Places { broker, clickhouse }, url, .. } = self;
             self.bar.set_message(format!(
                 "\n  dashboard   {url}\n  events      {rate:.0}/s · {} sent · {} stored · lag {}\n  latency     {latency}\n  \
                  broker      {broker}\n  ClickHouse  {}\n\n  Ctrl-C drains, reports and removes everything",

@@ -7,7 +7,7 @@ mod haul;
 mod identity;
 pub mod lease;
 pub mod member;
-mod native;
+pub mod native;
 mod opening;
 mod pulse;
 mod queue;

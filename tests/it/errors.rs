@@ -55,6 +55,9 @@ fn wrong_usage_is_exit_code_2() {
         &["produce", "--faults", "odd=0.1"],
         &["setup", "--partitions", "0"],
         &["report"],
+        &["secrets"],
+        &["secrets", "--mode", "755", "x"],
+        &["health"],
         &["audit", "--no-such-flag", "x"],
     ] {
         let mut program = shop.run(args[0], &args[1..]);

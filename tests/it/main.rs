@@ -16,7 +16,10 @@
 
 mod basics;
 mod crashes;
+mod demo;
+mod deploy;
 mod errors;
+mod page;
 mod rebalances;
 mod rejects;
 mod support;

@@ -1,6 +1,8 @@
 //! What the tests stand on.
 
+pub mod browser;
 pub mod clickhouse;
+pub mod demo;
 pub mod kafka;
 pub mod manifest;
 pub mod oracle;

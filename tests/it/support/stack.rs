@@ -51,6 +51,15 @@ impl OwnClickHouse {
         }
     }
 
+    /// Starts it again, with the users of this file besides its own.
+    pub fn restart_with_users(&self, users: &str) {
+        self.stack(&["down", "clickhouse"]);
+        let beside = self.data.join("clickhouse.d");
+        std::fs::create_dir_all(&beside).expect("a directory of ours");
+        std::fs::write(beside.join("users.xml"), users).expect("a directory of ours");
+        self.up();
+    }
+
     /// SIGKILL
     pub fn kill(&self) {
         self.signal(Signal::KILL);
@@ -100,7 +109,7 @@ impl Drop for OwnClickHouse {
 
 /// A port that nobody listens at, below those that the kernel gives to outgoing connections: a server that is restarted
 /// must find it free again.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::repeat_with(|| rand::random_range(20_000..32_000)).find(free).expect("the numbers do not end")
 }
