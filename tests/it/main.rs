@@ -19,6 +19,7 @@ mod crashes;
 mod demo;
 mod deploy;
 mod errors;
+mod latency;
 mod page;
 mod rebalances;
 mod rejects;

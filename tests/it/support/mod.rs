@@ -1,9 +1,11 @@
 //! What the tests stand on.
 
+pub mod broker;
 pub mod browser;
 pub mod clickhouse;
 pub mod demo;
 pub mod kafka;
+pub mod java;
 pub mod manifest;
 pub mod oracle;
 pub mod process;
