@@ -22,6 +22,7 @@ mod deploy;
 mod errors;
 mod hostile;
 mod http;
+mod latency;
 mod page;
 mod raw;
 mod rebalances;
