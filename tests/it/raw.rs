@@ -1,7 +1,6 @@
 //! Kafka as only some tests need it: messages of any bytes, transactions, headers, and topics that lose or hold more.
 
 use crate::support::PATIENCE;
-use crate::support::kafka::PARTITIONS;
 use crate::support::shop::Shop;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
@@ -13,6 +12,8 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::time::{Duration, Instant};
 
 const ANSWER: Duration = Duration::from_secs(30);
+/// Partitions of every topic of these tests: what `setup` makes.
+const PARTITIONS: i32 = 3;
 
 /// What one message is made of.
 pub type Raw = (Option<Vec<u8>>, Option<Vec<u8>>);
