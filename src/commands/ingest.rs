@@ -18,6 +18,7 @@ use futures::{StreamExt, stream};
 use rdkafka::ClientConfig;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use tokio::sync::mpsc;
 
 /// Settings of the consumer, unless `--kafka` says otherwise.
@@ -128,7 +129,7 @@ async fn ingest_leases(
     Ok(())
 }
 
-/// The pipeline, for as long as the lease lasts; whether it ended in order.
+/// The pipeline, for as long as the lease lasts; false if its drain took too long.
 async fn ingest_lease(
     mut lease: Lease,
     policy: Policy,
@@ -151,8 +152,10 @@ async fn ingest_lease(
             Ok(true)
         }
         Ok(None) | Err(IngestError::Settle(SettleError::Lost(_))) => {
+            // What the group has given to somebody else is theirs to store.
+            let drained = !lease.given_up.load(SeqCst);
             lease.end(None);
-            Ok(false)
+            Ok(drained)
         }
         Err(error) => {
             lease.end(None);
