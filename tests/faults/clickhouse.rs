@@ -78,7 +78,7 @@ pub fn refuses(course: &mut Course) {
     let refusals = [
         ("min_free_disk_bytes_to_perform_insert", "1000000000000000000", "Code: 243"),
         ("parts_to_throw_insert", "1", "Code: 252"),
-        ("table_readonly", "1", "Code: 242"),
+        ("table_readonly", "1", "Code: 774"),
     ];
     for _ in course.rounds(1) {
         for (name, value, code) in refusals {
