@@ -2,6 +2,7 @@
 //!
 //! The pipelines are in the crate `flows`; here are the adapters to Kafka and ClickHouse, the command line and the wiring.
 
+mod audit;
 mod cli;
 mod clickhouse;
 mod commands;
@@ -14,6 +15,7 @@ mod kafka;
 mod latency_log;
 mod manifest;
 mod metrics;
+mod secrets;
 mod seldom;
 mod status;
 mod stop;
@@ -68,6 +70,9 @@ async fn run_async(command: Command) -> anyhow::Result<()> {
         Command::Ingest(args) => commands::ingest::run(args).await,
         Command::Report(args) => commands::report::run(&args),
         Command::Audit(args) => commands::audit::run(args).await,
+        Command::Rejects(args) => commands::rejects::run(args).await,
+        Command::Secrets(args) => commands::secrets::run(&args),
+        Command::Health(args) => commands::health::run(args).await,
         Command::Guard { .. } | Command::Libchdb { .. } => unreachable!("these run without a runtime"),
     }
 }

@@ -1,6 +1,7 @@
 //! What the topic delivered at one position: an event, a reject, or something that is stored already.
 
 use crate::{Event, Span};
+use compact_str::CompactString;
 
 /// One step ahead in a partition.
 #[derive(Clone, Debug)]
@@ -29,6 +30,21 @@ impl Delivery {
             _ => None,
         }
     }
+
+    /// The bytes that it holds beside its own struct. Those of a usual event fit into the struct, so it weighs nothing.
+    pub fn weight(&self) -> usize {
+        match &self.content {
+            Content::Event(event) => [&event.user, &event.product].map(heap_bytes).iter().sum(),
+            Content::Reject(reject) => {
+                size_of::<Reject>() + reject.key.len() + reject.payload.len() + reject.detail.len()
+            }
+            Content::Stored => 0,
+        }
+    }
+}
+
+fn heap_bytes(text: &CompactString) -> usize {
+    if text.is_heap_allocated() { text.capacity() } else { 0 }
 }
 
 /// What a [`Delivery`] brought.
@@ -81,6 +97,19 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::NullPayload,
+        Self::NotJson,
+        Self::MissingField,
+        Self::WrongType,
+        Self::BadUuid,
+        Self::UnknownType,
+        Self::BadPrice,
+        Self::BadTimestamp,
+        Self::Refused,
+    ];
+
     /// Its name in the table `rejected`.
     pub const fn as_str(self) -> &'static str {
         match self {

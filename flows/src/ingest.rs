@@ -24,7 +24,7 @@ pub async fn ingest<W: Warehouse, T: Tenure, O: Offsets>(
 ) -> Result<Ledger<O>, IngestError> {
     let mut ends = ledger.marks().collect();
     deliveries
-        .chunks_timeout(policy.rows, policy.linger()) // 1,000 rows, or the deadline of the first one
+        .chunks_timeout(policy.rows, policy.bytes, policy.linger()) // 1,000 rows, 1 MB, or the deadline of the first one
         .ready_chunks(policy.coalesce) //             chunks already due leave as one insert: ClickHouse is the slower one
         .map(move |chunks| Batch::gather(chunks, &mut ends)) // what does not chain is never sent
         .map(|batch| {

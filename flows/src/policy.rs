@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Policy {
     /// A chunk closes with this many rows, …
     pub rows: usize,
+    /// … or when its rows hold so many bytes ([`Delivery::weight`](crate::Delivery::weight)), …
+    pub bytes: usize,
     /// … or so long after its first event that the event can be queried within this time: the promise, not the timer.
     pub timeout: Duration,
     /// Chunks that are due while ClickHouse is busy leave as one insert, this many at most.
@@ -17,6 +19,9 @@ pub struct Policy {
 
 /// What an insert and the way to it may take out of [`Policy::timeout`].
 const HEADROOM: Duration = Duration::from_millis(500);
+
+/// Rows of a usual size never come to so much: it is for those that would make a thousand of them a gigabyte.
+const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// An insert costs ClickHouse much the same for 1,000 rows and for 50,000, so that is how far chunks are coalesced.
 const COALESCED_ROWS: usize = 50_000;
@@ -31,7 +36,8 @@ impl Policy {
     /// A policy that coalesces to 50,000 rows. `rows` and `in_flight` are at least 1.
     pub fn new(rows: usize, timeout: Duration, in_flight: usize) -> Self {
         let rows = rows.max(1);
-        Self { rows, timeout, coalesce: (COALESCED_ROWS / rows).max(1), in_flight: in_flight.max(1) }
+        let coalesce = (COALESCED_ROWS / rows).max(1);
+        Self { rows, bytes: CHUNK_BYTES, timeout, coalesce, in_flight: in_flight.max(1) }
     }
 
     /// How long a chunk waits for its rows: the timeout less a headroom of 500 ms, or of a half where it is shorter than

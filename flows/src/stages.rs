@@ -1,17 +1,40 @@
 //! The one stage that futures' `StreamExt` lacks, as a method of its own, so that only one `StreamExt` is ever in scope.
 
-use futures::Stream;
+use crate::Delivery;
+use futures::{Stream, StreamExt, stream};
 use std::time::Duration;
 
-/// Batching by number or time.
-pub(crate) trait ChunksTimeout: Stream + Sized {
-    /// Chunks of `rows` items, or of what has come within `linger` of a chunk's first item.
+/// Batching by number, size or time.
+pub(crate) trait ChunksTimeout: Stream<Item = Delivery> + Sized {
+    /// Chunks of `rows` deliveries, or of as many as hold `bytes` together, or of what has come within `linger` of a chunk's
+    /// first one.
     ///
     /// A chunk that the end of the stream cuts short is yielded, not lost: that makes ending the source a drain. The timer
-    /// starts with the first item of a chunk, so an idle stream yields nothing, and nothing waits longer than `linger`.
-    fn chunks_timeout(self, rows: usize, linger: Duration) -> impl Stream<Item = Vec<Self::Item>> {
-        tokio_stream::StreamExt::chunks_timeout(self, rows, linger)
+    /// starts with the first delivery of a chunk, so an idle stream yields nothing, and nothing waits longer than `linger`.
+    fn chunks_timeout(self, rows: usize, bytes: usize, linger: Duration) -> impl Stream<Item = Vec<Delivery>> {
+        stream::unfold(Box::pin(self.fuse()), move |mut deliveries| async move {
+            let first = deliveries.next().await?;
+            let mut weight = first.weight();
+            // Room for what is usual; a chunk that takes more grows.
+            let mut chunk = Vec::with_capacity(rows.min(1_024));
+            chunk.push(first);
+            let mut due = std::pin::pin!(tokio::time::sleep(linger));
+            while chunk.len() < rows && weight < bytes {
+                tokio::select! {
+                    biased; // the timer ends a chunk only when nothing is waiting
+                    next = deliveries.next() => match next {
+                        Some(delivery) => {
+                            weight += delivery.weight();
+                            chunk.push(delivery);
+                        }
+                        None => break,
+                    },
+                    () = &mut due => break,
+                }
+            }
+            Some((chunk, deliveries))
+        })
     }
 }
 
-impl<S: Stream> ChunksTimeout for S {}
+impl<S: Stream<Item = Delivery>> ChunksTimeout for S {}

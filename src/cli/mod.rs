@@ -1,7 +1,11 @@
 //! The command line: every option is a flag and an environment variable.
 
+mod deploy;
+mod rejects;
 mod values;
 
+pub use deploy::{HealthArgs, SecretsArgs};
+pub use rejects::RejectsArgs;
 pub use values::Setting;
 
 use clap::{Args, Parser, Subcommand};
@@ -53,6 +57,12 @@ pub enum Command {
     },
     /// Prove, offset by offset, that the tables hold what the topic held
     Audit(AuditArgs),
+    /// List the messages that are no events, and replay them after a fix
+    Rejects(RejectsArgs),
+    /// Make the passwords of an installation and ClickHouse's users file, where they are missing
+    Secrets(SecretsArgs),
+    /// Ask a running `produce` or `ingest` how it is; exit code 1 if it is not well
+    Health(HealthArgs),
 }
 
 /// Where Kafka is.
@@ -267,6 +277,21 @@ pub struct AuditArgs {
     /// The consumer group whose committed offsets say up to where everything must be stored
     #[arg(long, env = "CLICKSTREAM_GROUP", default_value = "clickstream", value_parser = not_empty)]
     pub group: String,
+
+    /// Put back what is committed and not stored: read it again from the topic, then audit once more
+    #[arg(long)]
+    pub heal: bool,
+
+    /// How to print what was found
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// For people, or for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
 }
 
 #[cfg(test)]

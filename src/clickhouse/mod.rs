@@ -5,12 +5,15 @@ mod http;
 mod insert;
 mod questions;
 mod reader;
+mod rejects;
 mod rows;
 mod schema;
 mod shelf;
+pub mod users;
 
 pub use failure::describe;
 pub use reader::{Columns, NoAnswer, Reader};
+pub use rejects::{Choice, Count, Place, Row};
 pub use schema::Tables;
 pub use shelf::Shelf;
 

@@ -29,6 +29,19 @@ impl ClickHouse {
         self.islands(&format!("SELECT _offset AS o FROM ({rows}) GROUP BY o HAVING count() > 1")).await
     }
 
+    /// How many rows of `span` there are, and at how many different offsets: one pass that mostly says that all is well.
+    pub async fn census(&self, source: &str, partition: i32, span: Span) -> Result<(u64, u64), Failure> {
+        let rows = self.rows_of(source, partition, span);
+        self.one(&format!("SELECT count(), uniqExact(_offset) FROM ({rows})")).await
+    }
+
+    /// The first offset below `end` that is stored, if there is one.
+    pub async fn first_below(&self, source: &str, partition: i32, end: i64) -> Result<Option<i64>, Failure> {
+        let rows = self.rows_of(source, partition, Span::new(0, end));
+        let (count, first): (u64, i64) = self.one(&format!("SELECT count(), min(_offset) FROM ({rows})")).await?;
+        Ok((count > 0).then_some(first))
+    }
+
     /// The offset of every row of `span`, as often as it is stored.
     fn rows_of(&self, source: &str, partition: i32, span: Span) -> String {
         let held = |table| {

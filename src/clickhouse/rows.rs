@@ -51,12 +51,14 @@ pub const fn name(table: Table) -> &'static str {
     }
 }
 
-/// What a row of `events` takes, about: more would only be grown into.
+/// What the header takes at most, and a row beside its [`Delivery::weight`] on average: more would be grown into, by doubling.
+const HEAD_BYTES: usize = 512;
 const ROW_BYTES: usize = 112;
 
 /// Encodes the deliveries that belong into `table`; `source` is the topic they came from.
 pub fn encode(table: Table, source: &str, deliveries: &[&Delivery]) -> Bytes {
-    let mut out = BytesMut::with_capacity(256 + deliveries.len() * ROW_BYTES);
+    let heavy: usize = deliveries.iter().map(|delivery| delivery.weight()).sum();
+    let mut out = BytesMut::with_capacity(HEAD_BYTES + deliveries.len() * ROW_BYTES + heavy);
     length(&mut out, columns(table).len());
     columns(table).iter().for_each(|(name, _)| string(&mut out, name.as_bytes()));
     columns(table).iter().for_each(|(_, kind)| string(&mut out, kind.as_bytes()));

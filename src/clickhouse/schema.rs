@@ -18,18 +18,23 @@ pub enum Tables {
 }
 
 impl ClickHouse {
-    /// Applies `schema.sql` to the database; what exists is left as it is, and checked.
+    /// Makes what is missing of `schema.sql` in the database; what exists is left as it is, and checked. So where nothing is
+    /// missing, whoever may only insert can run it too.
     ///
     /// # Errors
     /// When ClickHouse refuses, or a table that exists does not fit.
     pub async fn apply_schema(&self) -> Result<Tables, Failure> {
-        let before = self.table_names().await?;
+        let there = self.names().await?;
+        let mut tables = Tables::Kept;
         for statement in statements(SCHEMA, &self.database) {
-            self.run(&statement).await?;
+            if there.iter().any(|name| statement.makes(name)) {
+                continue;
+            }
+            self.run(&statement.0).await.map_err(may_not)?;
+            tables = Tables::Made;
         }
         self.check_tables().await?;
-        let made = self.table_names().await? != before;
-        Ok(if made { Tables::Made } else { Tables::Kept })
+        Ok(tables)
     }
 
     /// Checks that both tables exist and have the columns that inserts bring, with their types.
@@ -74,19 +79,41 @@ impl ClickHouse {
         Ok(())
     }
 
-    async fn table_names(&self) -> Result<Vec<String>, Failure> {
-        self.all(&format!("SELECT name FROM system.tables WHERE database = {} ORDER BY name", quoted(&self.database)))
-            .await
+    /// The database and what is in it, as [`Statement`]s name them.
+    async fn names(&self) -> Result<Vec<String>, Failure> {
+        let database = quoted(&self.database);
+        self.all(&format!(
+            "SELECT concat('`', name, '`') FROM system.databases WHERE name = {database} UNION ALL \
+             SELECT concat('`', database, '`.', name) FROM system.tables WHERE database = {database}"
+        ))
+        .await
     }
+}
+
+/// What to do where the user may not make tables.
+fn may_not(failure: Failure) -> Failure {
+    if !failure.message.contains("ACCESS_DENIED") {
+        return failure;
+    }
+    Failure { message: format!("{failure}: let a user who may make them run `clickstream setup`"), ..failure }
 }
 
 fn misfit(message: String) -> Failure {
     Failure { class: Class::Permanent, ended: true, message }
 }
 
+/// `CREATE … IF NOT EXISTS NAME …`
+struct Statement(String);
+
+impl Statement {
+    fn makes(&self, name: &str) -> bool {
+        self.0.split_once(" IF NOT EXISTS ").and_then(|(_, rest)| rest.split_whitespace().next()) == Some(name)
+    }
+}
+
 /// The statements of a script, for a database of another name than the one written in it. Comments are `--` to the end of a
 /// line; none of the script's strings holds a semicolon.
-fn statements(script: &str, database: &str) -> Vec<String> {
+fn statements(script: &str, database: &str) -> Vec<Statement> {
     let code: Vec<_> = script.lines().map(|line| line.split("--").next().unwrap_or_default()).collect();
     code.join("\n")
         .replace("clickstream.", &format!("`{database}`."))
@@ -94,7 +121,7 @@ fn statements(script: &str, database: &str) -> Vec<String> {
         .split(';')
         .map(str::trim)
         .filter(|statement| !statement.is_empty())
-        .map(str::to_owned)
+        .map(|statement| Statement(statement.to_owned()))
         .collect()
 }
 
@@ -106,7 +133,11 @@ mod tests {
     fn the_schema_is_applied_to_the_database_that_was_asked_for() {
         let statements = statements(SCHEMA, "other");
         assert_eq!(statements.len(), 4);
-        assert!(statements.iter().all(|statement| statement.starts_with("CREATE ")));
-        assert!(statements.iter().all(|statement| !statement.contains("clickstream")), "{statements:#?}");
+        assert!(statements.iter().all(|Statement(text)| text.starts_with("CREATE ") && !text.contains("clickstream")));
+        for (statement, name) in
+            statements.iter().zip(["`other`", "`other`.events", "`other`.rejected", "`other`.events_once"])
+        {
+            assert!(statement.makes(name), "{name}: {}", statement.0);
+        }
     }
 }

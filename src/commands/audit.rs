@@ -1,174 +1,220 @@
 //! `clickstream audit`: the proof, offset by offset, that the tables hold what the topic held.
 
-use crate::cli::AuditArgs;
-use crate::clickhouse::ClickHouse;
+use crate::audit::{Auditor, Findings, Healer, windows};
+use crate::cli::{AuditArgs, Format};
+use crate::clickhouse::{ClickHouse, Shelf};
 use crate::kafka::admin::{self, Found};
-use crate::kafka::topic_id;
+use crate::kafka::ranges::{self, Ranges};
+use crate::kafka::{Turn, topic_id};
 use crate::table::grouped;
 use crate::{connect, kafka};
 use anyhow::{Context, Result, anyhow, bail};
-use flows::{Islands, Span};
+use flows::Meter;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::task::block_in_place;
 
 const ANSWER: Duration = Duration::from_secs(10);
-/// Offsets asked about at a time: bounds the memory, here and in ClickHouse.
-const WINDOW: i64 = 1_000_000;
-/// Gaps and duplicates printed for a partition; the rest is only counted.
-const SHOWN: usize = 20;
 
-/// What was found in a partition.
-#[derive(Default)]
-struct Findings {
-    stored: u64,
-    /// Offsets that hold no record: transaction markers, or compacted away.
-    empty: u64,
-    gaps: Vec<Span>,
-    duplicates: Vec<Span>,
+/// An audit under way.
+struct Audit {
+    args: AuditArgs,
+    config: ClientConfig,
+    partitions: Vec<i32>,
+    auditor: Auditor,
 }
 
-/// Prints gaps and duplicates, partition by partition.
+/// Prints gaps and duplicates, partition by partition; with `--heal`, puts back what is missing and looks again.
 ///
 /// # Errors
-/// When there are any, or when it cannot be told.
+/// When something is left that should not be, or when it cannot be told.
 pub async fn run(args: AuditArgs) -> Result<()> {
-    let mut config = kafka::config(&args.kafka, &[("enable.auto.commit", "false"), ("enable.partition.eof", "true")])?;
-    config.set("group.id", &args.group);
-    let client = Arc::new(admin::client(&config)?);
-    let topic = args.kafka.topic.as_str();
-    let found = connect::kafka(&client, &args.kafka.brokers, topic, args.kafka.connect_timeout).await?;
-    let Found::Partitions(partitions) = found else {
-        bail!("topic {topic} is missing at {}: see --topic", args.kafka.brokers)
-    };
-    let clickhouse = ClickHouse::new(&args.clickhouse)?;
-    connect::clickhouse(&clickhouse, args.kafka.connect_timeout).await?;
-    clickhouse.check_tables().await.map_err(|failure| anyhow!("{failure}"))?;
-
-    let source = topic_id(client.client().native_client(), topic, ANSWER)
-        .map_err(|error| anyhow!("topic {topic}: {error}"))?
-        .unwrap_or_else(|| topic.to_owned());
-    let ends = admin::watermarks(&client, topic, &partitions)?;
-    let committed = committed(&client, topic, &partitions)?;
-    if committed.is_empty() && ends.values().any(|(low, high)| low < high) {
-        bail!(
-            "group {} has committed nothing on topic {topic}: see --group, or let `clickstream ingest` run",
-            args.group
-        );
+    let mut audit = Audit::begin(args).await?;
+    let (mut found, marks) = audit.inspect().await?;
+    audit.print(&found);
+    if audit.args.heal {
+        let mut expired = 0;
+        for findings in &mut found {
+            findings.expired = audit.auditor.expired(findings.partition, findings.low).await?;
+            expired += findings.expired.offsets;
+            audit.print_expired(findings);
+        }
+        if found.iter().any(|findings| findings.missing.offsets > 0) {
+            audit.heal(&mut found, marks).await?;
+            let healed = found;
+            found = audit.inspect().await?.0;
+            audit.print(&found);
+            for (findings, before) in found.iter_mut().zip(healed) {
+                (findings.healed, findings.expired) = (before.healed, before.expired);
+            }
+        }
+        audit.conclude(&found)?;
+        if expired > 0 {
+            bail!(
+                "{} offsets are neither stored nor in the topic any more: retention has made healing impossible",
+                grouped(expired)
+            );
+        }
+    } else {
+        audit.conclude(&found)?;
     }
-
-    println!("topic {topic} ({source}), group {}", args.group);
-    let (mut gaps, mut duplicates) = (0, 0);
-    for (&partition, &(low, high)) in &ends {
-        let mark = committed.get(&partition).copied().unwrap_or(low);
-        let findings = inspect(&clickhouse, &config, topic, &source, partition, Span::new(low, mark.max(low))).await?;
-        println!(
-            "partition {partition}: offsets {low} to {mark}: {} stored, {} gaps, {} duplicates, {} empty, {} waiting",
-            grouped(findings.stored),
-            grouped(total(&findings.gaps)),
-            grouped(total(&findings.duplicates)),
-            grouped(findings.empty),
-            grouped(u64::try_from(high - mark).unwrap_or(0)),
-        );
-        show("missing", &findings.gaps);
-        show("more than once", &findings.duplicates);
-        gaps += total(&findings.gaps);
-        duplicates += total(&findings.duplicates);
-    }
-    if gaps + duplicates > 0 {
-        bail!("{} committed messages are missing, {} stand there more than once", grouped(gaps), grouped(duplicates));
-    }
-    println!("every committed message is stored exactly once");
+    audit.say("every committed message is stored exactly once");
     Ok(())
 }
 
-/// Compares one partition with its rows, window by window.
-async fn inspect(
-    clickhouse: &ClickHouse,
-    config: &ClientConfig,
-    topic: &str,
-    source: &str,
-    partition: i32,
-    whole: Span,
-) -> Result<Findings> {
-    let mut findings = Findings::default();
-    let mut holes = Vec::new();
-    for first in (whole.first..whole.next).step_by(WINDOW as usize) {
-        let window = Span::new(first, (first + WINDOW).min(whole.next));
-        let stored =
-            clickhouse.stored(source, partition, window).await.map_err(|failure| anyhow!("ClickHouse: {failure}"))?;
-        findings.stored += stored.spans().iter().map(Span::len).sum::<u64>();
-        holes.extend(stored.gaps(window));
-        let doubled =
-            clickhouse.doubled(source, partition, window).await.map_err(|failure| anyhow!("ClickHouse: {failure}"))?;
-        findings.duplicates.extend(doubled.spans());
+impl Audit {
+    /// Waits for both services, and finds out what is to be compared.
+    async fn begin(args: AuditArgs) -> Result<Self> {
+        let mut config = kafka::config(&args.kafka, ranges::DEFAULTS)?;
+        config.set("group.id", &args.group);
+        let client = Arc::new(admin::client(&config)?);
+        let topic = args.kafka.topic.as_str();
+        let found = connect::kafka(&client, &args.kafka.brokers, topic, args.kafka.connect_timeout).await?;
+        let Found::Partitions(partitions) = found else {
+            bail!("topic {topic} is missing at {}: see --topic", args.kafka.brokers)
+        };
+        let clickhouse = Arc::new(ClickHouse::new(&args.clickhouse)?);
+        connect::clickhouse(&clickhouse, args.kafka.connect_timeout).await?;
+        clickhouse.check_tables().await.map_err(|failure| anyhow!("{failure}"))?;
+        let source = topic_id(client.client().native_client(), topic, ANSWER)
+            .map_err(|error| anyhow!("topic {topic}: {error}"))?
+            .unwrap_or_else(|| topic.to_owned());
+        let ranges = Ranges::new(&config, topic)?;
+        let auditor = Auditor { clickhouse, client, ranges, topic: topic.to_owned(), source };
+        let audit = Self { args, config, partitions, auditor };
+        audit.say(&format!("topic {} ({}), group {}", audit.auditor.topic, audit.auditor.source, audit.args.group));
+        Ok(audit)
     }
-    // What Kafka has no record for either is no gap.
-    let holes = Islands::new(holes);
-    let (config, name) = (config.clone(), topic.to_owned());
-    let missing = tokio::task::spawn_blocking(move || records_in(&config, &name, partition, holes.spans())).await??;
-    let open: u64 = whole.len() - findings.stored;
-    findings.gaps = missing.spans().to_vec();
-    findings.empty = open - total(&findings.gaps);
-    Ok(findings)
-}
 
-/// Which offsets of these spans hold a record that a consumer is given.
-fn records_in(config: &ClientConfig, topic: &str, partition: i32, spans: &[Span]) -> Result<Islands> {
-    let consumer: BaseConsumer = config.create().context("cannot set up the Kafka client")?;
-    let mut found = Vec::new();
-    for span in spans {
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Offset(span.first)).context("an offset to read from")?;
-        consumer.assign(&list).context("cannot read from the topic")?;
-        let mut deadline = Instant::now() + ANSWER;
-        loop {
-            match consumer.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) if message.offset() < span.next => {
-                    found.push(Span::new(message.offset(), message.offset() + 1));
-                    deadline = Instant::now() + ANSWER;
-                }
-                Some(Ok(_)) | Some(Err(KafkaError::PartitionEOF(_))) => break,
-                Some(Err(error)) => bail!("cannot read partition {partition} from offset {}: {error}", span.first),
-                None if Instant::now() > deadline => {
-                    bail!("Kafka did not give partition {partition} from offset {} within 10 s", span.first)
-                }
-                None => {}
+    /// What is found now, and what was committed when it began.
+    async fn inspect(&mut self) -> Result<(Vec<Findings>, BTreeMap<i32, Option<i64>>)> {
+        let Self { args, partitions, auditor, .. } = self;
+        // First what is committed, then the ends: the other way round, a mark could lie beyond an end that has moved on.
+        let marks = block_in_place(|| committed(&auditor.client, &auditor.topic, partitions))?;
+        let ends = block_in_place(|| admin::watermarks(&auditor.client, &auditor.topic, partitions))?;
+        if marks.values().all(Option::is_none) && ends.values().any(|(low, high)| low < high) {
+            bail!(
+                "group {} has committed nothing on topic {}: see --group, or let `clickstream ingest` run",
+                args.group,
+                auditor.topic
+            );
+        }
+        let mut found = Vec::with_capacity(ends.len());
+        for (partition, (low, high)) in ends {
+            let mark = marks.get(&partition).copied().flatten().unwrap_or(low);
+            if mark > high {
+                tracing::warn!("partition {partition}: the group has committed {mark}, beyond the topic's end {high}");
             }
+            found.push(auditor.inspect(partition, low, mark.clamp(low, high), high).await?);
+        }
+        Ok((found, marks))
+    }
+
+    /// Puts back what is missing, partition by partition, once it is our turn.
+    async fn heal(&mut self, found: &mut [Findings], marks: BTreeMap<i32, Option<i64>>) -> Result<()> {
+        let Auditor { clickhouse, client, topic, source, .. } = &self.auditor;
+        let group = &self.args.group;
+        let turn = block_in_place(|| Turn::take(&self.config, client, topic, source, group, marks))?;
+        let shelf = Shelf::new(clickhouse.clone(), source.clone(), topic, &Turn::group(group));
+        // What somebody who died in the middle of it has sent.
+        shelf.evict(&self.partitions).await.map_err(|failure| anyhow!("ClickHouse: {failure}"))?;
+        let mut healer = Healer { shelf, turn, meter: Meter::default() };
+        for findings in found.iter_mut().filter(|findings| findings.missing.offsets > 0) {
+            for window in windows(findings.low, findings.mark) {
+                // Asked anew: whoever had the turn before us may have put it back.
+                let missing = self.auditor.missing(findings.partition, window).await?;
+                let healed = healer.heal(&mut self.auditor.ranges, findings.partition, &missing).await?;
+                findings.healed.events += healed.events;
+                findings.healed.rejects += healed.rejects;
+            }
+            self.say(&format!(
+                "partition {}: healed: {} events and {} rejects put back",
+                findings.partition,
+                grouped(findings.healed.events),
+                grouped(findings.healed.rejects),
+            ));
+        }
+        Ok(())
+    }
+
+    fn print(&self, found: &[Findings]) {
+        found.iter().for_each(|findings| self.say(&findings.to_string()));
+    }
+
+    /// What no healing brings back, a line for each range.
+    fn print_expired(&self, findings: &Findings) {
+        let Findings { partition, expired, .. } = findings;
+        for range in &expired.first {
+            self.say(&format!(
+                "partition {partition}: cannot be healed: {range}: not stored, and retention has deleted it from the topic"
+            ));
+        }
+        let more = expired.ranges - expired.first.len() as u64;
+        if more > 0 {
+            self.say(&format!("partition {partition}: cannot be healed: {} more ranges", grouped(more)));
         }
     }
-    Ok(Islands::new(found))
+
+    /// The findings as JSON, if that is wanted, and an error where they are not good.
+    fn conclude(&self, found: &[Findings]) -> Result<()> {
+        if self.args.format == Format::Json {
+            let Auditor { topic, source, .. } = &self.auditor;
+            let whole = found.iter().all(Findings::is_whole);
+            println!(
+                "{:#}",
+                json!({"topic": topic, "source": source, "group": self.args.group, "whole": whole, "partitions": found})
+            );
+        }
+        let sum = |of: fn(&Findings) -> u64| found.iter().map(of).sum::<u64>();
+        let missing = sum(|findings| findings.missing.offsets);
+        let duplicates = sum(|findings| findings.duplicates.offsets);
+        let beyond = sum(|findings| findings.beyond.offsets);
+        if missing + duplicates + beyond == 0 {
+            return Ok(());
+        }
+        let mut found = format!(
+            "{} committed messages are missing, {} stand there more than once",
+            grouped(missing),
+            grouped(duplicates)
+        );
+        if beyond > 0 {
+            found += &format!(", {} rows lie beyond the topic's end", grouped(beyond));
+        }
+        let mut help = Vec::new();
+        if missing > 0 {
+            help.push("--heal puts back what the topic still has");
+        }
+        if duplicates > 0 {
+            help.push("FINAL hides duplicates, OPTIMIZE TABLE … FINAL ends them");
+        }
+        if beyond > 0 {
+            help.push("what lies beyond the end was not written by ingest, or the topic has lost messages");
+        }
+        bail!("{found}: {}", help.join("; "))
+    }
+
+    /// A line for people.
+    fn say(&self, line: &str) {
+        if self.args.format == Format::Text {
+            println!("{line}");
+        }
+    }
 }
 
-/// The committed offsets of the group; partitions without one are left out.
-fn committed(client: &BaseConsumer, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, i64>> {
+/// The committed offset of the group in each partition, where there is one.
+fn committed(client: &BaseConsumer, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, Option<i64>>> {
     let mut list = TopicPartitionList::new();
     for &partition in partitions {
         list.add_partition(topic, partition);
     }
     let committed = client.committed_offsets(list, ANSWER).context("cannot ask for the group's committed offsets")?;
-    Ok(committed
-        .elements()
-        .iter()
-        .filter_map(|place| match place.offset() {
-            Offset::Offset(mark) => Some((place.partition(), mark)),
-            _ => None,
-        })
-        .collect())
-}
-
-fn total(spans: &[Span]) -> u64 {
-    spans.iter().map(Span::len).sum()
-}
-
-fn show(what: &str, spans: &[Span]) {
-    for span in spans.iter().take(SHOWN) {
-        println!("  {what}: {span}");
-    }
-    if spans.len() > SHOWN {
-        println!("  {what}: {} more ranges", spans.len() - SHOWN);
-    }
+    let mark = |offset| match offset {
+        Offset::Offset(mark) => Some(mark),
+        _ => None,
+    };
+    Ok(committed.elements().iter().map(|place| (place.partition(), mark(place.offset()))).collect())
 }

@@ -14,12 +14,13 @@ use crate::stop::Stop;
 use crate::table::{self, grouped};
 use anyhow::{Result, anyhow, bail};
 use flows::{IngestError, Ledger, Meter, Policy, SettleError};
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use rdkafka::ClientConfig;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 
 /// Settings of the consumer, unless `--kafka` says otherwise.
 const DEFAULTS: &[(&str, &str)] = &[
@@ -97,31 +98,19 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
         drain_timeout: args.run.drain_timeout,
         until,
     };
-    let (leases, mut opened) = mpsc::unbounded_channel();
+    let (leases, opened) = mpsc::unbounded_channel();
     let (thread, committer) = member::join(to, meter.clone(), stop.clone(), leases)?;
     tracing::info!("ingesting {} as a member of group {}", args.kafka.topic, args.group);
 
     let policy = Policy::new(args.batch_rows as usize, args.batch_timeout, args.in_flight.into());
-    let outcome = ingest_leases(&mut opened, policy, meter, &committer).await;
+    // One lease after the other, until the member has left; whether the last one ended in order.
+    let drained = UnboundedReceiverStream::new(opened)
+        .try_fold(true, |_, lease| ingest_lease(lease, policy, meter, &committer))
+        .await;
     // Whatever ended the work ends the membership too.
     stop.request();
-    opened.close();
     tokio::task::spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow!("the Kafka thread crashed"))?;
-    outcome
-}
-
-/// One lease after the other, until the member has left.
-async fn ingest_leases(
-    leases: &mut mpsc::UnboundedReceiver<Result<Lease>>,
-    policy: Policy,
-    meter: &Arc<Meter>,
-    committer: &Arc<Committer>,
-) -> Result<()> {
-    let mut drained = true;
-    while let Some(lease) = leases.recv().await {
-        drained = ingest_lease(lease?, policy, meter, committer).await?;
-    }
-    if !drained {
+    if !drained? {
         bail!(
             "not drained within --drain-timeout: what was not stored is not committed either, the next start goes on there"
         );
@@ -138,7 +127,7 @@ async fn ingest_lease(
 ) -> Result<bool> {
     let hauls = std::mem::replace(&mut lease.deliveries, futures::channel::mpsc::channel(0).1);
     let deliveries = hauls.flat_map(stream::iter);
-    let ledger = Ledger::open(lease.starts.iter().copied(), committer.clone(), meter.clone());
+    let ledger = Ledger::open(lease.starts.iter().copied(), lease.offsets(committer), meter.clone());
     let tenure = lease.tenure.clone();
     let flow = flows::ingest(deliveries, policy, lease.shelf.clone(), tenure.clone(), meter.clone(), ledger);
     // Dropping the flow lets go of what is under way; nothing of it is committed.

@@ -3,7 +3,10 @@
 pub mod audit;
 pub mod dashboard;
 pub mod demo;
+pub mod health;
 pub mod ingest;
 pub mod produce;
+pub mod rejects;
 pub mod report;
+pub mod secrets;
 pub mod setup;

@@ -18,7 +18,7 @@ pub async fn run(args: SetupArgs) -> Result<()> {
     match connect::kafka(&client, &args.kafka.brokers, topic, args.kafka.connect_timeout).await? {
         Found::Partitions(partitions) => println!("topic {topic}: there, {} partitions", partitions.len()),
         Found::Missing => {
-            admin::create(&config, client, topic, args.partitions).await?;
+            admin::create(&config, client, topic, args.partitions, &[]).await?;
             println!("topic {topic}: created, {} partitions", args.partitions);
         }
     }

@@ -19,7 +19,7 @@ const REMOVALS: usize = 50;
 /// Runs a program until it ends or the demo does, and then removes a directory, if it is told to.
 ///
 /// # Errors
-/// When the program cannot be started, or ended by itself.
+/// When the program cannot be started, or failed.
 pub fn guard(program: &[OsString], remove: Option<&Path>) -> Result<()> {
     let Some((name, args)) = program.split_first() else { bail!("what is to be guarded?") };
     // libchdb's host listens to the same pipe; other programs ignore it.
@@ -39,8 +39,10 @@ pub fn guard(program: &[OsString], remove: Option<&Path>) -> Result<()> {
             }
             return Ok(());
         }
-        if let Some(status) = child.try_wait()? {
-            bail!("{} ended: {status}", name.display());
+        match child.try_wait()? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => bail!("{} ended: {status}", name.display()),
+            None => {}
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The demo's directory: ClickHouse's data, its settings and passwords, and its log.
 
+use crate::clickhouse::users::{Account, Default, From};
+use crate::secrets::Secrets;
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -24,7 +25,7 @@ SETTINGS function_sleep_max_microseconds_per_block = 100000000000, max_block_siz
 ";
 
 impl Home {
-    /// Makes or takes the directory, and writes ClickHouse's settings, with passwords that are new each time.
+    /// Makes or takes the directory, and writes ClickHouse's settings and passwords.
     ///
     /// # Errors
     /// When it cannot be written, or another demo uses it.
@@ -42,10 +43,8 @@ impl Home {
         }
         let [http_port, tcp_port] = free_ports()?;
         let home = Self { path, kept: data_dir.is_some(), http_port, tcp_port, _lock: lock };
-        let [writer, reader] = std::array::from_fn(|_| uuid::Uuid::new_v4().simple().to_string());
-        home.write("writer.password", &writer)?;
-        home.write("reader.password", &reader)?;
-        home.write("clickhouse.xml", &home.settings(&writer, &reader))?;
+        home.secrets().provide(From::Loopback, Default::Library)?;
+        home.write("clickhouse.xml", &home.settings())?;
         home.write("clickhouse.sql", QUERIES)?;
         Ok(home)
     }
@@ -53,6 +52,15 @@ impl Home {
     /// A file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// The file with the password of a user.
+    pub fn password(&self, account: &Account) -> PathBuf {
+        self.secrets().password(account)
+    }
+
+    fn secrets(&self) -> Secrets {
+        Secrets::new(self.file("secrets"), 0o600)
     }
 
     fn write(&self, name: &str, text: &str) -> Result<()> {
@@ -63,10 +71,10 @@ impl Home {
             .with_context(|| format!("cannot write {}", file.display()))
     }
 
-    fn settings(&self, writer: &str, reader: &str) -> String {
-        let path = self.path.display().to_string().replace('&', "&amp;").replace('<', "&lt;");
+    fn settings(&self) -> String {
+        let xml = |path: &Path| path.display().to_string().replace('&', "&amp;").replace('<', "&lt;");
+        let (path, users) = (xml(&self.path), xml(&self.secrets().users()));
         let (http, tcp) = (self.http_port, self.tcp_port);
-        let [writer, reader] = [writer, reader].map(|password| hex(&Sha256::digest(password)));
         format!(
             "<clickhouse>
   <logger><console>1</console><level>warning</level></logger>
@@ -81,37 +89,9 @@ impl Home {
   <mark_cache_size>134217728</mark_cache_size>
   <index_mark_cache_size>67108864</index_mark_cache_size>
   <primary_index_cache_size>67108864</primary_index_cache_size>
-  <user_directories><users_xml><path>{path}/clickhouse.xml</path></users_xml></user_directories>
-  <users>
-    <!-- runs the queries that the library is started with, for which it can have no password; it may do nothing else -->
-    <default>
-      <password></password>
-      <networks><ip>127.0.0.1</ip></networks>
-      <profile>default</profile><quota>default</quota>
-      <grants><query>GRANT SYSTEM LISTEN ON *.*</query><query>GRANT SELECT ON system.numbers</query></grants>
-    </default>
-    <writer>
-      <password_sha256_hex>{writer}</password_sha256_hex>
-      <networks><ip>127.0.0.1</ip></networks>
-      <profile>default</profile><quota>default</quota>
-    </writer>
-    <reader>
-      <password_sha256_hex>{reader}</password_sha256_hex>
-      <networks><ip>127.0.0.1</ip></networks>
-      <profile>reader</profile><quota>default</quota>
-      <grants><query>GRANT SELECT ON clickstream.*</query><query>GRANT SELECT ON system.parts</query></grants>
-    </reader>
-  </users>
-  <profiles>
-    <default/>
-    <reader>
-      <readonly>1</readonly>
-      <max_execution_time>10</max_execution_time>
-      <max_memory_usage>1000000000</max_memory_usage>
-      <constraints><max_execution_time><changeable_in_readonly/></max_execution_time></constraints>
-    </reader>
-  </profiles>
-  <quotas><default/></quotas>
+  <!-- a server looks here, the library there -->
+  <user_directories><users_xml><path>{users}</path></users_xml></user_directories>
+  <users_config>{users}</users_config>
 </clickhouse>
 "
         )
@@ -136,8 +116,4 @@ fn free_ports() -> Result<[u16; 2]> {
     let bind = || std::net::TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1");
     let (one, other) = (bind()?, bind()?);
     Ok([one.local_addr()?.port(), other.local_addr()?.port()])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

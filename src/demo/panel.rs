@@ -14,22 +14,24 @@ const LOG_EVERY: u32 = 10;
 pub struct Places {
     pub broker: String,
     pub clickhouse: String,
-    pub url: String,
+    /// Whether its data outlives the demo.
+    pub kept: bool,
 }
 
 /// The live panel.
 pub struct Panel {
     places: Places,
+    url: String,
     bar: ProgressBar,
     ticks: u32,
     last: (Instant, u64),
 }
 
 impl Panel {
-    pub fn new(places: Places) -> Self {
+    pub fn new(places: Places, url: String) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(ProgressStyle::with_template("{msg}").expect("a constant template that is valid"));
-        Self { places, bar, ticks: 0, last: (Instant::now(), 0) }
+        Self { places, url, bar, ticks: 0, last: (Instant::now(), 0) }
     }
 
     /// Shows how it goes; `note` is what is wrong with ClickHouse just now.
@@ -41,10 +43,11 @@ impl Panel {
         let latency = latency(recorder);
         self.ticks += 1;
         if std::io::stderr().is_terminal() {
-            let Places { broker, clickhouse, url } = &self.places;
+            let Self { places: Places { broker, clickhouse, kept }, url, .. } = self;
+            let then = if *kept { "keeps the data" } else { "removes everything" };
             self.bar.set_message(format!(
                 "\n  dashboard   {url}\n  events      {rate:.0}/s · {} sent · {} stored · lag {}\n  latency     {latency}\n  \
-                 broker      {broker}\n  ClickHouse  {}\n\n  Ctrl-C drains, reports and removes everything",
+                 broker      {broker}\n  ClickHouse  {}\n\n  Ctrl-C drains, reports and {then}",
                 grouped(sent),
                 grouped(rows),
                 grouped(Meter::read(&ingested.lag)),

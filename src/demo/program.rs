@@ -105,12 +105,13 @@ fn fetch(cache: &Path, dir: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(&partial);
     fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
     let package = format!("@chdb/{PACKAGE}@{VERSION}");
-    let mut npm = Command::new("npm")
-        .args(["pack", "--loglevel=error", "--cache"])
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let mut npm = Command::new(program)
+        .args(["guard", "--", "npm", "pack", "--loglevel=error", "--cache"])
         .arg(&npm_cache)
         .arg(&package)
         .current_dir(&partial)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .context("cannot run npm")?;

@@ -52,10 +52,17 @@ pub fn watermarks(client: &BaseConsumer, topic: &str, partitions: &[i32]) -> Res
 
 /// Makes a topic; the cluster's default says how often it is replicated. Returns when the cluster knows it: its answer may come
 /// before the broker that is asked next has heard of it.
-pub async fn create(config: &ClientConfig, client: Arc<BaseConsumer>, topic: &str, partitions: i32) -> Result<()> {
+pub async fn create(
+    config: &ClientConfig,
+    client: Arc<BaseConsumer>,
+    topic: &str,
+    partitions: i32,
+    settings: &[(&str, &str)],
+) -> Result<()> {
     let admin: AdminClient<Quiet> =
         config.create_with_context(Quiet::default()).context("cannot set up the Kafka client")?;
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+    let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
     let options = AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER * 2));
     let results = admin.create_topics([&new], &options).await.context("cannot create the topic")?;
     match results.into_iter().next() {

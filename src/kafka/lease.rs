@@ -1,6 +1,7 @@
 //! A lease: what this member owns until the next rebalance or stop, with an end for each of its two threads.
 
-use super::{Identity, Pulse};
+use super::load::{Load, Relief};
+use super::{Committer, Identity, Pulse};
 use crate::clickhouse::Shelf;
 use flows::{Delivery, Islands, LeaseLost, Tenure};
 use futures::channel::mpsc;
@@ -42,6 +43,7 @@ pub struct Source {
     deliveries: mpsc::Sender<Vec<Delivery>>,
     /// What did not fit; while it is here, nothing more is taken. This is the backpressure.
     stuck: Option<Vec<Delivery>>,
+    load: Arc<Load>,
     ended: thread_mpsc::Receiver<Option<Vec<(i32, i64)>>>,
     lost: CancellationToken,
     given_up: Arc<AtomicBool>,
@@ -62,6 +64,7 @@ pub struct Lease {
     pub tenure: Arc<Holding>,
     /// The drain took longer than it may.
     pub given_up: Arc<AtomicBool>,
+    load: Arc<Load>,
     ended: thread_mpsc::Sender<Option<Vec<(i32, i64)>>>,
 }
 
@@ -71,6 +74,7 @@ impl Lease {
         let (deliveries, receiver) = mpsc::channel(HAULS);
         let (end, ended) = thread_mpsc::channel();
         let (lost, given_up) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+        let load = Arc::new(Load::default());
         let tenure = Arc::new(Holding { pulse: pulse.clone(), identity, lost: lost.clone() });
         let lease = Self {
             deliveries: receiver,
@@ -78,9 +82,15 @@ impl Lease {
             shelf,
             tenure,
             given_up: given_up.clone(),
+            load: load.clone(),
             ended: end,
         };
-        (Source { deliveries, stuck: None, ended, lost, given_up, pulse, starts }, lease)
+        (Source { deliveries, stuck: None, load, ended, lost, given_up, pulse, starts }, lease)
+    }
+
+    /// Where its ledger commits.
+    pub fn offsets(&self, committer: &Arc<Committer>) -> Relief {
+        Relief { committer: committer.clone(), load: self.load.clone() }
     }
 
     /// Tells the member how it ended: with these watermarks, or not in order.
@@ -124,9 +134,15 @@ impl Source {
     /// Hands a haul over, as soon as there is room.
     pub fn send(&mut self, haul: Vec<Delivery>) {
         if !haul.is_empty() {
+            self.load.add(&haul);
             self.stuck = Some(haul);
             self.flush();
         }
+    }
+
+    /// Whether as much is on its way as the memory is meant for.
+    pub fn is_full(&self) -> bool {
+        self.load.is_full()
     }
 
     /// Whether the pipeline has ended by itself.

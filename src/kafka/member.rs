@@ -182,7 +182,7 @@ impl Member {
     fn haul(&mut self) -> bool {
         let mut hold = self.consumer.context().hold();
         let Hold { places, lease: Some(source), changed, .. } = &mut *hold else { return false };
-        if source.is_closed() || !source.flush() {
+        if source.is_closed() || !source.flush() || source.is_full() {
             return false;
         }
         let mut haul = Haul::begin(places);

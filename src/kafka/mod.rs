@@ -6,17 +6,22 @@ mod committer;
 mod haul;
 mod identity;
 pub mod lease;
+mod load;
 pub mod member;
-mod native;
+pub mod native;
 mod opening;
 mod pulse;
 mod queue;
+pub mod ranges;
+pub mod replay;
 pub mod topic;
+mod turn;
 
 pub use committer::Committer;
 pub use identity::{Identity, Naming};
 pub use native::topic_id;
 pub use pulse::Pulse;
+pub use turn::Turn;
 
 use crate::cli::KafkaArgs;
 use crate::seldom::Seldom;

@@ -1,6 +1,7 @@
-//! What librdkafka offers and its Rust binding does not: reading a queue in batches, topic ids, and known watermarks.
+//! What librdkafka offers and its Rust binding does not: reading a queue in batches, topic ids, known watermarks, and a
+//! setting of the mock cluster.
 //!
-//! All the unsafe code of the project is in this file.
+//! All the unsafe code of the project is in this file and, where libchdb is loaded, in `demo/guard.rs`.
 
 use rdkafka::client::NativeClient;
 use rdkafka::error::RDKafkaErrorCode;
@@ -122,6 +123,19 @@ pub fn known_watermarks(client: &NativeClient, topic: &str, partition: i32) -> O
     let err =
         unsafe { sys::rd_kafka_get_watermark_offsets(client.ptr(), topic.as_ptr(), partition, &mut low, &mut high) };
     (err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && low >= 0 && high >= 0).then_some((low, high))
+}
+
+/// Has the mock cluster that hangs on this client, if there is one, wait for so long before it gives a group's first member
+/// its partitions, instead of 3 s.
+pub fn first_rebalance_after(client: &NativeClient, wait: Duration) {
+    let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the client is alive, and its mock cluster lives as long as it does; null means that it has none.
+    unsafe {
+        let cluster = sys::rd_kafka_handle_mock_cluster(client.ptr());
+        if !cluster.is_null() {
+            sys::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, wait_ms);
+        }
+    }
 }
 
 /// The id of a topic (KIP-516), base64 as Kafka's tools print it. None where the broker gives none, or does not answer

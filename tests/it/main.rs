@@ -14,10 +14,17 @@
 //!   the test fails, and its files are kept.
 //! - Sessions are as short as Kafka allows (`SHORT_SESSION`), where the law is not about the default.
 
+mod audits;
 mod basics;
-mod crashes;
+mod demo;
+mod deploy;
 mod errors;
+mod hostile;
+mod http;
+mod page;
+mod raw;
 mod rebalances;
 mod rejects;
+mod replays;
 #[path = "../support/mod.rs"]
 mod support;

@@ -3,7 +3,9 @@
 // Each test target uses its own part of this.
 #![allow(dead_code)]
 
+pub mod browser;
 pub mod clickhouse;
+pub mod demo;
 pub mod kafka;
 pub mod manifest;
 pub mod oracle;

@@ -71,6 +71,17 @@ impl Program {
         assert_eq!(self.exit_code(PATIENCE), Some(0), "exit code");
     }
 
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Kills it, if it runs.
+    pub fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// SIGTERM, and its end, which has to be a good one.
     #[track_caller]
     pub fn drains(&mut self) {
@@ -133,10 +144,7 @@ pub struct Closing {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+        self.end();
         if std::thread::panicking() {
             for path in [&self.out, &self.err] {
                 let text = read(path);

@@ -22,18 +22,18 @@ const RAW: &str = "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_mer
 static MACHINE: RwLock<()> = RwLock::new(());
 
 /// A test's part of the machine, for as long as it runs.
-enum Part {
+pub enum Part {
     Shared { _guard: RwLockReadGuard<'static, ()> },
     Whole { _guard: RwLockWriteGuard<'static, ()> },
 }
 
 impl Part {
     // A test that failed leaves nothing behind that the next one could mind.
-    fn shared() -> Self {
+    pub fn shared() -> Self {
         Self::Shared { _guard: MACHINE.read().unwrap_or_else(PoisonError::into_inner) }
     }
 
-    fn whole() -> Self {
+    pub fn whole() -> Self {
         Self::Whole { _guard: MACHINE.write().unwrap_or_else(PoisonError::into_inner) }
     }
 }

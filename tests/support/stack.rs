@@ -105,6 +105,15 @@ impl OwnClickHouse {
         ClickHouse::new(&self.url())
     }
 
+    /// Starts it again, with the users of this file besides its own.
+    pub fn restart_with_users(&self, users: &str) {
+        self.stack.run(&["down", "clickhouse"]).unwrap_or_else(|said| panic!("ci/stack down: {said}"));
+        let beside = self.stack.data.join("clickhouse.d");
+        std::fs::create_dir_all(&beside).expect("a directory of ours");
+        std::fs::write(beside.join("users.xml"), users).expect("a directory of ours");
+        self.up();
+    }
+
     /// Starts it on its old data, and waits until it answers.
     pub fn up(&self) {
         self.stack.up("clickhouse");

@@ -1,7 +1,7 @@
 //! When rows leave, and how many together.
 
 use crate::support::{Depot, Rig, apart, events, ms, timeline};
-use flows::{Delivery, Policy};
+use flows::{Delivery, Event, Policy, Span, now};
 use futures::{StreamExt, channel::mpsc, stream};
 use tokio::time::{sleep, timeout};
 
@@ -22,6 +22,22 @@ async fn a_full_chunk_leaves_at_once() {
     let source = stream::iter(events(0, 0..29)).chain(stream::pending());
     assert!(timeout(ms(1_000), rig.ingest(source, apart(10, 4))).await.is_err(), "the source has not ended");
     assert_eq!(inserts(&rig), [(10, 0), (10, 0)], "and the nine rows behind wait for the tenth");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chunk_of_large_rows_leaves_when_it_holds_enough_bytes() {
+    let rig = Rig::new(Depot::taking(ms(0)));
+    let policy = apart(1_000, 4);
+    let row = |offset, bytes| {
+        let content = Event::decode(None, Some(&vec![b'x'; bytes]));
+        Delivery { partition: 0, span: Span::new(offset, offset + 1), received: now(), content }
+    };
+    // The fourth of a quarter each fills a chunk, one that is larger than a chunk leaves alone, the rest waits.
+    let sizes = [4, 4, 4, 4, 1, 1, 1_000].map(|part| policy.bytes / part);
+    let rows: Vec<_> = (0..).zip(sizes).map(|(offset, bytes)| row(offset, bytes)).collect();
+    let source = stream::iter(rows).chain(stream::pending());
+    assert!(timeout(ms(1_000), rig.ingest(source, policy)).await.is_err(), "the source has not ended");
+    assert_eq!(inserts(&rig), [(4, 0), (1, 0), (1, 0)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 mod batching;
 mod committing;
+mod decoding;
 mod doubt;
 mod producing;
 mod refusals;

@@ -50,9 +50,10 @@ async function round() {
         empty = !draw(one, await ask(path, asking.signal), range) || empty;
       } catch (problem) {
         if (problem.name === "AbortError") return;
-        if (problem.kind === "query") say(body, problem.error, "error");
-        else away = problem;
-        if (!problem.kind) throw problem;
+        if (problem.kind === "away" || problem.kind === "gone") away = problem;
+        else say(body, problem.error ?? String(problem), "error");
+        // What has no kind is a fault of this page: the other panels and the next round go on without it.
+        if (!problem.kind) console.error(problem);
       }
     }
   };
@@ -66,11 +67,13 @@ async function round() {
 }
 
 /// Draws a panel; false where there is nothing to be seen yet.
-function draw({ panel, body }, { results }, range) {
-  const [result] = results;
+function draw(one, { results }, range) {
+  const { panel, body } = one, [result] = results;
+  one.again = () => draw(one, { results }, range);
   if (!result.rows) {
-    say(body, "no data yet");
-    return false;
+    const { noValue } = panel.fieldConfig.defaults;
+    say(body, noValue ?? "no data yet");
+    return noValue !== undefined;
   }
   body.classList.remove("says");
   DRAW[panel.type](panel, body, result, range);
@@ -106,7 +109,9 @@ async function tell(problem) {
   }
   banner.className = "away";
   banner.hidden = false;
-  banner.textContent = `${who} does not answer since ${clock(page.away.since)}: this is the last picture.${note}`;
+  const drawn = page.panels.some(({ body }) => !body.classList.contains("says"));
+  const picture = drawn ? "this is the last picture" : "there is no picture yet";
+  banner.textContent = `${who} does not answer since ${clock(page.away.since)}: ${picture}.${note}`;
 }
 
 // --- the page ----------------------------------------------------------------------------------------------------------------
@@ -164,7 +169,7 @@ addEventListener("resize", () => {
 });
 document.addEventListener("visibilitychange", () => document.hidden || (page.board && round()));
 // Canvases have their colours painted in.
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => page.board && round());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => page.panels.forEach(({ again }) => again?.()));
 
 start().catch((problem) => {
   $("banner").hidden = false;

@@ -69,7 +69,7 @@ const label = (name) => String(name).replaceAll("_", " ");
 function drawStat(panel, body, { meta, data }) {
   const value = data[0][data[0].length - 1];
   const { unit, decimals, thresholds, color } = field(panel, meta[0].name);
-  const text = el("div", { class: "stat", "data-value": value }, written(value, unit, decimals));
+  const text = el("div", { class: "big", "data-value": value }, written(value, unit, decimals));
   text.style.color = judged(thresholds, value) ?? color ?? "";
   body.replaceChildren(text);
 }
@@ -112,7 +112,11 @@ function drawTable(panel, body, { meta, data, rows }) {
     return line;
   });
   const table = el("table", {}, el("thead", {}, head), el("tbody", {}, ...lines));
-  body.replaceChildren(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": panel.title }, table));
+  const view = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": panel.title }, table);
+  const before = body.querySelector(".scroll"), focused = before?.matches(":focus"), scrolled = before?.scrollTop ?? 0;
+  body.replaceChildren(view);
+  view.scrollTop = scrolled;
+  if (focused) view.focus();
 }
 
 // --- time series -------------------------------------------------------------------------------------------------------------
@@ -164,6 +168,11 @@ function drawSeries(panel, body, result, range) {
   const alpha = (colour, percent) => `color-mix(in srgb, ${colour} ${percent}%, transparent)`;
   const bars = custom.drawStyle === "bars";
   const limit = custom.thresholdsStyle ? thresholds.steps.find((step) => step.value !== null)?.value : undefined;
+  const hours = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  const clocks = (_, ticks) => {
+    const shape = ticks[1] - ticks[0] < 60_000 ? { ...hours, second: "2-digit" } : hours;
+    return ticks.map((tick) => new Date(tick).toLocaleTimeString([], shape));
+  };
   const axis = { stroke: css("--soft"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
 
   const box = el("div", { class: "chart" });
@@ -200,9 +209,8 @@ function drawSeries(panel, body, result, range) {
     plot.ctx.stroke();
     plot.ctx.restore();
   };
-  const size = () => ({ width: Math.max(body.clientWidth, 100), height: Math.max(body.clientHeight - 34, 90) });
+  const size = () => ({ width: Math.max(box.clientWidth, 100), height: Math.max(box.clientHeight, 90) });
   const options = {
-    ...size(),
     ms: 1,
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
@@ -217,7 +225,7 @@ function drawSeries(panel, body, result, range) {
       },
     },
     axes: [
-      { ...axis, space: 70 },
+      { ...axis, space: 60, size: 30, values: clocks },
       { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => written(tick, unit, undefined).replace(/\.0+(?=\D|$)/, "")) },
     ],
     series: [
@@ -241,7 +249,6 @@ function drawSeries(panel, body, result, range) {
     const toggle = () => {
       if (!hidden.delete(name)) hidden.add(name);
       drawSeries(panel, body, result, range);
-      body.querySelector(`[data-series="${CSS.escape(name)}"]`)?.focus();
     };
     const last = points.findLast((value) => value !== null);
     return el(
@@ -249,10 +256,14 @@ function drawSeries(panel, body, result, range) {
       dot, `${label(name)} `, el("b", {}, written(last, unit, decimals)),
     );
   }));
+  // Who reads a value or holds the focus while the picture is renewed keeps both.
+  const pointed = body.plot?.cursor, focused = body.querySelector(":focus")?.dataset.series;
   body.plot?.destroy();
   body.replaceChildren(box, legend);
-  body.plot = new uPlot(options, [times, ...lines], box);
+  body.plot = new uPlot({ ...options, ...size() }, [times, ...lines], box);
   box.append(tip);
+  if (pointed?.left >= 0) body.plot.setCursor({ left: pointed.left, top: pointed.top });
+  if (focused !== undefined) legend.querySelector(`[data-series="${CSS.escape(focused)}"]`)?.focus();
   body.dataset.last = JSON.stringify(Object.fromEntries(series.map(({ name, points }) => [name, points.findLast((v) => v !== null)])));
   body.resized = () => body.plot.setSize(size());
 }

@@ -1,0 +1,84 @@
+//! What an audit finds in a partition, for people and for programs.
+
+use super::Tally;
+use crate::table::grouped;
+use flows::Span;
+use serde::Serialize;
+use std::fmt::{self, Display};
+
+/// Ranges of a kind that are printed for a partition; the rest is only counted.
+const SHOWN: usize = 20;
+
+/// One partition.
+#[derive(Serialize)]
+pub struct Findings {
+    pub partition: i32,
+    /// The topic's first offset.
+    pub low: i64,
+    /// The group's committed offset: below it, everything must be stored.
+    pub mark: i64,
+    /// The topic's end.
+    pub high: i64,
+    /// Offsets from `low` to `mark` that are stored.
+    pub stored: u64,
+    /// Offsets among them that hold no record: transaction markers, or compacted away.
+    pub empty: u64,
+    /// Records that are committed and not stored.
+    pub missing: Tally,
+    /// Offsets that are stored more than once.
+    pub duplicates: Tally,
+    /// Offsets that are stored and lie beyond the topic's end.
+    pub beyond: Tally,
+    /// Offsets before the topic's beginning that are not stored, behind the first one that is. What stood there cannot be told
+    /// any more. Looked for only when something is to be healed.
+    pub expired: Tally,
+    /// What was put back.
+    pub healed: Healed,
+}
+
+/// What was put back, in rows.
+#[derive(Clone, Copy, Default, Serialize)]
+pub struct Healed {
+    pub events: u64,
+    pub rejects: u64,
+}
+
+impl Findings {
+    pub fn new(partition: i32, low: i64, mark: i64, high: i64) -> Self {
+        let [missing, duplicates, beyond, expired] = std::array::from_fn(|_| Tally::default());
+        let healed = Healed::default();
+        Self { partition, low, mark, high, stored: 0, empty: 0, missing, duplicates, beyond, expired, healed }
+    }
+
+    /// Whether the tables hold what the topic held.
+    pub fn is_whole(&self) -> bool {
+        [&self.missing, &self.duplicates, &self.beyond].iter().all(|tally| tally.offsets == 0)
+    }
+}
+
+impl Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { partition, low, mark, high, .. } = self;
+        write!(
+            f,
+            "partition {partition}: offsets {low} to {mark}: {} stored, {} gaps, {} duplicates, {} empty, {} waiting",
+            grouped(self.stored),
+            grouped(self.missing.offsets),
+            grouped(self.duplicates.offsets),
+            grouped(self.empty),
+            grouped(u64::try_from(high - mark).unwrap_or(0)),
+        )?;
+        show(f, "missing", &self.missing)?;
+        show(f, "more than once", &self.duplicates)?;
+        show(f, "beyond the topic's end", &self.beyond)
+    }
+}
+
+fn show(f: &mut fmt::Formatter<'_>, what: &str, tally: &Tally) -> fmt::Result {
+    let shown = &tally.first[..tally.first.len().min(SHOWN)];
+    shown.iter().try_for_each(|span: &Span| write!(f, "\n  {what}: {span}"))?;
+    match tally.ranges - shown.len() as u64 {
+        0 => Ok(()),
+        more => write!(f, "\n  {what}: {} more ranges", grouped(more)),
+    }
+}

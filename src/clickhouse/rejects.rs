@@ -1,0 +1,157 @@
+//! What is asked of the table `rejected`: how many there are of each reason, which they are, and their bytes.
+
+use super::ClickHouse;
+use super::questions::quoted;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use flows::{Class, Failure, Reason};
+
+/// Which rejects are meant: all that fit everything that is said.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// The topic's id.
+    pub source: String,
+    /// Any of these reasons; empty for every one.
+    pub reasons: Vec<Reason>,
+    /// Any of these positions, (partition, offset); empty for every one.
+    pub places: Vec<(i32, i64)>,
+    /// Ingested from then on, and before then: milliseconds since the Unix epoch.
+    pub since_ms: Option<i64>,
+    pub until_ms: Option<i64>,
+}
+
+/// Rejects of one reason.
+#[derive(Debug)]
+pub struct Count {
+    pub reason: String,
+    pub rejects: u64,
+    /// When the first and the last of them were ingested: milliseconds since the Unix epoch.
+    pub first_ms: i64,
+    pub last_ms: i64,
+}
+
+/// Where a reject stands, and how large it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub partition: i32,
+    pub offset: i64,
+    pub bytes: u64,
+}
+
+/// A row of `rejected`.
+#[derive(Debug)]
+pub struct Row {
+    pub partition: i32,
+    pub offset: i64,
+    pub reason: String,
+    pub detail: String,
+    pub ingested_ms: i64,
+    pub key: Vec<u8>,
+    pub payload: Vec<u8>,
+}
+
+impl Choice {
+    fn condition(&self) -> String {
+        let mut all = vec![format!("_source = {}", quoted(&self.source))];
+        if !self.reasons.is_empty() {
+            let names: Vec<_> = self.reasons.iter().map(|reason| quoted(reason.as_str())).collect();
+            all.push(format!("reason IN ({})", names.join(", ")));
+        }
+        if !self.places.is_empty() {
+            all.push(among(self.places.iter().copied()));
+        }
+        all.extend(self.since_ms.map(|ms| format!("ingested_at >= fromUnixTimestamp64Milli({ms})")));
+        all.extend(self.until_ms.map(|ms| format!("ingested_at < fromUnixTimestamp64Milli({ms})")));
+        all.join(" AND ")
+    }
+}
+
+fn among(places: impl Iterator<Item = (i32, i64)>) -> String {
+    let places: Vec<_> = places.map(|(partition, offset)| format!("({partition}, {offset})")).collect();
+    format!("(_partition, _offset) IN ({})", places.join(", "))
+}
+
+impl ClickHouse {
+    /// How many there are of each reason, the most frequent first.
+    pub async fn rejects_by_reason(&self, choice: &Choice) -> Result<Vec<Count>, Failure> {
+        let sql = format!(
+            "SELECT toString(reason), uniqExact(_partition, _offset) AS rejects, toUnixTimestamp64Milli(min(ingested_at)), \
+             toUnixTimestamp64Milli(max(ingested_at)) FROM {} WHERE {} GROUP BY reason ORDER BY rejects DESC, reason",
+            self.table("rejected"),
+            choice.condition()
+        );
+        let counts: Vec<(String, u64, i64, i64)> = self.all(&sql).await?;
+        let count = |(reason, rejects, first_ms, last_ms)| Count { reason, rejects, first_ms, last_ms };
+        Ok(counts.into_iter().map(count).collect())
+    }
+
+    /// How many rows of `rejected` come from other sources: other topics, or ones that were deleted.
+    pub async fn foreign_rejects(&self, source: &str) -> Result<u64, Failure> {
+        let table = self.table("rejected");
+        self.one(&format!("SELECT count() FROM {table} WHERE _source != {}", quoted(source))).await
+    }
+
+    /// The newest `limit` of each reason.
+    pub async fn newest_rejects(&self, choice: &Choice, limit: u32) -> Result<Vec<Place>, Failure> {
+        self.places(
+            choice,
+            &format!("ORDER BY reason, max(ingested_at) DESC, _partition, _offset LIMIT {limit} BY reason"),
+        )
+        .await
+    }
+
+    /// The first `limit` behind a position, in the order of positions.
+    pub async fn next_rejects(&self, choice: &Choice, after: (i32, i64), limit: u32) -> Result<Vec<Place>, Failure> {
+        let (partition, offset) = after;
+        self.places(
+            choice,
+            &format!(
+                "HAVING (_partition, _offset) > ({partition}, {offset}) ORDER BY _partition, _offset LIMIT {limit}"
+            ),
+        )
+        .await
+    }
+
+    async fn places(&self, choice: &Choice, which: &str) -> Result<Vec<Place>, Failure> {
+        let sql = format!(
+            "SELECT _partition, _offset, any(length(key) + length(payload) + length(detail)) FROM {} WHERE {} \
+             GROUP BY reason, _partition, _offset {which}",
+            self.table("rejected"),
+            choice.condition()
+        );
+        let places: Vec<(i32, i64, u64)> = self.all(&sql).await?;
+        Ok(places.into_iter().map(|(partition, offset, bytes)| Place { partition, offset, bytes }).collect())
+    }
+
+    /// The rows at these positions, in their order; of each text no more than the first `bytes`.
+    pub async fn rejects_at(&self, source: &str, places: &[Place], bytes: u64) -> Result<Vec<Row>, Failure> {
+        let head = |column: &str| format!("base64Encode(substring({column}, 1, {bytes}))");
+        let sql = format!(
+            "SELECT _partition, _offset, toString(reason), detail, toUnixTimestamp64Milli(ingested_at), {}, {} FROM {} \
+             WHERE _source = {} AND {} LIMIT 1 BY _partition, _offset",
+            head("key"),
+            head("payload"),
+            self.table("rejected"),
+            quoted(source),
+            among(places.iter().map(|place| (place.partition, place.offset)))
+        );
+        let rows: Vec<(i32, i64, String, String, i64, String, String)> = self.all(&sql).await?;
+        let mut rows = rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
+        let rank = |row: &Row| places.iter().position(|at| (at.partition, at.offset) == (row.partition, row.offset));
+        rows.sort_by_cached_key(rank);
+        Ok(rows)
+    }
+}
+
+type Encoded = (i32, i64, String, String, i64, String, String);
+
+fn row((partition, offset, reason, detail, ingested_ms, key, payload): Encoded) -> Result<Row, Failure> {
+    let bytes = |text: String| {
+        BASE64_STANDARD.decode(text).map_err(|error| Failure {
+            class: Class::Permanent,
+            ended: true,
+            message: format!("ClickHouse gives base64 that is none: {error}"),
+        })
+    };
+    Ok(Row { partition, offset, reason, detail, ingested_ms, key: bytes(key)?, payload: bytes(payload)? })
+}

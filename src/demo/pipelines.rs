@@ -1,0 +1,118 @@
+//! The two pipelines of the demo: the very ones of `produce` and `ingest`, with the arguments that they would be given.
+
+use super::home::Home;
+use crate::cli::{ClickHouseArgs, DemoArgs, IngestArgs, KafkaArgs, ProduceArgs, RunArgs};
+use crate::clickhouse::users::{Account, WRITER};
+use crate::commands::ingest::ingest;
+use crate::commands::produce::produce;
+use crate::kafka::Naming;
+use crate::metrics::Ready;
+use crate::stop::Stop;
+use anyhow::Result;
+use flows::{Faults, Meter};
+use std::sync::Arc;
+use std::time::Duration;
+use url::Url;
+
+/// How long what was sent may take to be stored after a Ctrl-C.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How often it is looked at then.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Shoppers and ingester of one demo.
+pub struct Pipelines {
+    produce: ProduceArgs,
+    ingest: IngestArgs,
+    /// What the shoppers did.
+    pub sent: Arc<Meter>,
+    /// What the ingester did.
+    pub stored: Arc<Meter>,
+}
+
+impl Pipelines {
+    /// Over this topic, into the ClickHouse of this home.
+    ///
+    /// # Errors
+    /// Never, for a home that is open.
+    pub fn new(args: &DemoArgs, topic: &str, brokers: &str, home: &Home) -> Result<Self> {
+        let kafka = KafkaArgs {
+            brokers: brokers.to_owned(),
+            topic: topic.to_owned(),
+            kafka: Vec::new(),
+            connect_timeout: Duration::from_secs(10),
+        };
+        let run = RunArgs { latency_log: None, metrics: None, drain_timeout: DRAIN };
+        let produce = ProduceArgs {
+            kafka: kafka.clone(),
+            rate: args.rate,
+            users: args.users,
+            count: None,
+            duration: args.duration,
+            seed: None,
+            manifest: None,
+            faults: Faults::default(),
+            in_flight: None,
+            run: run.clone(),
+        };
+        let ingest = IngestArgs {
+            kafka,
+            clickhouse: clickhouse_as(&WRITER, home)?,
+            group: "clickstream".into(),
+            instance_id: None,
+            batch_rows: 1_000,
+            batch_timeout: args.batch_timeout,
+            in_flight: 4,
+            until_end: false,
+            run,
+        };
+        Ok(Self { produce, ingest, sent: Arc::default(), stored: Arc::default() })
+    }
+
+    /// Runs both until a stop is requested or the shoppers' time is over; then the ingester stores what is left.
+    ///
+    /// # Errors
+    /// Those of either pipeline.
+    pub async fn run(&self, stop: &Stop) -> Result<()> {
+        let (ready, drained) = (Ready::default(), Stop::default());
+        let producing = async {
+            // Events from before the group has its partitions would look slow.
+            until(|| Meter::read(&self.stored.rebalances) > 0 || stop.is_requested()).await;
+            produce(&self.produce, stop, &self.sent, &ready).await?;
+            let _ = tokio::time::timeout(DRAIN, until(|| self.rows() >= Meter::read(&self.sent.events))).await;
+            drained.request();
+            anyhow::Ok(())
+        };
+        let ingesting = async {
+            let outcome = ingest(&self.ingest, Naming::ByName, &drained, &self.stored, &ready).await;
+            // Without it there is nothing more to show.
+            stop.request();
+            outcome
+        };
+        let (produced, ingested) = futures::future::join(producing, ingesting).await;
+        produced.and(ingested)
+    }
+
+    /// Rows stored.
+    pub fn rows(&self) -> u64 {
+        Meter::read(&self.stored.events) + Meter::read(&self.stored.rejects)
+    }
+}
+
+/// How a user reaches the ClickHouse of a home.
+///
+/// # Errors
+/// Never, for a home that is open.
+pub fn clickhouse_as(account: &Account, home: &Home) -> Result<ClickHouseArgs> {
+    Ok(ClickHouseArgs {
+        clickhouse_url: Url::parse(&format!("http://127.0.0.1:{}", home.http_port))?,
+        clickhouse_user: account.name.into(),
+        clickhouse_password_file: Some(home.password(account)),
+        database: "clickstream".into(),
+    })
+}
+
+async fn until(reached: impl Fn() -> bool) {
+    while !reached() {
+        tokio::time::sleep(LOOK).await;
+    }
+}

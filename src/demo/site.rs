@@ -1,0 +1,60 @@
+//! The demo's page: a free port, the server behind it, and a browser for who wants one.
+
+use crate::cli::ClickHouseArgs;
+use crate::clickhouse::Reader;
+use crate::dashboard::{self, Health};
+use crate::http;
+use crate::stop::Stop;
+use anyhow::{Result, bail};
+use std::process::{Command, Stdio};
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+/// How many ports are tried.
+const PORTS: u16 = 50;
+
+/// A page that is served. It ends when this is dropped.
+pub struct Site {
+    pub url: String,
+    pub health: Health,
+    _serving: AbortOnDropHandle<Result<()>>,
+}
+
+impl Site {
+    /// Serves what ClickHouse answers to `reading`, at this port or the next free one, and says where.
+    ///
+    /// # Errors
+    /// When there is none, or the password's file cannot be read.
+    pub async fn open(port: u16, reading: &ClickHouseArgs) -> Result<Self> {
+        let reader = Reader::new(reading)?;
+        let (listener, url) = listen(port).await?;
+        println!("dashboard   {url}");
+        let health = Health::default();
+        let router = dashboard::router(reader, health.clone(), Vec::new());
+        let serving = AbortOnDropHandle::new(tokio::spawn(http::serve(listener, router, Stop::default())));
+        Ok(Self { url, health, _serving: serving })
+    }
+
+    /// Opens it in the browser of whoever has one.
+    pub fn open_browser(&self) {
+        let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+        let mut browser = Command::new(program);
+        browser.arg(&self.url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Err(error) = browser.spawn() {
+            println!("dashboard   cannot open a browser ({program}: {error}): go to {}", self.url);
+        }
+    }
+}
+
+async fn listen(port: u16) -> Result<(TcpListener, String)> {
+    for candidate in port..=port.saturating_add(PORTS - 1) {
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", candidate)).await {
+            if candidate > port {
+                println!("dashboard   port {port} is taken: {candidate} it is");
+            }
+            let url = format!("http://{}", listener.local_addr()?);
+            return Ok((listener, url));
+        }
+    }
+    bail!("no free port from {port} on for the dashboard: see --port")
+}

@@ -1,0 +1,169 @@
+//! Reading ranges of a topic again, outside of any group: what stands at these offsets?
+
+use super::native::Record;
+use anyhow::{Context, Result, bail};
+use flows::Span;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Message, OwnedMessage};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+/// How long Kafka may take to give the next record.
+const ANSWER: Duration = Duration::from_secs(10);
+/// A range that begins so few offsets further on is read on to: that is quicker than to fetch anew.
+const NEAR: i64 = 10_000;
+
+/// Settings of whoever reads ranges, unless `--kafka` says otherwise.
+pub const DEFAULTS: &[(&str, &str)] = &[
+    ("fetch.queue.backoff.ms", "10"),
+    ("fetch.wait.max.ms", "100"),
+    ("queued.min.messages", "50000"),
+    ("queued.max.messages.kbytes", "16384"), // bounds the memory
+    ("fetch.max.bytes", "8388608"),
+];
+/// Settings that the answers hang on.
+const FIXED: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    ("enable.partition.eof", "true"),      // says where nothing more comes
+    ("auto.offset.reset", "error"),        // what was deleted is never passed over in silence
+    ("isolation.level", "read_committed"), // what an ingester is given
+];
+
+/// A reader of ranges.
+pub struct Ranges {
+    consumer: BaseConsumer,
+    topic: String,
+    /// The partition, and the offset that is read next; none where it has to be gone to.
+    at: Option<(i32, i64)>,
+    /// A record that was read before it was asked for, and the offset from which on there is none before it.
+    ahead: Option<(i64, OwnedMessage)>,
+}
+
+impl Ranges {
+    /// Nothing is read yet.
+    ///
+    /// # Errors
+    /// When librdkafka does not take the settings.
+    pub fn new(config: &ClientConfig, topic: &str) -> Result<Self> {
+        let mut config = config.clone();
+        for (key, value) in FIXED {
+            config.set(*key, *value);
+        }
+        let consumer = config.create().context("cannot set up the Kafka client")?;
+        Ok(Self { consumer, topic: topic.to_owned(), at: None, ahead: None })
+    }
+
+    /// Hands each record of `span` to `each`, in order, until that breaks. Returns the offset up to which all of the span was
+    /// read. Offsets without a record (transaction markers, what compaction or retention has removed) are passed over.
+    ///
+    /// # Errors
+    /// When Kafka does not answer, or with anything but records.
+    pub fn read(
+        &mut self,
+        partition: i32,
+        span: Span,
+        mut each: impl FnMut(Record<'_>) -> ControlFlow<()>,
+    ) -> Result<i64> {
+        self.go_to(partition, span.first)?;
+        if let Some((from, ahead)) = self.ahead.take() {
+            match pass(&ahead, span, &mut each) {
+                Passed::Behind => {
+                    self.ahead = Some((from, ahead));
+                    return Ok(span.next);
+                }
+                Passed::Last(reached) => return Ok(reached),
+                Passed::More => {}
+            }
+        }
+        let mut deadline = Instant::now() + ANSWER;
+        loop {
+            match self.consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => {
+                    deadline = Instant::now() + ANSWER;
+                    self.at = Some((partition, message.offset() + 1));
+                    match pass(&message, span, &mut each) {
+                        Passed::More => {}
+                        Passed::Last(reached) => return Ok(reached),
+                        Passed::Behind => {
+                            self.ahead = Some((span.next, message.detach()));
+                            return Ok(span.next);
+                        }
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    self.at = None;
+                    return Ok(span.next);
+                }
+                Some(Err(error)) => {
+                    let low = self.consumer.fetch_watermarks(&self.topic, partition, ANSWER).map(|(low, _)| low);
+                    match low {
+                        // Retention has got ahead of us: what it has left is read.
+                        Ok(low) if was_deleted(&error) && low > span.first => {
+                            if low >= span.next {
+                                self.at = None;
+                                return Ok(span.next);
+                            }
+                            self.seek(partition, low)?;
+                        }
+                        _ => bail!("cannot read partition {partition} from offset {}: {error}", span.first),
+                    }
+                }
+                None if Instant::now() > deadline => {
+                    bail!("Kafka did not give partition {partition} from offset {} within 10 s", span.first)
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Goes on at `offset`, by reading on where that is near.
+    fn go_to(&mut self, partition: i32, offset: i64) -> Result<()> {
+        if let Some((from, ahead)) = &self.ahead
+            && ahead.partition() == partition
+            && (*from..=ahead.offset()).contains(&offset)
+        {
+            return Ok(());
+        }
+        match self.at {
+            Some((at, next)) if at == partition && (next..next + NEAR).contains(&offset) => Ok(()),
+            _ => self.seek(partition, offset),
+        }
+    }
+
+    fn seek(&mut self, partition: i32, offset: i64) -> Result<()> {
+        self.ahead = None;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, partition, Offset::Offset(offset)).context("an offset to read from")?;
+        self.consumer.assign(&list).context("cannot read from the topic")?;
+        self.at = Some((partition, offset));
+        Ok(())
+    }
+}
+
+/// Where a record stands.
+enum Passed {
+    /// In the span or before it, and there may be more.
+    More,
+    /// It was the last that is wanted; all up to here was read.
+    Last(i64),
+    /// Behind the span.
+    Behind,
+}
+
+fn pass(message: &impl Message, span: Span, each: &mut impl FnMut(Record<'_>) -> ControlFlow<()>) -> Passed {
+    let offset = message.offset();
+    if offset >= span.next {
+        return Passed::Behind;
+    }
+    let record =
+        Record { partition: message.partition(), offset, key: message.key(), payload: message.payload(), error: None };
+    let enough = offset >= span.first && each(record).is_break();
+    if enough || offset + 1 == span.next { Passed::Last(offset + 1) } else { Passed::More }
+}
+
+fn was_deleted(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange};
+    matches!(error.rdkafka_error_code(), Some(AutoOffsetReset | OffsetOutOfRange))
+}

@@ -1,0 +1,155 @@
+//! An audit finds what is wrong and nothing else, and heals what ClickHouse has lost.
+
+use crate::raw;
+use crate::support::oracle;
+use crate::support::process::Program;
+use crate::support::shop::Shop;
+use crate::support::{PATIENCE, eventually, is};
+use serde_json::Value;
+use std::time::Duration;
+
+const GOOD: &str = r#"{"event_id":"5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10","event_type":"page_view","user_id":"u","product_id":"p","price":1,"timestamp":"2024-01-15T14:30:00Z"}"#;
+
+/// Loses the rows that match, as a backup that was restored does; both tables, no merge.
+fn lose(shop: &Shop, condition: &str) -> i64 {
+    let before = shop.stored();
+    for table in ["events", "rejected"] {
+        shop.sql(&format!("CREATE TABLE db.kept ENGINE = Memory AS SELECT * FROM db.{table} WHERE NOT ({condition})"));
+        shop.sql(&format!("TRUNCATE TABLE db.{table}"));
+        shop.sql(&format!("INSERT INTO db.{table} SELECT * FROM db.kept"));
+        shop.sql("DROP TABLE db.kept");
+    }
+    let lost = before - shop.stored();
+    assert!(lost > 0, "nothing was lost");
+    lost
+}
+
+#[track_caller]
+fn fails(mut program: Program) -> (String, String) {
+    assert_eq!(program.exit_code(PATIENCE), Some(1), "exit code");
+    (program.stdout(), program.stderr())
+}
+
+fn good(count: usize) -> Vec<raw::Raw> {
+    vec![(Some(b"u".to_vec()), Some(GOOD.into())); count]
+}
+
+#[test]
+fn what_was_lost_after_its_commit_is_put_back_beside_a_running_ingester() {
+    let shop = Shop::open();
+    let faults = ["--rate", "max", "--faults", "bad=0.05,dup=0.02"];
+    let mut manifest = shop.produce(&[&faults[..], &["--count", "20000"]].concat()).finish();
+    shop.ingest(&["--until-end"]).succeeds();
+    // A part, a stretch in the middle, and single rows everywhere, of both tables.
+    let part = shop.rows(&format!(
+        "SELECT name FROM system.parts WHERE active AND database = '{}' AND table = 'events' ORDER BY rows LIMIT 1",
+        shop.database
+    ));
+    shop.sql(&format!("ALTER TABLE db.events DROP PART '{}'", part[0][0]));
+    lose(&shop, "_offset BETWEEN 1000 AND 2500 OR cityHash64(_partition, _offset) % 50 = 0");
+    let lost = 20_000 - shop.stored();
+    let (out, err) = fails(shop.run("audit", &[]));
+    assert!(err.contains("committed messages are missing") && err.contains("--heal"), "{err}");
+    assert!(out.contains("\n  missing: "), "{out}");
+
+    let mut ingester = shop.ingester_at_work(&["--batch-timeout", "300ms"]);
+    let more = shop.produce(&["--rate", "2000", "--for", "6s", "--faults", "bad=0.05"]);
+    let mut heal = shop.run("audit", &["--heal"]);
+    heal.succeeds();
+    let put_back = |line: &str| -> i64 {
+        let numbers = line.split(' ').filter_map(|word| word.replace(',', "").parse::<i64>().ok());
+        numbers.sum()
+    };
+    let healed: i64 =
+        heal.stdout().lines().filter_map(|line| line.split_once("healed: ")).map(|(_, n)| put_back(n)).sum();
+    assert_eq!(healed, lost, "{}", heal.stdout());
+    assert!(heal.stdout().ends_with("every committed message is stored exactly once\n"), "{}", heal.stdout());
+    manifest.extend(more.finish());
+    shop.drained();
+    ingester.drains();
+    oracle::exactly_once(&shop, &manifest);
+
+    let mut json = shop.run("audit", &["--format", "json"]);
+    json.succeeds();
+    let found: Value = serde_json::from_str(&json.stdout()).expect("one JSON document");
+    assert_eq!(found["whole"], true);
+    let stored = found["partitions"].as_array().unwrap().iter().map(|partition| partition["stored"].as_i64().unwrap());
+    assert_eq!(stored.sum::<i64>(), manifest.len() as i64);
+}
+
+#[test]
+fn healers_that_die_and_healers_that_meet_put_nothing_back_twice() {
+    let shop = Shop::open();
+    let manifest = shop.produce(&["--rate", "max", "--count", "60000", "--faults", "bad=0.02"]).finish();
+    shop.ingest(&["--until-end"]).succeeds();
+    lose(&shop, "cityHash64(_partition, _offset) % 3 > 0");
+    for _ in 0..3 {
+        let mut heal = shop.run("audit", &["--heal"]);
+        eventually(PATIENCE, "it has begun to put back", || {
+            is(heal.stdout().contains("waiting") && !shop.kafka.members(&format!("{}.heal", shop.group)).is_empty(), ())
+        });
+        // The random moment is the fault.
+        std::thread::sleep(Duration::from_millis(rand::random_range(0..700)));
+        heal.kill();
+    }
+    let mut both = [shop.run("audit", &["--heal"]), shop.run("audit", &["--heal"])];
+    let codes = both.each_mut().map(|heal| heal.exit_code(PATIENCE));
+    assert!(codes.iter().all(Option::is_some), "they ended by themselves");
+    shop.run("audit", &["--heal"]).succeeds();
+    oracle::exactly_once(&shop, &manifest);
+}
+
+#[test]
+fn offsets_that_hold_no_record_are_no_gaps() {
+    let shop = Shop::open();
+    raw::send(&shop, 0, &good(5));
+    raw::transact(&shop, 0, &good(10), true);
+    raw::transact(&shop, 0, &good(10), false);
+    raw::transact(&shop, 0, &good(1), true);
+    raw::transact(&shop, 1, &good(3), false);
+    let mut ingester = shop.ingester_at_work(&["--batch-timeout", "300ms"]);
+    eventually(PATIENCE, "all are stored", || is(shop.stored() == 16, shop.stored()));
+    ingester.drains();
+    let mut audit = shop.run("audit", &[]);
+    audit.succeeds();
+    // The marker of the first transaction, the aborted ten, and their marker; nothing committed lies behind the last message.
+    assert!(audit.stdout().contains("16 stored, 0 gaps, 0 duplicates, 12 empty"), "{}", audit.stdout());
+
+    // The record between two markers, and the last one before the end.
+    lose(&shop, "_offset IN (14, 27)");
+    let (out, _) = fails(shop.run("audit", &[]));
+    assert!(out.contains("missing: 14..=14") && out.contains("missing: 27..=27"), "{out}");
+    shop.run("audit", &["--heal"]).succeeds();
+    assert_eq!((shop.stored(), shop.number("SELECT uniqExact(_offset) FROM db.events")), (16, 16));
+}
+
+#[test]
+fn what_retention_has_deleted_is_no_gap_and_cannot_be_healed() {
+    let shop = Shop::open();
+    raw::send(&shop, 2, &good(100));
+    shop.ingest(&["--until-end"]).succeeds();
+    lose(&shop, "_offset BETWEEN 10 AND 19 OR _offset IN (30, 70)");
+    raw::delete_before(&shop, 2, 50);
+    let (out, _) = fails(shop.run("audit", &[]));
+    assert!(out.contains("1 gaps") && out.contains("missing: 70..=70"), "only what the topic still has: {out}");
+
+    let (out, err) = fails(shop.run("audit", &["--heal"]));
+    for line in ["cannot be healed: 10..=19", "cannot be healed: 30..=30", "partition 2: healed: 1 events"] {
+        assert!(out.contains(line), "{line} in {out}");
+    }
+    assert!(err.contains("11 offsets") && err.contains("retention"), "{err}");
+    shop.run("audit", &[]).succeeds();
+    assert_eq!(shop.stored(), 89);
+}
+
+#[test]
+fn rows_beyond_the_end_of_the_topic_are_found() {
+    let shop = Shop::open();
+    raw::send(&shop, 0, &good(10));
+    shop.ingest(&["--until-end"]).succeeds();
+    let first = "(SELECT * FROM db.events WHERE _offset < 3)";
+    shop.sql(&format!("INSERT INTO db.events SELECT * REPLACE (_offset + 1000 AS _offset) FROM {first}"));
+    let (out, err) = fails(shop.run("audit", &[]));
+    assert!(out.contains("beyond the topic's end: 1000..=1002"), "{out}");
+    assert!(err.contains("3 rows lie beyond the topic's end"), "{err}");
+}

@@ -1,0 +1,162 @@
+//! What a deployment is made of: passwords, users with few rights, and health checks.
+
+use crate::support::clickhouse::ClickHouse;
+use crate::support::process::Program;
+use crate::support::shop::Shop;
+use crate::support::stack::{OwnClickHouse, free_port};
+use crate::support::{PATIENCE, SHORT_SESSION, eventually, is};
+use std::path::{Path, PathBuf};
+
+/// The users of an installation, and a ClickHouse that knows them and has no tables yet.
+struct Installation {
+    shop: Shop,
+    secrets: PathBuf,
+    own: OwnClickHouse,
+}
+
+impl Installation {
+    fn new() -> Self {
+        let own = OwnClickHouse::start();
+        let shop = Shop::open_on(&own);
+        let secrets = shop.dir.join("secrets");
+        shop.run("secrets", &[secrets.to_str().unwrap()]).succeeds();
+        own.restart_with_users(&read(&secrets.join("clickhouse/users.xml")));
+        Self { shop, secrets, own }
+    }
+
+    /// Starts a command as one of the users.
+    fn run_as(&self, user: &str, command: &str, args: &[&str]) -> Program {
+        let password = self.password_file(user);
+        let as_user = ["--clickhouse-user", user, "--clickhouse-password-file", password.to_str().unwrap()];
+        self.shop.run(command, &[&["--database", "clickstream"], &as_user[..], args].concat())
+    }
+
+    /// Another client than the program's own, as one of the users.
+    fn client(&self, user: &str) -> ClickHouse {
+        let password = read(&self.password_file(user));
+        ClickHouse::new(&format!("{}/?user={user}&password={password}", self.own.client().url))
+    }
+
+    fn password_file(&self, user: &str) -> PathBuf {
+        self.secrets.join(user).join("password")
+    }
+
+    #[track_caller]
+    fn refused(&self, user: &str, sql: &str) {
+        let said = self.client(user).ask(sql).expect_err("it is refused");
+        assert!(said.contains("ACCESS_DENIED") || said.contains("READONLY"), "{user}: {sql}: {said}");
+    }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn each_user_can_do_its_work_and_nothing_else() {
+    let here = Installation::new();
+    let mut too_early = here.run_as("writer", "setup", &[]);
+    assert_eq!(too_early.exit_code(PATIENCE), Some(1));
+    assert!(too_early.stderr().contains("ACCESS_DENIED"), "{}", too_early.stderr());
+    assert!(too_early.stderr().contains("clickstream setup"), "it says what to do: {}", too_early.stderr());
+    for (user, tables) in [("owner", "created"), ("owner", "there"), ("writer", "there")] {
+        let mut setup = here.run_as(user, "setup", &[]);
+        setup.succeeds();
+        assert!(setup.stdout().contains(&format!("tables {tables}")), "{user}: {}", setup.stdout());
+    }
+
+    // A killed member's successor asks what is stored and what still runs, and ends the latter.
+    let mut ingester = here.run_as("writer", "ingest", &SHORT_SESSION);
+    ingester.says("lease opened", 1);
+    here.shop.produce(&["--count", "20000", "--rate", "max"]).finish();
+    ingester.kill();
+    here.shop.produce(&["--count", "1000", "--rate", "max"]).finish();
+    here.run_as("writer", "ingest", &["--until-end"]).succeeds();
+    here.run_as("writer", "audit", &[]).succeeds();
+    let counts = "SELECT count(), uniqExact(_source, _partition, _offset) FROM clickstream.events";
+    assert_eq!(here.client("reader").run(counts), "21000\t21000\n");
+
+    let insert = "INSERT INTO clickstream.rejected (payload) VALUES ('x')";
+    for sql in
+        ["DROP TABLE clickstream.events", "ALTER TABLE clickstream.events DELETE WHERE 1", "SELECT * FROM system.users"]
+    {
+        here.refused("writer", sql);
+    }
+    for sql in [insert, "DROP TABLE clickstream.events", "SELECT * FROM system.processes"] {
+        here.refused("reader", sql);
+    }
+    for sql in [insert, "SELECT * FROM clickstream.rejected", "DROP TABLE clickstream.events"] {
+        here.refused("owner", sql);
+    }
+    // As Grafana's client does.
+    here.client("reader").run("SELECT count() FROM clickstream.events_once SETTINGS max_execution_time = 60");
+}
+
+#[test]
+fn a_writer_may_end_its_own_queries() {
+    let here = Installation::new();
+    let (busy, writer) = (here.client("writer"), here.client("writer"));
+    let running = std::thread::spawn(move || {
+        busy.ask("SELECT sleepEachRow(1) FROM numbers(15) SETTINGS max_block_size = 1, log_comment = 'mine'")
+    });
+    let mine = "query LIKE '%log_comment = \\'mine\\'%' AND query NOT LIKE '%processes%'";
+    eventually(PATIENCE, "it sees it run", || {
+        let seen = writer.number(&format!("SELECT count() FROM system.processes WHERE {mine}"));
+        is(seen == 1, seen)
+    });
+    writer.run(&format!("KILL QUERY WHERE {mine} AND query NOT LIKE 'KILL%' ASYNC"));
+    let ended = running.join().unwrap();
+    assert!(ended.as_ref().is_err_and(|said| said.contains("QUERY_WAS_CANCELLED")), "{ended:?}");
+}
+
+#[test]
+fn secrets_are_made_once_and_never_shown() {
+    let shop = Shop::bare();
+    let dir = shop.dir.join("secrets");
+    let names = ["owner/password", "writer/password", "reader/password", "clickhouse/users.xml"];
+    let mut before = Vec::new();
+    for word in ["made", "kept"] {
+        let mut run = shop.run("secrets", &[dir.to_str().unwrap(), "--mode", "444"]);
+        run.succeeds();
+        assert!(run.stdout().contains(&format!("passwords {word}")), "{}", run.stdout());
+        let files: Vec<_> = names.iter().map(|name| read(&dir.join(name))).collect();
+        let said = run.stdout() + &run.stderr();
+        assert!(files[..3].iter().all(|password| !said.contains(password) && !files[3].contains(password)), "{said}");
+        assert!(before.is_empty() || before == files, "the second run changes nothing");
+        before = files;
+    }
+    let file = shop.file("no-directory");
+    std::fs::write(&file, "").unwrap();
+    let mut run = shop.run("secrets", &[file.to_str().unwrap()]);
+    assert_eq!(run.exit_code(PATIENCE), Some(1));
+    assert!(run.stderr().contains("no-directory/owner/password"), "{}", run.stderr());
+}
+
+#[test]
+fn health_tells_who_lives_from_who_works() {
+    let own = OwnClickHouse::start();
+    let shop = Shop::open_on(&own);
+    let address = format!("127.0.0.1:{}", free_port());
+    let health = |args: &[&str]| {
+        let mut program = shop.run("health", &[&["--metrics", &address], args].concat());
+        (program.exit_code(PATIENCE), program.stdout() + &program.stderr())
+    };
+    let (code, said) = health(&[]);
+    assert_eq!((code, said.contains(&address) && said.lines().count() == 1), (Some(1), true), "nobody there: {said}");
+
+    let mut ingester = shop.ingester_at_work(&["--metrics", &address]);
+    assert_eq!(health(&[]), (Some(0), "alive\n".into()));
+    eventually(PATIENCE, "it is ready", || {
+        let seen = health(&["--ready"]);
+        is(seen == (Some(0), "ready\n".into()), seen)
+    });
+    own.freeze();
+    assert_eq!(health(&["--ready"]), (Some(1), "clickstream: not ready: ClickHouse does not answer\n".into()));
+    assert_eq!(health(&[]), (Some(0), "alive\n".into()), "it lives without ClickHouse");
+    own.wake();
+    eventually(PATIENCE, "it is ready again", || {
+        let seen = health(&["--ready"]);
+        is(seen.0 == Some(0), seen)
+    });
+    ingester.drains();
+}

@@ -1,0 +1,191 @@
+//! Requests that were made to hurt, at the two things that serve HTTP: whatever comes, they answer the next one, in bounded
+//! memory, and give away nothing that is not theirs.
+
+use crate::support::process::Program;
+use crate::support::shop::Shop;
+use crate::support::{PATIENCE, eventually, is};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+/// Requests of each kind of nonsense.
+const REQUESTS: usize = 1_500;
+/// How long an answer may take on a busy machine.
+const ANSWER: Duration = Duration::from_secs(10);
+/// What either may take: the dashboard holds no answer larger than 16 MB.
+const MEMORY_MB: u64 = 128;
+
+fn free_address() -> SocketAddr {
+    // Another process may take it meanwhile: then the program says so, and the test fails.
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
+/// Sends bytes and reads the answer to its end; empty where the connection was closed without one.
+fn ask(address: SocketAddr, request: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER).expect("it listens");
+    stream.set_read_timeout(Some(ANSWER)).unwrap();
+    stream.set_write_timeout(Some(ANSWER)).unwrap();
+    // Who is refused early finds the connection closed while it still writes.
+    let _ = stream.write_all(request).and_then(|()| stream.shutdown(std::net::Shutdown::Write));
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    answer
+}
+
+fn status(answer: &[u8]) -> Option<u16> {
+    let line = answer.split(|byte| *byte == b'\r').next()?;
+    str::from_utf8(line).ok()?.strip_prefix("HTTP/1.1 ")?.split(' ').next()?.parse().ok()
+}
+
+fn get(address: SocketAddr, target: &str) -> Vec<u8> {
+    ask(address, format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
+}
+
+fn bytes(rng: &mut StdRng, most: usize) -> Vec<u8> {
+    (0..rng.random_range(0..most)).map(|_| rng.random()).collect()
+}
+
+/// A request target out of pieces that mean something, and some that should not.
+fn target(rng: &mut StdRng) -> String {
+    const PIECES: [&str; 40] = [
+        "/",
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/d/",
+        "/assets/",
+        "/api/dashboards",
+        "/api/status",
+        "clickstream",
+        "pipeline",
+        "/panels/",
+        "1",
+        "-1",
+        "4294967296",
+        "99999999999999999999",
+        "?",
+        "&",
+        "=",
+        "from=",
+        "to=",
+        "width=",
+        "0",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "%00",
+        "%2e%2e",
+        "..",
+        "../../etc/passwd",
+        "%ff",
+        "%",
+        "%zz",
+        "'",
+        "\"",
+        ";DROP TABLE events",
+        "{uid}",
+        "\u{202e}",
+        "é",
+        "\\",
+        "*",
+        "http://evil.example/",
+    ];
+    let target: String = (0..rng.random_range(1..9)).map(|_| PIECES[rng.random_range(0..PIECES.len())]).collect();
+    target.replace(' ', "+")
+}
+
+fn request(rng: &mut StdRng) -> Vec<u8> {
+    const METHODS: [&str; 8] = ["GET", "GET", "GET", "POST", "HEAD", "OPTIONS", "PUT", "\u{1}"];
+    let mut request =
+        format!("{} {} HTTP/1.1\r\n", METHODS[rng.random_range(0..METHODS.len())], target(rng)).into_bytes();
+    for _ in 0..rng.random_range(0..6) {
+        const NAMES: [&str; 8] = [
+            "Host",
+            "Host: localhost\r\nX",
+            "Content-Length",
+            "Transfer-Encoding: chunked\r\nX",
+            "Range",
+            "Cookie",
+            "Expect",
+            "",
+        ];
+        request.extend(NAMES[rng.random_range(0..NAMES.len())].as_bytes());
+        request.extend(b": ");
+        request.extend(bytes(rng, 60));
+        request.extend(b"\r\n");
+    }
+    request.extend(b"\r\n");
+    request.extend(bytes(rng, 100));
+    request
+}
+
+/// Attacks one server; `home` is a target that it answers with 200.
+fn attack(address: SocketAddr, home: &str, program: &Program) {
+    let seed = rand::random();
+    eprintln!("seed {seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    for _ in 0..REQUESTS {
+        ask(address, &bytes(&mut rng, 300));
+        let answer = ask(address, &request(&mut rng));
+        assert!(!answer.windows(5).any(|part| part == b"root:"), "a file of the machine");
+        let target = target(&mut rng);
+        let code = status(&get(address, &target));
+        assert!(code.is_none_or(|code| code < 500 || code == 503), "{code:?} to {target}");
+    }
+    // Far too long a target, far too long a header, far too many of them, and a body that nobody wants.
+    let long = "a".repeat(2_000_000);
+    let many = "X: y\r\n".repeat(100_000);
+    for head in [
+        format!("GET /{long} HTTP/1.1\r\n"),
+        format!("GET / HTTP/1.1\r\nX: {long}\r\n"),
+        format!("GET / HTTP/1.1\r\n{many}"),
+    ] {
+        let answer = ask(address, format!("{head}Host: localhost\r\n\r\n").as_bytes());
+        assert!(matches!(status(&answer), None | Some(400..=499)), "{:?}", status(&answer));
+    }
+    let body = format!("POST {home} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000000\r\n\r\n").into_bytes();
+    ask(address, &[body, vec![b'x'; 50_000_000]].concat());
+    // Many that say nothing, at once.
+    let idle: Vec<_> = (0..200).map(|_| TcpStream::connect(address).expect("it listens")).collect();
+    assert_eq!(status(&get(address, home)), Some(200), "the next one is answered");
+    drop(idle);
+    let peak = program.peak_memory_mb();
+    assert!(peak < MEMORY_MB, "{peak} MB");
+    assert_eq!(program.said("panicked"), 0, "{}", program.stderr());
+}
+
+#[test]
+fn no_request_brings_the_metrics_or_the_ingester_down() {
+    let shop = Shop::open();
+    let address = free_address();
+    let mut ingester = shop.ingester_at_work(&["--metrics", &address.to_string(), "--batch-timeout", "300ms"]);
+    attack(address, "/healthz", &ingester);
+    assert!(String::from_utf8_lossy(&get(address, "/metrics")).contains("clickstream_events_total 0"));
+    let manifest = shop.produce(&["--count", "500", "--rate", "max"]).finish();
+    shop.drained();
+    ingester.drains();
+    assert_eq!(shop.stored(), manifest.len() as i64);
+}
+
+#[test]
+fn no_request_brings_the_dashboard_down() {
+    let shop = Shop::open();
+    let address = free_address();
+    let mut dashboard = shop.run("dashboard", &["--listen", &address.to_string()]);
+    eventually(PATIENCE, "it listens", || is(TcpStream::connect(address).is_ok(), ()));
+    attack(address, "/", &dashboard);
+    for (target, expected) in [
+        ("/api/dashboards/clickstream/panels/1?from=0&to=9223372036854775807&width=1", 400),
+        ("/api/dashboards/clickstream/panels/1?from=-9223372036854775808&to=9223372036854775807&width=1", 400),
+        ("/api/dashboards/clickstream/panels/1?from=1&to=2&width=99999999999999999999", 400),
+        ("/api/dashboards/clickstream/panels/4294967296?from=1&to=2&width=1", 400),
+        ("/api/dashboards/..%2f..%2fetc%2fpasswd", 404),
+        ("/assets/..%2fapp.js", 404),
+    ] {
+        assert_eq!(status(&get(address, target)), Some(expected), "{target}");
+    }
+    let foreign = b"GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    assert_eq!(status(&ask(address, foreign)), Some(403));
+    dashboard.drains();
+}

@@ -1,0 +1,127 @@
+//! Kafka as only some tests need it: messages of any bytes, transactions, headers, and topics that lose or hold more.
+
+use crate::support::PATIENCE;
+use crate::support::kafka::PARTITIONS;
+use crate::support::shop::Shop;
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedHeaders, Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use std::time::{Duration, Instant};
+
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// What one message is made of.
+pub type Raw = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// A message as a consumer is given it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Given {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<Vec<u8>>,
+    pub payload: Option<Vec<u8>>,
+    /// The value of the header `clickstream-replay-of`.
+    pub replay_of: Option<String>,
+}
+
+fn config(shop: &Shop) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &shop.kafka.brokers).set("message.max.bytes", "50000000");
+    config
+}
+
+fn admin<T>(shop: &Shop, ask: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> T) -> T {
+    let admin = config(shop).create().expect("settings that are valid");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let options = AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER));
+    runtime.block_on(ask(&admin, &options))
+}
+
+/// Lets the topic hold messages of up to 20 MB.
+pub fn take_large_messages(shop: &Shop) {
+    let change = AlterConfig::new(ResourceSpecifier::Topic(&shop.topic)).set("max.message.bytes", "20971520");
+    let outcome = admin(shop, async |admin, options| admin.alter_configs([&change], options).await);
+    assert!(outcome.expect("the broker answers").iter().all(Result::is_ok));
+}
+
+/// Lets a partition begin at `offset`, as retention does.
+pub fn delete_before(shop: &Shop, partition: i32, offset: i64) {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&shop.topic, partition, Offset::Offset(offset)).expect("a valid offset");
+    admin(shop, async |admin, options| admin.delete_records(&list, options).await.map(drop))
+        .expect("the broker does it");
+}
+
+/// Sends messages of any bytes, all to one partition, in order; some headers go along.
+pub fn send(shop: &Shop, partition: i32, messages: &[Raw]) {
+    let producer: BaseProducer = config(shop).set("enable.idempotence", "true").create().expect("valid settings");
+    enqueue(&producer, shop, partition, messages);
+    producer.flush(ANSWER).expect("the broker acknowledges");
+    assert_eq!(producer.in_flight_count(), 0);
+}
+
+/// Sends them in one transaction, which is committed or aborted.
+pub fn transact(shop: &Shop, partition: i32, messages: &[Raw], commit: bool) {
+    let id = format!("it-{:08x}", rand::random::<u32>());
+    let producer: BaseProducer = config(shop).set("transactional.id", id).create().expect("valid settings");
+    producer.init_transactions(ANSWER).expect("the broker has transactions");
+    producer.begin_transaction().expect("there is none yet");
+    enqueue(&producer, shop, partition, messages);
+    producer.flush(ANSWER).expect("the broker acknowledges");
+    let end = if commit { producer.commit_transaction(ANSWER) } else { producer.abort_transaction(ANSWER) };
+    end.expect("the transaction ends");
+}
+
+fn enqueue(producer: &BaseProducer, shop: &Shop, partition: i32, messages: &[Raw]) {
+    for (key, payload) in messages {
+        let headers = OwnedHeaders::new()
+            .insert(Header { key: "h\u{1b}", value: Some(b"\xff\x00".as_slice()) })
+            .insert(Header { key: "none", value: None::<&[u8]> });
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&shop.topic).partition(partition).headers(headers);
+        (record.key, record.payload) = (key.as_deref(), payload.as_deref());
+        producer.send(record).unwrap_or_else(|(error, _)| panic!("cannot send: {error}"));
+        producer.poll(Duration::ZERO);
+    }
+}
+
+/// All that a consumer is given of the topic, in the order of partitions and offsets.
+pub fn read(shop: &Shop) -> Vec<Given> {
+    let reader: BaseConsumer = config(shop)
+        .set("group.id", "nobody")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        .create()
+        .expect("valid settings");
+    let mut list = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        list.add_partition_offset(&shop.topic, partition, Offset::Beginning).expect("a valid offset");
+    }
+    reader.assign(&list).expect("partitions that exist");
+    let (mut given, mut open, deadline) = (Vec::new(), PARTITIONS, Instant::now() + PATIENCE);
+    while open > 0 {
+        match reader.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => given.push(Given {
+                partition: message.partition(),
+                offset: message.offset(),
+                key: message.key().map(<[u8]>::to_vec),
+                payload: message.payload().map(<[u8]>::to_vec),
+                replay_of: message.headers().and_then(replay_of),
+            }),
+            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(error)) => panic!("cannot read the topic: {error}"),
+            None => assert!(Instant::now() < deadline, "the topic could not be read to its end"),
+        }
+    }
+    given.sort_by_key(|message| (message.partition, message.offset));
+    given
+}
+
+fn replay_of(headers: &BorrowedHeaders) -> Option<String> {
+    let found = headers.iter().find(|header| header.key == "clickstream-replay-of")?;
+    Some(String::from_utf8_lossy(found.value.unwrap_or_default()).into_owned())
+}
