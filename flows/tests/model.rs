@@ -1,15 +1,25 @@
-//! Whatever happens, every record is stored once, and committed after that: random topics, policies, failures, crashes.
+//! Whatever happens, every record is stored once, and committed after that: random topics, policies, and failures of the
+//! warehouse and the group, under members that take partitions over from each other, in order, by a crash, or unawares.
+//!
+//! Checked all the time: nothing is committed that is not stored, nothing is sent that is stored or may still be. Checked in
+//! the end: everything is stored once.
 
 mod support;
 
-use flows::{Content, Delivery, IngestError, Islands, Policy, Span, Table, Warehouse};
-use futures::{Stream, StreamExt, stream};
+use flows::{Content, Delivery, IngestError, Islands, Ledger, Policy, Span, Table, Warehouse, ingest};
+use futures::future::{BoxFuture, join_all};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
-use support::{Depot, Group, Lease, Rig, bad, event, ms, passed, reject};
+use support::{Commits, Depot, FRESH, Lease, Rig, bad, event, ms, passed, reject};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+
+/// Longer than anything takes.
+const FOR_EVER: Duration = ms(u64::MAX / 1_000_000);
 
 /// One record of the topic, in the order in which it comes.
 #[derive(Clone, Debug)]
@@ -46,10 +56,35 @@ fn policy() -> impl Strategy<Value = Policy> {
         .prop_map(|(rows, millis, in_flight, coalesce)| Policy { coalesce, ..Policy::new(rows, ms(millis), in_flight) })
 }
 
-/// How long an owner lives, and how often it can prove its lease.
-fn crash() -> impl Strategy<Value = (Duration, u64)> {
+/// Who owns what for a time, and how that ends.
+#[derive(Clone, Debug)]
+struct Epoch {
+    /// The member that each partition is given to.
+    owners: [usize; PARTITIONS],
+    /// For each member, how long it works, and how often its lease can be proved.
+    ends: [(End, Duration, u64); MEMBERS],
+}
+
+const PARTITIONS: usize = 4;
+const MEMBERS: usize = 3;
+
+/// How a member's ownership ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// Its source ends: what is under way is stored and committed. A rebalance, or a stop.
+    Drained,
+    /// It is dropped with all that is under way. A crash; its inserts go on.
+    Crashed,
+    /// It has lost its partitions and does not know: it goes on, and cannot prove its lease any more. A freeze.
+    Forsaken,
+}
+
+fn epoch() -> impl Strategy<Value = Epoch> {
+    let end = prop_oneof![Just(End::Drained), Just(End::Crashed), Just(End::Forsaken)];
     let lives = prop_oneof![1 => 0..200u64, 3 => 0..20_000u64].prop_map(ms);
-    (lives, prop_oneof![3 => Just(u64::MAX), 1 => 1..30u64])
+    let proofs = prop_oneof![3 => Just(u64::MAX), 1 => 1..30u64];
+    (prop::array::uniform4(0..MEMBERS), prop::array::uniform3((end, lives, proofs)))
+        .prop_map(|(owners, ends)| Epoch { owners, ends })
 }
 
 /// The topic with its offsets.
@@ -69,17 +104,16 @@ fn deliveries(topic: &[Record]) -> Vec<(Duration, Delivery)> {
     topic.iter().map(deliver).collect()
 }
 
-/// What a new owner is given: all from the committed offsets on, without what is stored.
+/// What a new owner is given: all of its partitions from the committed offsets on, without what is stored.
 fn resumed(
     topic: &[(Duration, Delivery)],
-    stored: &BTreeMap<i32, Islands>,
-    group: &Group,
-) -> impl Stream<Item = Delivery> + use<> {
-    let committed = group.committed();
-    let mut left: Vec<_> =
-        topic.iter().filter(|(_, delivery)| delivery.offset() >= committed[&delivery.partition]).cloned().collect();
+    stored: &BTreeMap<i32, (i64, Islands)>,
+) -> impl Stream<Item = Delivery> + Send + use<> {
+    let mine =
+        |delivery: &Delivery| stored.get(&delivery.partition).is_some_and(|(from, _)| delivery.offset() >= *from);
+    let mut left: Vec<_> = topic.iter().filter(|(_, delivery)| mine(delivery)).cloned().collect();
     for (_, delivery) in &mut left {
-        if stored[&delivery.partition].contains(delivery.offset()) {
+        if stored[&delivery.partition].1.contains(delivery.offset()) {
             delivery.content = Content::Stored;
         }
     }
@@ -111,70 +145,158 @@ async fn islands(depot: &Depot, partition: i32, from: i64) -> Islands {
     }
 }
 
-/// One owner after the other, each until it fails or crashes, until the topic is through.
-async fn live_through(topic: &[Record], policy: Policy, seed: u64, crashes: &[(Duration, u64)]) {
-    let topic = deliveries(topic);
-    let mut rig = Rig::new(Depot::moody(seed));
-    rig.group.moody(seed);
-    let crashes = crashes.iter().copied().map(Some).chain(std::iter::repeat(None));
-    for (life, crash) in crashes.enumerate() {
-        assert!(life < 500, "it does not come to an end");
-        rig.depot.quiesce_all().await;
-        let mut stored = BTreeMap::new();
-        for (partition, from) in rig.group.committed() {
-            stored.insert(partition, islands(&rig.depot, partition, from).await);
-        }
-        let source = resumed(&topic, &stored, &rig.group);
-        let (lives, proofs) = crash.unwrap_or((ms(u64::MAX / 1_000_000), u64::MAX));
-        rig.lease = Arc::new(Lease::lasting(proofs).moody(seed + life as u64));
-        match timeout(lives, rig.ingest(source, policy)).await {
-            Ok(Ok(ledger)) => {
-                let ends = ends(&topic);
-                assert!(ledger.marks().all(|(partition, mark)| mark == ends[&partition]), "the source was drained");
-                break;
+/// The topic, the warehouse and the group, through all that happens to the members.
+struct World {
+    topic: Vec<(Duration, Delivery)>,
+    rig: Rig,
+    policy: Policy,
+    seed: u64,
+    /// Pipelines of members that have lost their partitions and do not know.
+    forsaken: Vec<JoinHandle<()>>,
+}
+
+impl World {
+    /// One epoch after the other, then one owner of everything, which nothing ends, until the topic is through.
+    async fn live_through(&mut self, epochs: &[Epoch]) {
+        for epoch in epochs {
+            let works = (0..MEMBERS).map(|member| {
+                let owns = |partition: &i32| epoch.owners[*partition as usize] == member;
+                self.member((0..PARTITIONS as i32).filter(owns).collect(), epoch.ends[member])
+            });
+            let ended = join_all(works.collect::<Vec<_>>()).await;
+            self.forsaken.extend(ended.into_iter().flatten());
+            // The tasks of a pipeline that was dropped end when they are next scheduled, like those of a process that dies.
+            tokio::task::yield_now().await;
+            if epoch.ends.iter().any(|(end, ..)| matches!(end, End::Forsaken)) {
+                // A session outlasts the time in which an insert may begin: so nobody takes over earlier.
+                sleep(FRESH + ms(1)).await;
             }
-            Ok(Err(error @ (IngestError::Crashed(_) | IngestError::OutOfOrder(_)))) => panic!("{error}"),
-            Ok(Err(_)) | Err(_) => {}
         }
-        // The tasks of the pipeline that was dropped end when they are next scheduled, like those of a process that dies.
+        for life in 0.. {
+            assert!(life < 500, "it does not come to an end");
+            self.seed += 1;
+            let (work, _) = self.work((0..PARTITIONS as i32).collect(), u64::MAX, FOR_EVER).await;
+            let Ok(ledger) = work.await else { continue };
+            let ends = ends(&self.topic);
+            assert!(ledger.marks().all(|(partition, mark)| mark == ends[&partition]), "the source was drained");
+            break;
+        }
+        self.forsaken.drain(..).for_each(|zombie| zombie.abort());
         tokio::task::yield_now().await;
-        assert_eq!(rig.depot.awaited().0, 0, "nobody awaits an insert of a pipeline that is gone");
-        assert!(rig.depot.awaited().1 <= policy.in_flight);
+        assert_eq!(self.rig.depot.awaited().0, 0, "nobody awaits an insert of a pipeline that is gone");
+        self.check();
     }
-    assert!(rig.depot.sent().iter().all(|sent| sent.rows.len() <= policy.rows * policy.coalesce));
-    check(&rig, &topic);
+
+    /// One member through one epoch; what is left of it if it does not know that it is over.
+    async fn member(&self, partitions: Vec<i32>, (end, lives, proofs): (End, Duration, u64)) -> Option<JoinHandle<()>> {
+        if partitions.is_empty() {
+            return None;
+        }
+        match end {
+            End::Drained => drop(self.work(partitions, proofs, lives).await.0.await),
+            End::Crashed => drop(timeout(lives, self.work(partitions, proofs, FOR_EVER).await.0).await),
+            End::Forsaken => {
+                let (work, lease) = self.work(partitions, proofs, FOR_EVER).await;
+                let zombie = tokio::spawn(async move { drop(work.await) });
+                sleep(lives).await;
+                lease.lose();
+                return Some(zombie);
+            }
+        }
+        None
+    }
+
+    /// What a new owner of these partitions does: ends the inserts of the one before, asks what is stored, and goes on there,
+    /// until its source ends.
+    async fn work(
+        &self,
+        partitions: Vec<i32>,
+        proofs: u64,
+        until: Duration,
+    ) -> (BoxFuture<'static, Result<Ledger<Commits>, IngestError>>, Arc<Lease>) {
+        let Rig { depot, group, meter, .. } = &self.rig;
+        let offsets = group.member_of(&partitions);
+        depot.evict(&partitions).await;
+        let mut stored = BTreeMap::new();
+        for (partition, from) in group.committed().into_iter().filter(|(partition, _)| partitions.contains(partition)) {
+            stored.insert(partition, (from, islands(depot, partition, from).await));
+        }
+        let watch = group.clone();
+        let source = resumed(&self.topic, &stored).inspect(move |delivery| watch.saw(delivery));
+        let source = source.take_until(Box::pin(sleep(until)));
+        let lease = Arc::new(Lease::lasting(proofs).moody(self.seed));
+        let ledger = Ledger::open(stored.iter().map(|(&at, (from, _))| (at, *from)), offsets, meter.clone());
+        let work = ingest(source, self.policy, depot.clone(), lease.clone(), meter.clone(), ledger).map(|ended| {
+            if let Err(error @ (IngestError::Crashed(_) | IngestError::OutOfOrder(_))) = &ended {
+                panic!("{error}");
+            }
+            ended
+        });
+        (work.boxed(), lease)
+    }
+
+    /// Every record is stored exactly once, where it belongs.
+    fn check(&self) {
+        let table = |delivery: &Delivery| match delivery.event() {
+            Some(event) if event.product != support::BAD => Table::Events,
+            _ => Table::Rejected,
+        };
+        let rows = self.topic.iter().map(|(_, delivery)| (delivery.partition, delivery.offset(), table(delivery)));
+        let mut expected: Vec<_> = rows.collect();
+        expected.sort_by_key(|row| (row.0, row.1));
+        assert_eq!(self.rig.depot.rows(), expected);
+        let sent = self.rig.depot.sent();
+        assert!(sent.iter().all(|sent| sent.rows.len() <= self.policy.rows * self.policy.coalesce));
+    }
+
+    /// Inserts, commits and questions, and records that went into them.
+    fn steps(&self) -> u64 {
+        let sent = self.rig.depot.sent();
+        let rows: usize = sent.iter().map(|sent| sent.rows.len()).sum();
+        (rows + sent.len() + self.rig.group.tries().len() + self.rig.depot.asked()) as u64
+    }
 }
 
 fn ends(topic: &[(Duration, Delivery)]) -> BTreeMap<i32, i64> {
-    let mut ends: BTreeMap<_, _> = (0..4).map(|partition| (partition, 0)).collect();
+    let mut ends: BTreeMap<_, _> = (0..PARTITIONS as i32).map(|partition| (partition, 0)).collect();
     ends.extend(topic.iter().map(|(_, delivery)| (delivery.partition, delivery.span.next)));
     ends
 }
 
-/// Every record is stored exactly once, where it belongs.
-fn check(rig: &Rig, topic: &[(Duration, Delivery)]) {
-    let table = |delivery: &Delivery| match delivery.event() {
-        Some(event) if event.product != support::BAD => Table::Events,
-        _ => Table::Rejected,
-    };
-    let mut expected: Vec<_> =
-        topic.iter().map(|(_, delivery)| (delivery.partition, delivery.offset(), table(delivery))).collect();
-    expected.sort_by_key(|row| (row.0, row.1));
-    assert_eq!(rig.depot.rows(), expected);
-}
+/// Steps of all cases so far.
+static STEPS: AtomicU64 = AtomicU64::new(0);
 
 proptest! {
-    // Backoff is random, so a seed alone brings no failure back; what proptest prints makes it likely.
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    // More with PROPTEST_CASES=100000. Backoff is random, so a seed alone brings no failure back; what proptest prints makes
+    // it likely.
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn every_record_is_stored_once_and_committed_after_that(
         topic in topic(),
         policy in policy(),
         seed in any::<u32>(),
-        crashes in prop::collection::vec(crash(), 0..6),
+        epochs in prop::collection::vec(epoch(), 0..6),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(live_through(&topic, policy, seed.into(), &crashes));
+        let steps = runtime.block_on(async {
+            let rig = Rig::new(Depot::moody(seed.into()));
+            rig.group.moody(seed.into());
+            let mut world =
+                World { topic: deliveries(&topic), rig, policy, seed: seed.into(), forsaken: Vec::new() };
+            world.live_through(&epochs).await;
+            world.steps()
+        });
+        let before = STEPS.fetch_add(steps, SeqCst);
+        if (before + steps) / MILLION > before / MILLION {
+            println!("{} million steps", (before + steps) / MILLION);
+        }
     }
+}
+
+const MILLION: u64 = 1_000_000;
+
+/// Some million steps, within half a minute.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(12_000)
 }

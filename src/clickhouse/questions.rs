@@ -91,15 +91,15 @@ impl ClickHouse {
             partitions.iter().map(i32::to_string).collect::<Vec<_>>(),
         )
         .replace('"', "'");
-        // Until when, by the server's clock, an insert that we cannot see yet might begin.
-        let mut quiet_from = 0;
+        // What a dead owner sent it had named before we first asked: from then on, by the server's clock, nothing of it can
+        // begin any more, however slow the server is.
+        let mut expired_from = None;
         loop {
             let asked = flows::now() / 1_000_000;
             let (clock, running) = self.running(&theirs).await?;
-            if flows::now() / 1_000_000 - asked > PROMPT_MS {
-                quiet_from = clock + lifetime_ms;
-            }
-            if running.is_empty() && clock >= quiet_from {
+            let is_prompt = flows::now() / 1_000_000 - asked <= PROMPT_MS;
+            let expired_from = *expired_from.get_or_insert(clock + lifetime_ms);
+            if running.is_empty() && (is_prompt || clock > expired_from) {
                 return Ok(());
             }
             for query_id in running {

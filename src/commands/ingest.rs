@@ -17,6 +17,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use rdkafka::ClientConfig;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
@@ -116,7 +117,7 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
     Ok(())
 }
 
-/// The pipeline, for as long as the lease lasts; whether it ended in order.
+/// The pipeline, for as long as the lease lasts; false if its drain took too long.
 async fn ingest_lease(
     mut lease: Lease,
     policy: Policy,
@@ -139,8 +140,10 @@ async fn ingest_lease(
             Ok(true)
         }
         Ok(None) | Err(IngestError::Settle(SettleError::Lost(_))) => {
+            // What the group has given to somebody else is theirs to store.
+            let drained = !lease.given_up.load(SeqCst);
             lease.end(None);
-            Ok(false)
+            Ok(drained)
         }
         Err(error) => {
             lease.end(None);

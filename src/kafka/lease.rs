@@ -7,6 +7,7 @@ use flows::{Delivery, Islands, LeaseLost, Tenure};
 use futures::channel::mpsc;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc as thread_mpsc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,7 @@ pub struct Source {
     load: Arc<Load>,
     ended: thread_mpsc::Receiver<Option<Vec<(i32, i64)>>>,
     lost: CancellationToken,
+    given_up: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
     /// For each partition the first offset that was not accounted for when the lease began.
     pub starts: Vec<(i32, i64)>,
@@ -60,6 +62,8 @@ pub struct Lease {
     pub shelf: Arc<Shelf>,
     /// The right to write them.
     pub tenure: Arc<Holding>,
+    /// The drain took longer than it may.
+    pub given_up: Arc<AtomicBool>,
     load: Arc<Load>,
     ended: thread_mpsc::Sender<Option<Vec<(i32, i64)>>>,
 }
@@ -69,12 +73,19 @@ impl Lease {
     pub fn open(starts: Vec<(i32, i64)>, shelf: Arc<Shelf>, identity: Identity, pulse: Arc<Pulse>) -> (Source, Self) {
         let (deliveries, receiver) = mpsc::channel(HAULS);
         let (end, ended) = thread_mpsc::channel();
-        let lost = CancellationToken::new();
+        let (lost, given_up) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
         let load = Arc::new(Load::default());
         let tenure = Arc::new(Holding { pulse: pulse.clone(), identity, lost: lost.clone() });
-        let lease =
-            Self { deliveries: receiver, starts: starts.clone(), shelf, tenure, load: load.clone(), ended: end };
-        (Source { deliveries, stuck: None, load, ended, lost, pulse, starts }, lease)
+        let lease = Self {
+            deliveries: receiver,
+            starts: starts.clone(),
+            shelf,
+            tenure,
+            given_up: given_up.clone(),
+            load: load.clone(),
+            ended: end,
+        };
+        (Source { deliveries, stuck: None, load, ended, lost, given_up, pulse, starts }, lease)
     }
 
     /// Where its ledger commits.
@@ -194,6 +205,7 @@ impl Hold {
             Err(_) => {
                 if !patience.is_zero() {
                     tracing::warn!("not drained within {patience:?}: letting go of what is not stored yet");
+                    source.given_up.store(true, SeqCst);
                 }
                 source.lost.cancel();
                 // The pipeline only has to notice; it is not waited for by anybody else.

@@ -76,9 +76,9 @@ pub fn refuses(course: &mut Course) {
     is_at_work(&shop);
     // A reservation that is larger than any disk; a table that may have no second part; one that takes no write.
     let refusals = [
-        ("min_free_disk_bytes_to_perform_insert", "1000000000000000000", "NOT_ENOUGH_SPACE"),
-        ("parts_to_throw_insert", "1", "TOO_MANY_PARTS"),
-        ("table_readonly", "1", "TABLE_IS_READ_ONLY"),
+        ("min_free_disk_bytes_to_perform_insert", "1000000000000000000", "Code: 243"),
+        ("parts_to_throw_insert", "1", "Code: 252"),
+        ("table_readonly", "1", "Code: 774"),
     ];
     for _ in course.rounds(1) {
         for (name, value, code) in refusals {

@@ -146,8 +146,19 @@ fn a_setting_of_librdkafka_that_is_wrong_is_named() {
     fails_and_names(shop.ingest(&["--kafka", "no.such.setting=1"]), &["no.such.setting"]);
     fails_and_names(shop.ingest(&["--kafka", "session.timeout.ms=soon"]), &["session.timeout.ms"]);
     fails_and_names(shop.ingest(&["--kafka", "enable.auto.commit=true"]), &["enable.auto.commit"]);
+    fails_and_names(shop.ingest(&["--kafka", "session.timeout.ms=5999"]), &["session.timeout.ms", "6000"]);
+    fails_and_names(shop.ingest(&["--kafka", "group.protocol=consumer"]), &["group.protocol", "classic"]);
     fails_and_names(shop.run("produce", &["--kafka", "no.such.setting=1"]), &["no.such.setting"]);
     nothing_is_committed(&shop);
+}
+
+#[test]
+fn a_build_for_users_has_no_failpoints() {
+    let shop = with_a_hundred_events();
+    // One that had them would not even understand this one.
+    let failpoints = [("CLICKSTREAM_FAILPOINTS", "before_insert=die,nonsense")];
+    shop.run_with("ingest", &["--until-end"], &failpoints).succeeds();
+    assert_eq!(shop.stored(), 100);
 }
 
 #[test]

@@ -16,7 +16,6 @@
 
 mod audits;
 mod basics;
-mod crashes;
 mod demo;
 mod deploy;
 mod errors;

@@ -16,8 +16,9 @@ pub struct Depot {
     /// Inserts that a client awaits: now, and at most.
     awaited: AtomicUsize,
     peak: AtomicUsize,
-    /// Questions whether an insert has ended.
+    /// Questions whether an insert has ended, and questions of any kind.
     quiesced: AtomicUsize,
+    asked: AtomicUsize,
 }
 
 impl Depot {
@@ -42,6 +43,7 @@ impl Depot {
             awaited: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             quiesced: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
         }
     }
 
@@ -101,14 +103,19 @@ impl Depot {
         self.quiesced.load(SeqCst)
     }
 
+    /// How many questions it was asked.
+    pub fn asked(&self) -> usize {
+        self.asked.load(SeqCst)
+    }
+
     /// How many inserts were refused because they came too long after they were named.
     pub fn stale(&self) -> usize {
         self.lock().stale
     }
 
-    /// Quiesces all that a dead owner left running.
-    pub async fn quiesce_all(&self) {
-        let left: Vec<_> = self.lock().running.iter().map(|insert| insert.id.clone()).collect();
+    /// Quiesces all that dead owners of these partitions left running, and nothing of others.
+    pub async fn evict(&self, partitions: &[i32]) {
+        let left: Vec<_> = self.lock().running_in(partitions);
         for id in left {
             while self.quiesce(&id).await.is_err() {}
         }
@@ -121,6 +128,7 @@ impl Depot {
 
     /// A question that takes a moment, or fails.
     async fn ask(&self) -> Result<(), Failure> {
+        self.asked.fetch_add(1, SeqCst);
         let mood = self.lock().mood.as_mut().map(|rng| (rng.random_bool(0.1), rng.random_range(0..20)));
         let Some((fails, millis)) = mood else { return Ok(()) };
         sleep(ms(millis)).await;

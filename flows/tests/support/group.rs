@@ -27,6 +27,9 @@ pub struct Group {
 #[derive(Default)]
 struct Book {
     committed: BTreeMap<i32, i64>,
+    /// The member that each partition was given to last, by its number.
+    owners: BTreeMap<i32, u64>,
+    members: u64,
     /// Positions of the records that were delivered.
     seen: BTreeSet<(i32, i64)>,
     tries: Vec<(Duration, Vec<(i32, i64)>)>,
@@ -76,8 +79,20 @@ impl Group {
         self.book().seen.insert((delivery.partition, delivery.offset()));
     }
 
+    /// A new member that owns all partitions.
     pub fn member(self: &Arc<Self>) -> Commits {
-        Commits { group: self.clone(), tried: Mutex::new(self.committed()) }
+        self.member_of(&self.committed().into_keys().collect::<Vec<_>>())
+    }
+
+    /// A new member that owns these. Whoever owned them before cannot commit them any more.
+    pub fn member_of(self: &Arc<Self>, partitions: &[i32]) -> Commits {
+        let mut book = self.book();
+        book.members += 1;
+        let number = book.members;
+        book.owners.extend(partitions.iter().map(|&partition| (partition, number)));
+        let tried = Mutex::new(book.committed.clone());
+        drop(book);
+        Commits { group: self.clone(), number, tried }
     }
 
     fn book(&self) -> std::sync::MutexGuard<'_, Book> {
@@ -86,6 +101,9 @@ impl Group {
 
     fn unstored(&self, partition: i32, mark: i64) -> Vec<i64> {
         let book = self.book();
+        if book.committed[&partition] >= mark {
+            return Vec::new();
+        }
         let below =
             book.seen.range((partition, book.committed[&partition])..(partition, mark)).map(|&(_, offset)| offset);
         below.filter(|&offset| !self.depot.holds(partition, offset)).collect()
@@ -95,6 +113,7 @@ impl Group {
 /// One member's way to its group.
 pub struct Commits {
     group: Arc<Group>,
+    number: u64,
     tried: Mutex<BTreeMap<i32, i64>>,
 }
 
@@ -119,9 +138,14 @@ impl Offsets for Commits {
             }
         };
         sleep(takes).await;
-        if !matches!(fails, Some(Unconfirmed::Dropped)) {
-            self.group.book().committed.extend(marks.iter().copied());
+        let mut book = self.group.book();
+        if marks.iter().any(|(partition, _)| book.owners[partition] != self.number) {
+            return Err(CommitFailed("the group has given the partition to another member".into()));
         }
+        if !matches!(fails, Some(Unconfirmed::Dropped)) {
+            book.committed.extend(marks.iter().copied());
+        }
+        drop(book);
         fails.map_or(Ok(()), |_| Err(CommitFailed("as scripted".into())))
     }
 }

@@ -12,7 +12,7 @@ mod wire;
 pub use depot::Depot;
 pub use group::{Commits, Group, Lease};
 pub use records::{BAD, bad, event, events, passed, reject, timeline};
-pub use server::{Doubt, Fate, Sent};
+pub use server::{Doubt, FRESH, Fate, Sent};
 pub use wire::Wire;
 
 use flows::{Batch, Delivery, Durable, IngestError, Ledger, Meter, Policy, SettleError, ingest, settle};

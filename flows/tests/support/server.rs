@@ -45,7 +45,7 @@ pub struct Sent {
 }
 
 /// So long after it was named an insert may begin.
-const FRESH: Duration = ms(5_000);
+pub const FRESH: Duration = ms(5_000);
 
 pub struct Server {
     pub opened: Instant,
@@ -172,6 +172,12 @@ impl Server {
             self.running[nth].ends = Instant::now();
         }
         Some(self.running[nth].ends)
+    }
+
+    /// The inserts under way that touch these partitions.
+    pub fn running_in(&self, partitions: &[i32]) -> Vec<InsertId> {
+        let touches = |insert: &&Running| insert.rows.iter().any(|(partition, _)| partitions.contains(partition));
+        self.running.iter().filter(touches).map(|insert| insert.id.clone()).collect()
     }
 
     /// Lets happen what has happened by `now`.
