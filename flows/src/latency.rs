@@ -154,7 +154,10 @@ mod tests {
         latencies.record(Stage::Transit, 0);
         latencies.record(Stage::Transit, i64::MAX);
         let histogram = latencies.of(Stage::Transit);
-        assert_eq!((histogram.len(), latencies.outside(Stage::Transit)), (3, Outside { negative: 1, below: 1, above: 1 }));
+        assert_eq!(
+            (histogram.len(), latencies.outside(Stage::Transit)),
+            (3, Outside { negative: 1, below: 1, above: 1 })
+        );
         assert!(latencies.outside(Stage::Batch).is_empty());
         assert!(histogram.min() <= LOWEST);
         assert!(histogram.max() >= HIGHEST);

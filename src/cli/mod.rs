@@ -6,8 +6,8 @@ mod values;
 pub use deploy::{HealthArgs, SecretsArgs};
 pub use values::Setting;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::latency_log::Recorder;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use flows::{Faults, Meter, Rate};
 use std::ffi::OsString;
 use std::num::{NonZeroU64, NonZeroUsize};

@@ -66,7 +66,8 @@ fn counts_of(digits: u32, lowest: u64, highest: u64) -> Option<u64> {
         return None;
     }
     let sub_buckets = (2 * 10_u64.pow(digits)).next_power_of_two();
-    let mut covered = sub_buckets.checked_shl(lowest.ilog2()).filter(|covered| covered >> lowest.ilog2() == sub_buckets)?;
+    let mut covered =
+        sub_buckets.checked_shl(lowest.ilog2()).filter(|covered| covered >> lowest.ilog2() == sub_buckets)?;
     let mut buckets = 1;
     while covered <= highest {
         buckets += 1;

@@ -50,7 +50,10 @@ pub fn read(path: &Path, mut each: impl FnMut(&Interval) -> Result<(), String>) 
     let (mut bytes, mut good, mut bad, mut first) = (Vec::new(), 0_u64, 0_u64, None);
     for nth in 1_u64.. {
         bytes.clear();
-        file.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes).with_context(|| format!("cannot read {name}"))?;
+        file.by_ref()
+            .take(LONGEST_LINE)
+            .read_until(b'\n', &mut bytes)
+            .with_context(|| format!("cannot read {name}"))?;
         if nth == 1 && bytes.is_empty() {
             bail!("{name}: line 1: the file is empty");
         }

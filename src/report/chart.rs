@@ -47,7 +47,8 @@ fn draw(name: &str, points: &[(f64, u64)], histogram: &Histogram<u64>) -> String
         let value = 10_f64.powf(high - (high - low) * row as f64 / (HEIGHT - 1) as f64);
         let label = if labelled { short(three_digits(value)) } else { String::new() };
         let dots: String = line.iter().filter_map(|&dots| char::from_u32(BLANK + u32::from(dots))).collect();
-        out += &format!("{label:>MARGIN$} {} {}\n", if labelled { '┤' } else { '│' }, dots.trim_end_matches('\u{2800}'));
+        out +=
+            &format!("{label:>MARGIN$} {} {}\n", if labelled { '┤' } else { '│' }, dots.trim_end_matches('\u{2800}'));
     }
     out + &axis(nines)
 }

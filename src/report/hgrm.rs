@@ -18,7 +18,11 @@ pub fn render(run: &Run) -> String {
     let digits = usize::from(histogram.sigfig());
     let millis = |nanos: f64| format!("{:>12}", decimal(nanos / NANOS_PER_MILLI, digits));
     let began = DateTime::<Utc>::from_timestamp_millis((run.start * 1e3) as i64).unwrap_or_default();
-    let mut out = format!("#[StartTime: {} (seconds since epoch), {}]\n", decimal(run.start, 3), began.format("%a %b %d %H:%M:%S UTC %Y"));
+    let mut out = format!(
+        "#[StartTime: {} (seconds since epoch), {}]\n",
+        decimal(run.start, 3),
+        began.format("%a %b %d %H:%M:%S UTC %Y")
+    );
     let _ = writeln!(out, "{:>12} {:>14} {:>10} {:>14}\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
     steps(histogram, |value, percent, total| {
         let share = percent / 100.0;
@@ -59,9 +63,9 @@ fn steps(histogram: &Histogram<u64>, mut each: impl FnMut(u64, f64, u64)) {
 /// Mean and standard deviation, added up in the order in which Java adds them.
 fn moments(histogram: &Histogram<u64>) -> (f64, f64) {
     let values = || {
-        histogram.iter_recorded().map(|step| {
-            (histogram.median_equivalent(step.value_iterated_to()) as f64, step.count_at_value() as f64)
-        })
+        histogram
+            .iter_recorded()
+            .map(|step| (histogram.median_equivalent(step.value_iterated_to()) as f64, step.count_at_value() as f64))
     };
     let all = histogram.len() as f64;
     let mean = values().map(|(value, events)| value * events).sum::<f64>() / all;
@@ -97,9 +101,14 @@ mod tests {
 
     #[test]
     fn numbers_are_rounded_half_up_in_their_shortest_digits() {
-        for (value, digits, said) in
-            [(1.0005, 3, "1.001"), (0.9995, 3, "1.000"), (99.999, 2, "100.00"), (2.0, 2, "2.00"), (0.05, 0, "0"), (9.5, 0, "10")]
-        {
+        for (value, digits, said) in [
+            (1.0005, 3, "1.001"),
+            (0.9995, 3, "1.000"),
+            (99.999, 2, "100.00"),
+            (2.0, 2, "2.00"),
+            (0.05, 0, "0"),
+            (9.5, 0, "10"),
+        ] {
             assert_eq!(decimal(value, digits), said);
         }
     }

@@ -29,7 +29,7 @@ pub fn render(run: &Run, promised_ns: u64, remarks: &[String]) -> String {
     let style = format!("{UPLOT_STYLE}\n{STYLE}");
     // Nothing but these very bytes may run, and nothing may be fetched or sent.
     let policy = format!(
-        "default-src 'none'; script-src '{}'; style-src '{}'; base-uri 'none'; form-action 'none'",
+        "default-src 'none'; script-src '{}'; style-src '{}'; img-src data:; base-uri 'none'; form-action 'none'",
         hash(&script),
         hash(&style)
     );
@@ -114,7 +114,8 @@ fn list<'l>(lines: impl Iterator<Item = &'l String>) -> String {
 
 /// The numbers of the table in the terminal; each cell has the whole value too, in nanoseconds.
 fn table(run: &Run) -> String {
-    let mut out = String::from("<thead><tr><th scope=\"col\">stage</th><th scope=\"col\">count</th><th scope=\"col\">min</th>");
+    let mut out =
+        String::from("<thead><tr><th scope=\"col\">stage</th><th scope=\"col\">count</th><th scope=\"col\">min</th>");
     for (name, _) in PERCENTILES {
         let _ = write!(out, "<th scope=\"col\">{name}</th>");
     }
@@ -123,7 +124,10 @@ fn table(run: &Run) -> String {
     for (nth, stage) in run.stages.iter().enumerate() {
         let histogram = &stage.histogram;
         let name = escape(&stage.name);
-        let _ = write!(out, "<tr data-stage=\"{name}\"><th scope=\"row\"><i class=\"key\" data-nth=\"{nth}\"></i>{name}</th>");
+        let _ = write!(
+            out,
+            "<tr data-stage=\"{name}\"><th scope=\"row\"><i class=\"key\" data-nth=\"{nth}\"></i>{name}</th>"
+        );
         let _ = write!(out, "<td data-count=\"{0}\">{1}</td>", histogram.len(), grouped(histogram.len()));
         let mut cell = |name: &str, value: Option<u64>| {
             missing |= value.is_none();
@@ -156,8 +160,11 @@ fn data(run: &Run, promised_ns: u64) -> Value {
         .map(|stage| {
             let (light, dark) = colours(&stage.name);
             let values: Vec<_> = curve(&stage.histogram).into_iter().map(|(_, nanos)| nanos).collect();
-            let means: Vec<_> =
-                columns.sums(stage).into_iter().map(|(events, sum)| (events > 0).then(|| (sum / events as f64) as u64)).collect();
+            let means: Vec<_> = columns
+                .sums(stage)
+                .into_iter()
+                .map(|(events, sum)| (events > 0).then(|| (sum / events as f64) as u64))
+                .collect();
             json!({ "name": stage.name, "light": light, "dark": dark, "curve": values, "means": means })
         })
         .collect();

@@ -57,7 +57,11 @@ fn limit(run: &Run) -> Option<String> {
         let (name, most) = [("transit", transit), ("batch", batch), ("insert", insert), ("commit", commit)]
             .into_iter()
             .max_by(|a, b| a.1.total_cmp(&b.1))?;
-        return Some(format!("{name} takes most of the time: {:.0} % of it, {} on average", most / all * 100.0, shown(most)));
+        return Some(format!(
+            "{name} takes most of the time: {:.0} % of it, {} on average",
+            most / all * 100.0,
+            shown(most)
+        ));
     }
     let events = stage(run, Stage::EndToEnd)?.histogram.len();
     let rate = grouped((events as f64 / run.seconds().max(0.001)) as u64);
@@ -66,7 +70,10 @@ fn limit(run: &Run) -> Option<String> {
     } else if batch > QUEUED * insert {
         format!("insert limits: it takes {}, and batches wait {} for their turn", shown(insert), shown(batch))
     } else {
-        format!("transit limits: what is read is inserted at once (after {}), so it is the reading that takes its time", shown(batch))
+        format!(
+            "transit limits: what is read is inserted at once (after {}), so it is the reading that takes its time",
+            shown(batch)
+        )
     };
     Some(format!("a backlog, taken in at {rate} events/s: events waited {} in Kafka. {limit}", shown(transit)))
 }
@@ -75,7 +82,10 @@ fn producer(run: &Run) -> Option<String> {
     let (slip, ack) = (stage(run, Stage::Slip)?.histogram.mean(), stage(run, Stage::Ack)?.histogram.mean());
     let shown = |nanos: f64| time(nanos as u64);
     Some(if slip > ack {
-        format!("slip takes most of the time: events are handed over {} late on average, the schedule is not kept", shown(slip))
+        format!(
+            "slip takes most of the time: events are handed over {} late on average, the schedule is not kept",
+            shown(slip)
+        )
     } else {
         format!("ack takes most of the time: {} on average; the schedule is kept to {}", shown(ack), shown(slip))
     })

@@ -62,8 +62,13 @@ impl Run {
     /// # Errors
     /// When a file is no latency log or holds nothing, or nothing of all of them is in the window.
     pub fn read(files: &[PathBuf], window: Window) -> Result<Self> {
-        let mut run =
-            Self { files: files.to_vec(), start: f64::MAX, span: (f64::MAX, 0.0), stages: Vec::new(), warnings: Vec::new() };
+        let mut run = Self {
+            files: files.to_vec(),
+            start: f64::MAX,
+            span: (f64::MAX, 0.0),
+            stages: Vec::new(),
+            warnings: Vec::new(),
+        };
         if window.from.is_some() || window.to.is_some() {
             // When the first one began is known when all have been looked at.
             for path in files {

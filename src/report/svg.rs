@@ -61,7 +61,10 @@ pub fn render(run: &Run, promised_ns: u64) -> String {
         style(run)
     );
     let _ = writeln!(out, "<rect class=\"ground\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"8\"/>");
-    let _ = writeln!(out, "<text class=\"title\" x=\"24\" y=\"32\" font-size=\"16\" font-weight=\"600\">Latency by percentile</text>");
+    let _ = writeln!(
+        out,
+        "<text class=\"title\" x=\"24\" y=\"32\" font-size=\"16\" font-weight=\"600\">Latency by percentile</text>"
+    );
     let events = crate::table::grouped(run.headline().histogram.len());
     let _ = writeln!(out, "<text x=\"{}\" y=\"32\" text-anchor=\"end\">{events} events</text>", WIDTH - 24.0);
     grid(&mut out, &axes);
@@ -74,8 +77,12 @@ pub fn render(run: &Run, promised_ns: u64) -> String {
 
 fn style(run: &Run) -> String {
     // Each colour stands as a plain rule first, for renderers that know no media queries.
-    let mut light = String::from(".ground{fill:#ffffff}.grid{stroke:#e5e7eb}text{fill:#4b5563}.title{fill:#111827}.promise{stroke:#dc2626}.promised{fill:#dc2626}");
-    let mut dark = String::from(".ground{fill:#14171e}.grid{stroke:#2b313d}text{fill:#aab2c0}.title{fill:#f3f4f6}.promise{stroke:#f87171}.promised{fill:#f87171}");
+    let mut light = String::from(
+        ".ground{fill:#ffffff}.grid{stroke:#e5e7eb}text{fill:#4b5563}.title{fill:#111827}.promise{stroke:#dc2626}.promised{fill:#dc2626}",
+    );
+    let mut dark = String::from(
+        ".ground{fill:#14171e}.grid{stroke:#2b313d}text{fill:#aab2c0}.title{fill:#f3f4f6}.promise{stroke:#f87171}.promised{fill:#f87171}",
+    );
     for (nth, stage) in run.stages.iter().enumerate() {
         let (on_light, on_dark) = colours(&stage.name);
         let _ = write!(light, ".s{nth}{{stroke:{on_light}}}.n{nth}{{fill:{on_light}}}");
@@ -90,12 +97,23 @@ fn grid(out: &mut String, axes: &Axes) {
         let nanos = 10_f64.powi(decade);
         let y = axes.y(nanos);
         let _ = writeln!(out, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>");
-        let _ = writeln!(out, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", LEFT - 10.0, y + 4.5, short(nanos as u64));
+        let _ = writeln!(
+            out,
+            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            LEFT - 10.0,
+            y + 4.5,
+            short(nanos as u64)
+        );
     }
     for nine in 0..=axes.nines as usize {
         let x = axes.x(nine as f64);
         let _ = writeln!(out, "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>");
-        let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", bottom + 22.0, curve::name(nine));
+        let _ = writeln!(
+            out,
+            "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            bottom + 22.0,
+            curve::name(nine)
+        );
     }
 }
 
@@ -103,8 +121,17 @@ fn promise(out: &mut String, axes: &Axes, promised_ns: u64) {
     let y = axes.y(promised_ns as f64);
     if y > TOP && y < HEIGHT - BOTTOM {
         let right = WIDTH - RIGHT;
-        let _ = writeln!(out, "<line class=\"promise\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke-dasharray=\"5 4\"/>");
-        let _ = writeln!(out, "<text class=\"promised\" x=\"{}\" y=\"{:.1}\">promise: {}</text>", LEFT + 8.0, y - 6.0, short(promised_ns));
+        let _ = writeln!(
+            out,
+            "<line class=\"promise\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke-dasharray=\"5 4\"/>"
+        );
+        let _ = writeln!(
+            out,
+            "<text class=\"promised\" x=\"{}\" y=\"{:.1}\">promise: {}</text>",
+            LEFT + 8.0,
+            y - 6.0,
+            short(promised_ns)
+        );
     }
 }
 

@@ -9,9 +9,8 @@ const LOWEST_NS: f64 = 1e3;
 /// Columns of a picture, at most: one every few pixels.
 const MOST_COLUMNS: f64 = 120.0;
 /// How wide a column may be, in seconds: lengths that people think in.
-const WIDTHS: [f64; 17] = [
-    0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0, 21_600.0, 86_400.0,
-];
+const WIDTHS: [f64; 17] =
+    [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0, 21_600.0, 86_400.0];
 
 /// The band that a latency is in.
 pub fn band(nanos: u64) -> u8 {

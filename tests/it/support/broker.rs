@@ -45,7 +45,8 @@ impl OwnKafka {
 
     fn stack(&self, args: &[&str]) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/ci/stack");
-        let output = Command::new(script).args(args).args(["--name", &self.name]).arg("--data").arg(&self.data).output();
+        let output =
+            Command::new(script).args(args).args(["--name", &self.name]).arg("--data").arg(&self.data).output();
         let output = output.expect("ci/stack can be run");
         let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
         assert!(output.status.success(), "ci/stack {args:?}: {said}");
