@@ -93,7 +93,8 @@ pub fn promise(e2e: &Histogram<u64>, promised_ns: u64) -> Option<String> {
 
 /// What was out of range, a line for each kind and stage.
 pub fn outside(rows: &[(&str, Row<'_>)]) -> Vec<String> {
-    let kinds: [(fn(&Outside) -> u64, &str); 3] = [
+    type Count = fn(&Outside) -> u64;
+    let kinds: [(Count, &str); 3] = [
         (|outside| outside.negative, "below zero, so two clocks are apart (clock skew); they count as 1 µs"),
         (|outside| outside.below, "below 1 µs; they count as that"),
         (|outside| outside.above, "above 1 h; they count as that"),

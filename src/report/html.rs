@@ -29,7 +29,7 @@ pub fn render(run: &Run, promised_ns: u64, remarks: &[String]) -> String {
     let style = format!("{UPLOT_STYLE}\n{STYLE}");
     // Nothing but these very bytes may run, and nothing may be fetched or sent.
     let policy = format!(
-        "default-src 'none'; script-src '{}'; style-src '{}'; base-uri 'none'; form-action 'none'",
+        "default-src 'none'; script-src '{}'; style-src '{}'; img-src data:; base-uri 'none'; form-action 'none'",
         hash(&script),
         hash(&style)
     );

@@ -75,7 +75,10 @@ fn limit(run: &Run) -> Option<String> {
             shown(batch)
         )
     };
-    Some(format!("a backlog, taken in at {rate} events/s: events waited {} in Kafka. {limit}", shown(transit)))
+    Some(format!(
+        "a backlog, taken in at {rate} events/s: events were read {} after their time, on average. {limit}",
+        shown(transit)
+    ))
 }
 
 fn producer(run: &Run) -> Option<String> {

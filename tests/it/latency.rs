@@ -122,10 +122,11 @@ fn the_table_in_clickhouse_tells_the_same_times() {
     let (table_ms, rows) = (rows[0][0].parse::<f64>().unwrap() / 1e3, &rows[0][1]);
     assert_eq!(rows, "5000");
     let mean_ms = |name| stage(&ours, name)["mean_ns"].as_f64().unwrap() / 1e6;
-    // ClickHouse stamps a row when it takes the insert on, e2e ends when the row can be queried: the insert lies between.
-    let until_insert = mean_ms("e2e") - mean_ms("insert");
-    let apart = table_ms - until_insert;
-    assert!((-1.0..10.0).contains(&apart), "the table: {table_ms} ms, the report: {until_insert} ms until the insert");
+    // ClickHouse stamps a row when it takes the insert on, e2e ends when the row can be queried: the stamp lies between the
+    // insert's begin and its end. A millisecond is what the table's times are rounded to.
+    let (e2e, until_insert) = (mean_ms("e2e"), mean_ms("e2e") - mean_ms("insert"));
+    let within = until_insert - 1.0..=e2e + 1.0;
+    assert!(within.contains(&table_ms), "the table: {table_ms} ms, the report: {within:?} ms");
 }
 
 #[test]
@@ -187,7 +188,7 @@ fn a_stall_of_the_broker_shows_in_the_tail_as_an_open_loop_predicts() {
         (stall - 0.1..stall + 1.5).contains(&longest),
         "the first one waited for all of it: {longest} of {stall} s"
     );
-    for above in [1_u32, 2, 3, 5, 7] {
+    for above in [3_u32, 5, 7] {
         let promise = &json(&shop, &log, &["--promise", &format!("{above}s")])["promise"];
         let events = promise["of"].as_f64().unwrap() - promise["kept_for"].as_f64().unwrap();
         // Those due in the first (longest − above) seconds of the stall: no sample is left out.
