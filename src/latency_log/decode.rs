@@ -71,7 +71,7 @@ fn counts_of(digits: u32, lowest: u64, highest: u64) -> Option<u64> {
     let mut buckets = 1;
     while covered <= highest {
         buckets += 1;
-        covered = covered.checked_mul(2).unwrap_or(u64::MAX);
+        covered = covered.saturating_mul(2);
         if covered == u64::MAX {
             break;
         }
