@@ -91,21 +91,18 @@ pub fn promise(e2e: &Histogram<u64>, promised_ns: u64) -> Option<String> {
     Some(format!("e2e below {}: {share:.digits$} % of {}", short(promised_ns), grouped(e2e.len())))
 }
 
-/// What was out of range, a line for each kind and stage.
+/// What was out of range, a line for each stage and kind.
 pub fn outside(rows: &[(&str, Row<'_>)]) -> Vec<String> {
-    type Count = fn(&Outside) -> u64;
-    let kinds: [(Count, &str); 3] = [
-        (|outside| outside.negative, "below zero, so two clocks are apart (clock skew); they count as 1 µs"),
-        (|outside| outside.below, "below 1 µs; they count as that"),
-        (|outside| outside.above, "above 1 h; they count as that"),
-    ];
     let mut lines = Vec::new();
-    for (of, what) in kinds {
-        for (name, row) in rows {
-            let events = of(&row.outside);
-            if events > 0 {
-                lines.push(format!("{name}: {} of {} {what}", grouped(events), grouped(row.histogram.len())));
-            }
+    for (name, row) in rows {
+        let Outside { negative, below, above } = row.outside;
+        let kinds = [
+            (negative, "below zero, so two clocks are apart (clock skew); they count as 1 µs"),
+            (below, "below 1 µs; they count as that"),
+            (above, "above 1 h; they count as that"),
+        ];
+        for (events, what) in kinds.into_iter().filter(|(events, _)| *events > 0) {
+            lines.push(format!("{name}: {} of {} {what}", grouped(events), grouped(row.histogram.len())));
         }
     }
     lines
