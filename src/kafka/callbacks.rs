@@ -3,7 +3,7 @@
 use super::lease::{Hold, Place};
 use super::member::Consumer;
 use super::native::Redirect;
-use super::{Committer, complain, log, queue};
+use super::{Committer, complain, lifeline, log, queue};
 use crate::failpoints::{self, Step};
 use crate::seldom::Seldom;
 use flows::Meter;
@@ -12,7 +12,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ pub struct Callbacks {
     /// Set before the consumer subscribes.
     tools: OnceLock<(Redirect, Arc<Committer>)>,
     complaints: Seldom,
+    lost: AtomicBool,
     meter: Arc<Meter>,
 }
 
@@ -35,6 +36,7 @@ impl Callbacks {
             hold: Mutex::default(),
             tools: OnceLock::new(),
             complaints: Seldom::default(),
+            lost: AtomicBool::default(),
             meter,
         }
     }
@@ -42,6 +44,11 @@ impl Callbacks {
     pub fn equip(&self, redirect: Redirect, committer: Arc<Committer>) {
         // Called once, by whoever made the consumer.
         let _ = self.tools.set((redirect, committer));
+    }
+
+    /// Whether the client has no broker left, by the last statistics. Said once for each of them.
+    pub fn is_lost(&self) -> bool {
+        self.lost.swap(false, Relaxed)
     }
 
     /// What this member holds. Not to be locked across a `poll`.
@@ -82,6 +89,7 @@ impl ClientContext for Callbacks {
 
     fn stats_raw(&self, statistics: &[u8]) {
         self.meter.queue_bytes.store(queue::bytes(statistics), Relaxed);
+        self.lost.store(lifeline::is_lost(statistics), Relaxed);
     }
 }
 

@@ -6,6 +6,7 @@
 use super::callbacks::Callbacks;
 use super::haul::{HAUL, Haul};
 use super::lease::{Hold, Lease, Place, Source};
+use super::lifeline;
 use super::native::{Inbox, known_watermarks};
 use super::opening::{Opened, Opening};
 use super::{Committer, Naming, Pulse};
@@ -110,6 +111,10 @@ impl Member {
             if looked.elapsed() > LOOK {
                 looked = Instant::now();
                 self.look_at_lag();
+                if self.consumer.context().is_lost() {
+                    let brokers = self.to.config.get("bootstrap.servers").unwrap_or_default();
+                    lifeline::throw(self.consumer.client().native_client(), brokers);
+                }
             }
         }
         self.leave();

@@ -6,6 +6,7 @@ mod committer;
 mod haul;
 mod identity;
 pub mod lease;
+mod lifeline;
 mod load;
 pub mod member;
 pub mod native;

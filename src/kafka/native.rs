@@ -125,6 +125,13 @@ pub fn known_watermarks(client: &NativeClient, topic: &str, partition: i32) -> O
     (err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && low >= 0 && high >= 0).then_some((low, high))
 }
 
+/// Adds brokers, HOST:PORT separated by commas, to those that a client knows.
+pub fn add_brokers(client: &NativeClient, brokers: &str) {
+    let Ok(brokers) = CString::new(brokers) else { return };
+    // SAFETY: the client is alive, and the text ends in NUL.
+    unsafe { sys::rd_kafka_brokers_add(client.ptr(), brokers.as_ptr()) };
+}
+
 /// Has the mock cluster that hangs on this client, if there is one, wait for so long before it gives a group's first member
 /// its partitions, instead of 3 s.
 pub fn first_rebalance_after(client: &NativeClient, wait: Duration) {

@@ -1,6 +1,6 @@
 //! The topic that is produced into.
 
-use super::{complain, log, queue};
+use super::{complain, lifeline, log, queue};
 use crate::seldom::Seldom;
 use flows::{Acked, Lost, Message, Meter, Topic};
 use rdkafka::ClientConfig;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Settings of the producer, unless `--kafka` says otherwise.
 pub const DEFAULTS: &[(&str, &str)] = &[
@@ -32,6 +33,7 @@ const READY: &[u8] = br#""idemp_state": "Assigned""#;
 pub struct Quiet {
     complaints: Seldom,
     ready: Arc<Notify>,
+    lost: Arc<Notify>,
     meter: Option<Arc<Meter>>,
 }
 
@@ -49,6 +51,9 @@ impl ClientContext for Quiet {
         if statistics.windows(READY.len()).any(|part| part == READY) {
             self.ready.notify_one();
         }
+        if lifeline::is_lost(statistics) {
+            self.lost.notify_one();
+        }
         if let Some(meter) = &self.meter {
             meter.queue_bytes.store(queue::bytes(statistics), Relaxed);
         }
@@ -61,14 +66,28 @@ pub struct KafkaTopic {
     name: String,
     idempotent: bool,
     ready: Arc<Notify>,
+    _lifeline: AbortOnDropHandle<()>,
 }
 
 impl KafkaTopic {
+    /// To be made on the runtime.
+    ///
+    /// # Errors
+    /// When librdkafka does not take the settings.
     pub fn new(config: &ClientConfig, name: &str, meter: Arc<Meter>) -> Result<Self, KafkaError> {
         let idempotent = config.get("enable.idempotence") == Some("true");
         let context = Quiet { meter: Some(meter), ..Quiet::default() };
-        let ready = context.ready.clone();
-        Ok(Self { producer: config.create_with_context(context)?, name: name.to_owned(), idempotent, ready })
+        let (ready, lost) = (context.ready.clone(), context.lost.clone());
+        let producer: FutureProducer<Quiet> = config.create_with_context(context)?;
+        let brokers = config.get("bootstrap.servers").unwrap_or_default().to_owned();
+        let client = producer.clone();
+        let lifeline = AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                lost.notified().await;
+                lifeline::throw(client.client().native_client(), &brokers);
+            }
+        }));
+        Ok(Self { producer, name: name.to_owned(), idempotent, ready, _lifeline: lifeline })
     }
 
     /// Waits until the producer is connected and has its id, so that the first message is not late; no longer than `patience`.
