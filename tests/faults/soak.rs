@@ -55,8 +55,11 @@ impl World {
         self.started += 1;
         let (flags, url) = (self.setting.flags(&self.started.to_string()), self.proxy.url());
         let flags = [&flags[..], &["--clickhouse-url", &url]].concat();
-        let failing =
-            if self.started % 3 == 0 { "before_commit=fail%20,after_insert=fail%5,in_insert=fail%5" } else { "" };
+        let failing = if self.started.is_multiple_of(3) {
+            "before_commit=fail%20,after_insert=fail%5,in_insert=fail%5"
+        } else {
+            ""
+        };
         self.members.push(self.shop.run_with("ingest", &flags, &[(VARIABLE, failing)]));
     }
 

@@ -37,8 +37,8 @@ pub fn exactly_once(shop: &Shop, manifest: &[Line]) {
 /// Asserts everything but how often a message is stored.
 #[track_caller]
 pub fn stored_as_produced(shop: &Shop, manifest: &[Line], topic: &[Record]) {
-    events_are_as_produced(shop, manifest, &topic);
-    only_bad_ones_are_rejected(shop, manifest, &topic);
+    events_are_as_produced(shop, manifest, topic);
+    only_bad_ones_are_rejected(shop, manifest, topic);
     sums_agree(shop, manifest);
     let ends: BTreeMap<_, _> = shop.ends().into_iter().filter(|&(_, end)| end > 0).collect();
     assert_eq!(shop.committed(), ends, "the group has committed the topic's end");
