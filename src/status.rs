@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often latencies are taken and the line is drawn.
+/// How often the line is drawn, and latencies are taken at least.
 pub const TICK: Duration = Duration::from_secs(1);
 /// How often a line is logged where there is no terminal.
 const LOG_EVERY: u32 = 10;
@@ -82,21 +82,22 @@ impl Status {
     }
 }
 
-/// Ticks once a second until the future is done.
+/// Ticks once a second, and takes latencies as often as the recorder wants, until the future is done.
 pub async fn watch<T>(status: &mut Status, recorder: &mut Recorder, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut takes = tokio::time::interval(recorder.every().min(TICK));
+    for timer in [&mut ticks, &mut takes] {
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    }
     loop {
         tokio::select! {
             done = &mut work => {
                 status.clear();
                 return done;
             }
-            _ = ticks.tick() => {
-                recorder.tick();
-                status.tick(recorder);
-            }
+            _ = takes.tick() => recorder.tick(),
+            _ = ticks.tick() => status.tick(recorder),
         }
     }
 }

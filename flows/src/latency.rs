@@ -49,36 +49,70 @@ impl Stage {
 
 /// Three significant digits, from 1 µs to 1 h: 0.2 MB a histogram.
 const LOWEST: u64 = 1_000;
+const LOWEST_NANOS: i64 = LOWEST as i64;
 const HIGHEST: u64 = 3_600_000_000_000;
 const DIGITS: u8 = 3;
+
+/// Latencies that lie outside the range of the histograms. Each counts there as the nearest end, never not at all, and here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outside {
+    /// Below zero: the clocks of two machines are apart.
+    pub negative: u64,
+    /// From zero to 1 µs.
+    pub below: u64,
+    /// Above 1 h.
+    pub above: u64,
+}
+
+impl Outside {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl std::ops::AddAssign for Outside {
+    fn add_assign(&mut self, other: Self) {
+        self.negative += other.negative;
+        self.below += other.below;
+        self.above += other.above;
+    }
+}
 
 /// A histogram of nanoseconds for each stage. What lies outside 1 µs to 1 h counts as the nearest end, never not at all.
 #[derive(Clone, Debug)]
 pub struct Latencies {
     histograms: Vec<Histogram<u64>>,
-    skewed: u64,
+    outside: [Outside; Stage::ALL.len()],
 }
 
 impl Default for Latencies {
     fn default() -> Self {
         let empty = || Histogram::new_with_bounds(LOWEST, HIGHEST, DIGITS).expect("constant bounds that are in range");
-        Self { histograms: Stage::ALL.iter().map(|_| empty()).collect(), skewed: 0 }
+        Self { histograms: Stage::ALL.iter().map(|_| empty()).collect(), outside: Default::default() }
     }
 }
 
 impl Latencies {
-    /// Counts one event that took `nanos` in `stage`. A negative latency means that two machines' clocks are apart: it
-    /// counts as the lowest, and as [skewed](Self::skewed).
+    /// Counts one event that took `nanos` in `stage`. What lies out of range counts as the nearest end, and as
+    /// [outside](Self::outside).
     pub fn record(&mut self, stage: Stage, nanos: i64) {
         self.record_all(stage, nanos, 1);
     }
 
     /// Counts `events` that took `nanos` each in `stage`.
     pub fn record_all(&mut self, stage: Stage, nanos: i64, events: u64) {
-        if nanos < 0 {
-            self.skewed += events;
+        let taken = u64::try_from(nanos).unwrap_or(0);
+        let clamped = taken.clamp(LOWEST, HIGHEST);
+        if clamped != taken {
+            let outside = &mut self.outside[stage as usize];
+            let side = match nanos {
+                ..0 => &mut outside.negative,
+                0..=LOWEST_NANOS => &mut outside.below,
+                _ => &mut outside.above,
+            };
+            *side += events;
         }
-        let clamped = u64::try_from(nanos).unwrap_or(0).clamp(LOWEST, HIGHEST);
         self.histograms[stage as usize].saturating_record_n(clamped, events);
     }
 
@@ -87,9 +121,9 @@ impl Latencies {
         &self.histograms[stage as usize]
     }
 
-    /// How many latencies were negative.
-    pub const fn skewed(&self) -> u64 {
-        self.skewed
+    /// How many latencies of a stage were out of range.
+    pub const fn outside(&self, stage: Stage) -> Outside {
+        self.outside[stage as usize]
     }
 
     /// Adds what another recorded, histogram by histogram.
@@ -97,13 +131,15 @@ impl Latencies {
         for (mine, theirs) in self.histograms.iter_mut().zip(&other.histograms) {
             mine.add(theirs).expect("the same bounds everywhere");
         }
-        self.skewed += other.skewed;
+        for (mine, theirs) in self.outside.iter_mut().zip(other.outside) {
+            *mine += theirs;
+        }
     }
 
     /// Forgets everything, keeping the memory.
     pub fn clear(&mut self) {
         self.histograms.iter_mut().for_each(Histogram::reset);
-        self.skewed = 0;
+        self.outside = Default::default();
     }
 }
 
@@ -118,7 +154,11 @@ mod tests {
         latencies.record(Stage::Transit, 0);
         latencies.record(Stage::Transit, i64::MAX);
         let histogram = latencies.of(Stage::Transit);
-        assert_eq!((histogram.len(), latencies.skewed()), (3, 1));
+        assert_eq!(
+            (histogram.len(), latencies.outside(Stage::Transit)),
+            (3, Outside { negative: 1, below: 1, above: 1 })
+        );
+        assert!(latencies.outside(Stage::Batch).is_empty());
         assert!(histogram.min() <= LOWEST);
         assert!(histogram.max() >= HIGHEST);
     }

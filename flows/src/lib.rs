@@ -41,7 +41,7 @@ pub use batch::Batch;
 pub use delivery::{Content, Delivery, Reason, Reject};
 pub use event::{Event, EventType};
 pub use ingest::{IngestError, ingest};
-pub use latency::{Latencies, Stage, now};
+pub use latency::{Latencies, Outside, Stage, now};
 pub use ledger::{CommitFailed, Ledger, Offsets};
 pub use meter::Meter;
 pub use policy::Policy;

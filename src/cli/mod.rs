@@ -2,20 +2,24 @@
 
 mod deploy;
 mod rejects;
+mod report;
 mod values;
 
 pub use deploy::{HealthArgs, SecretsArgs};
 pub use rejects::RejectsArgs;
+pub use report::{ReportArgs, ReportFormat};
 pub use values::Setting;
 
-use clap::{Args, Parser, Subcommand};
-use flows::{Faults, Rate};
+use crate::latency_log::Recorder;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use flows::{Faults, Meter, Rate};
 use std::ffi::OsString;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
-use values::{HttpUrl, demo_rate, duration, header_value, identifier, not_empty, topic_name};
+use values::{HttpUrl, demo_rate, duration, header_value, identifier, interval, not_empty, topic_name};
 
 /// Click events from Kafka to ClickHouse: nothing lost, nothing twice, in less than five seconds.
 #[derive(Debug, Parser)]
@@ -171,6 +175,10 @@ pub struct RunArgs {
     #[arg(long, env = "CLICKSTREAM_LATENCY_LOG", value_name = "FILE")]
     pub latency_log: Option<PathBuf>,
 
+    /// How much time each histogram in that file covers
+    #[arg(long, env = "CLICKSTREAM_LATENCY_INTERVAL", default_value = "1s", value_parser = interval, value_name = "TIME")]
+    pub latency_interval: Duration,
+
     /// Serve /metrics (Prometheus), /healthz and /readyz at this HOST:PORT
     #[arg(long, env = "CLICKSTREAM_METRICS", value_name = "ADDR")]
     pub metrics: Option<String>,
@@ -178,6 +186,16 @@ pub struct RunArgs {
     /// How long a stop may take to drain
     #[arg(long, env = "CLICKSTREAM_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub drain_timeout: Duration,
+}
+
+impl RunArgs {
+    /// What takes and logs the latencies of a pipeline.
+    ///
+    /// # Errors
+    /// When the log cannot be created.
+    pub fn recorder(&self, meter: &Arc<Meter>) -> anyhow::Result<Recorder> {
+        Recorder::with_interval(meter.clone(), self.latency_log.as_deref(), self.latency_interval)
+    }
 }
 
 #[derive(Args, Debug)]
@@ -261,13 +279,6 @@ pub struct DashboardArgs {
 }
 
 #[derive(Args, Debug)]
-pub struct ReportArgs {
-    /// Latency logs, of one run or of several: their histograms are added up
-    #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-}
-
-#[derive(Args, Debug)]
 pub struct AuditArgs {
     #[command(flatten)]
     pub kafka: KafkaArgs,
@@ -288,7 +299,7 @@ pub struct AuditArgs {
 }
 
 /// For people, or for programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Text,
     Json,

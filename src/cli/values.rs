@@ -41,6 +41,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+/// The shortest interval of a latency log: below, the log would be more work than the events.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(50);
+
+pub fn interval(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time < SHORTEST_INTERVAL { Err("shorter than 50ms".into()) } else { Ok(time) }
+}
+
 /// The in-process broker keeps 5 MB of each partition: some ten seconds of the most that is allowed here.
 pub fn demo_rate(text: &str) -> Result<Rate, String> {
     match text.parse()? {

@@ -7,7 +7,6 @@ use crate::kafka::admin::{self, Found};
 use crate::kafka::lease::Lease;
 use crate::kafka::member::{self, Membership};
 use crate::kafka::{self, Committer, Naming};
-use crate::latency_log::Recorder;
 use crate::metrics::{Observed, Ready};
 use crate::status::{Of, Status, watch};
 use crate::stop::Stop;
@@ -50,7 +49,7 @@ const FIXED: &[&str] = &["enable.auto.commit", "enable.auto.offset.store", "grou
 pub async fn run(args: IngestArgs) -> Result<()> {
     let stop = Stop::on_signals()?;
     let (meter, ready) = (Arc::new(Meter::default()), Arc::new(Ready::default()));
-    let mut recorder = Recorder::new(meter.clone(), args.run.latency_log.as_deref())?;
+    let mut recorder = args.run.recorder(&meter)?;
     Observed::new(Of::Ingest, &meter, recorder.window(), &ready).serve(args.run.metrics.as_deref()).await?;
     let mut status = Status::new(Of::Ingest, meter.clone());
     let outcome = watch(&mut status, &mut recorder, ingest(&args, Naming::ById, &stop, &meter, &ready)).await;

@@ -3,7 +3,6 @@
 use crate::cli::ProduceArgs;
 use crate::kafka::admin::{self, Found};
 use crate::kafka::topic::{self, KafkaTopic};
-use crate::latency_log::Recorder;
 use crate::manifest::Manifest;
 use crate::metrics::{Observed, Ready};
 use crate::status::{Of, Status, watch};
@@ -24,7 +23,7 @@ use std::time::Duration;
 pub async fn run(args: ProduceArgs) -> Result<()> {
     let stop = Stop::on_signals()?;
     let (meter, ready) = (Arc::new(Meter::default()), Arc::new(Ready::default()));
-    let mut recorder = Recorder::new(meter.clone(), args.run.latency_log.as_deref())?;
+    let mut recorder = args.run.recorder(&meter)?;
     Observed::new(Of::Produce, &meter, recorder.window(), &ready).serve(args.run.metrics.as_deref()).await?;
     let mut status = Status::new(Of::Produce, meter.clone());
     let Some(Produced { tally, seed }) =

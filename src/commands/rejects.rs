@@ -88,18 +88,20 @@ impl Rejects {
                 samples.entry(row.reason.clone()).or_default().push(row);
             }
         }
-        println!("topic {} ({}): {} rejects", self.topic, self.choice.source, grouped(total(&counts)));
+        let foreign = self.clickhouse.foreign_rejects(&self.choice.source).await.map_err(asked)?;
+        let mut out = stdout().lock();
+        writeln!(out, "topic {} ({}): {} rejects", self.topic, self.choice.source, grouped(total(&counts)))?;
         for count in &counts {
             let (first, last) = (time(count.first_ms), time(count.last_ms));
-            println!("{:<14} {:>11}  {first} to {last}", count.reason, grouped(count.rejects));
+            writeln!(out, "{:<14} {:>11}  {first} to {last}", count.reason, grouped(count.rejects))?;
             for row in samples.get(&count.reason).into_iter().flatten() {
-                println!("  {}/{}/{}: {}", self.topic, row.partition, row.offset, excerpt(row.detail.as_bytes()));
-                println!("    key {:?}, payload {}", excerpt(&row.key), excerpt(&row.payload));
+                let detail = excerpt(row.detail.as_bytes());
+                writeln!(out, "  {}/{}/{}: {detail}", self.topic, row.partition, row.offset)?;
+                writeln!(out, "    key \"{}\", payload {}", excerpt(&row.key), excerpt(&row.payload))?;
             }
         }
-        let foreign = self.clickhouse.foreign_rejects(&self.choice.source).await.map_err(asked)?;
         if foreign > 0 {
-            println!("{} more are of other topics, or of one that was deleted", grouped(foreign));
+            writeln!(out, "{} more are of other topics, or of one that was deleted", grouped(foreign))?;
         }
         Ok(())
     }

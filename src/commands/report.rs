@@ -1,21 +1,60 @@
-//! `clickstream report`: latency logs, added up.
+//! `clickstream report`: latency logs, added up and shown.
 
-use crate::cli::ReportArgs;
-use crate::latency_log::{self, Stages};
+use crate::cli::{ReportArgs, ReportFormat as Format};
+use crate::report::{Run, Window, chart, compare, hgrm, html, json, png, remarks, svg};
 use crate::table;
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
 
-/// Prints the table of percentiles of all files together.
+/// Shows what all files hold together, or two of them side by side.
 ///
 /// # Errors
-/// When a file is no latency log or holds nothing.
+/// When a file is no latency log or holds nothing, a stage is not there, or the output cannot be written.
 pub fn run(args: &ReportArgs) -> Result<()> {
-    let mut sums = Stages::new();
-    for path in &args.files {
-        if let Some(warning) = latency_log::add(&mut sums, path)? {
-            tracing::warn!("{warning}");
-        }
+    let window = Window { from: args.from, to: args.to };
+    let read = |files: &[_]| {
+        let mut run = Run::read(files, window)?;
+        run.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        run.keep(&args.stage).map(|()| run)
+    };
+    let output = args.output.as_deref();
+    if let Some([a, b]) = args.compare.as_deref() {
+        let runs = [read(std::slice::from_ref(a))?, read(std::slice::from_ref(b))?];
+        return write(output, compare::render(&runs[0], &runs[1]).as_bytes());
     }
-    print!("{}", table::render(|stage| sums.get(stage)));
-    Ok(())
+    let run = read(&args.files)?;
+    let promised_ns = u64::try_from(args.promise.as_nanos()).unwrap_or(u64::MAX);
+    // What is not shown is not remarked upon either; but the shape of one stage is told by the others.
+    let remarks = remarks(&run);
+    let text = match args.format {
+        Format::Table => shown(&run, promised_ns, &remarks),
+        Format::Hgrm => hgrm::render(&run),
+        Format::Json => json::render(&run, promised_ns, &remarks),
+        Format::Html => html::render(&run, promised_ns, &remarks),
+        Format::Svg => svg::render(&run, promised_ns),
+        Format::Png if output.is_none() && std::io::stdout().is_terminal() => {
+            bail!("--format png is no text: write it to a file with --output FILE")
+        }
+        Format::Png => return write(output, &png::render(&svg::render(&run, promised_ns))?),
+    };
+    write(output, text.as_bytes())
+}
+
+fn shown(run: &Run, promised_ns: u64, remarks: &[String]) -> String {
+    let e2e = run.stage(flows::Stage::EndToEnd.as_str());
+    let promise = e2e.and_then(|e2e| table::promise(&e2e.histogram, promised_ns));
+    let lines: String = promise.iter().chain(remarks).map(|line| format!("{line}\n")).collect();
+    table::table(&run.rows()) + &chart::render(run) + &lines
+}
+
+fn write(output: Option<&Path>, bytes: &[u8]) -> Result<()> {
+    match output {
+        Some(path) => std::fs::write(path, bytes).with_context(|| format!("cannot write --output {}", path.display())),
+        None => match std::io::stdout().write_all(bytes) {
+            // Whoever reads no further, like `head`, has what he wanted.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            written => written.context("cannot write to standard output"),
+        },
+    }
 }

@@ -6,6 +6,7 @@ use crate::clickhouse::users::{Account, WRITER};
 use crate::commands::ingest::ingest;
 use crate::commands::produce::produce;
 use crate::kafka::Naming;
+use crate::latency_log::INTERVAL;
 use crate::metrics::Ready;
 use crate::stop::Stop;
 use anyhow::Result;
@@ -41,7 +42,7 @@ impl Pipelines {
             kafka: Vec::new(),
             connect_timeout: Duration::from_secs(10),
         };
-        let run = RunArgs { latency_log: None, metrics: None, drain_timeout: DRAIN };
+        let run = RunArgs { latency_log: None, latency_interval: INTERVAL, metrics: None, drain_timeout: DRAIN };
         let produce = ProduceArgs {
             kafka: kafka.clone(),
             rate: args.rate,

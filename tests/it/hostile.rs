@@ -182,7 +182,7 @@ fn each_hostile_message_is_one_row_of_one_table_and_stops_nothing() {
             Ok((cents, ms)) => format!("{cents} {ms}"),
             Err(reason) => (*reason).to_owned(),
         };
-        if found.get(&offset).map(Vec::as_slice) != Some(&[expected.clone()]) {
+        if found.get(&offset).map(Vec::as_slice) != Some(std::slice::from_ref(&expected)) {
             let payload = String::from_utf8_lossy(message.1.as_deref().unwrap_or_default()).into_owned();
             let head: String = payload.chars().take(160).collect();
             wrong.push(format!("{offset}: expected {expected}, found {:?}: {head}", found.get(&offset)));

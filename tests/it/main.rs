@@ -21,6 +21,7 @@ mod deploy;
 mod errors;
 mod hostile;
 mod http;
+mod latency;
 mod page;
 mod raw;
 mod rebalances;

@@ -1,7 +1,6 @@
 //! Kafka as only some tests need it: messages of any bytes, transactions, headers, and topics that lose or hold more.
 
 use crate::support::PATIENCE;
-use crate::support::kafka::PARTITIONS;
 use crate::support::shop::Shop;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
@@ -13,6 +12,8 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::time::{Duration, Instant};
 
 const ANSWER: Duration = Duration::from_secs(30);
+/// Partitions of every topic of these tests: what `setup` makes.
+const PARTITIONS: i32 = 3;
 
 /// What one message is made of.
 pub type Raw = (Option<Vec<u8>>, Option<Vec<u8>>);
@@ -98,11 +99,11 @@ pub fn read(shop: &Shop) -> Vec<Given> {
         .create()
         .expect("valid settings");
     let mut list = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
+    for partition in 0..shop.kafka.partitions {
         list.add_partition_offset(&shop.topic, partition, Offset::Beginning).expect("a valid offset");
     }
     reader.assign(&list).expect("partitions that exist");
-    let (mut given, mut open, deadline) = (Vec::new(), PARTITIONS, Instant::now() + PATIENCE);
+    let (mut given, mut open, deadline) = (Vec::new(), shop.kafka.partitions, Instant::now() + PATIENCE);
     while open > 0 {
         match reader.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => given.push(Given {

@@ -30,7 +30,7 @@ pub struct Record {
 pub struct Kafka {
     pub brokers: String,
     /// Of the test's topic.
-    partitions: i32,
+    pub partitions: i32,
     /// It is never subscribed, so it is no member of the group.
     asks: Arc<BaseConsumer>,
 }

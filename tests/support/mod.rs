@@ -3,9 +3,11 @@
 // Each test target uses its own part of this.
 #![allow(dead_code)]
 
+pub mod broker;
 pub mod browser;
 pub mod clickhouse;
 pub mod demo;
+pub mod java;
 pub mod kafka;
 pub mod manifest;
 pub mod oracle;

@@ -1,0 +1,87 @@
+//! The lines of a log that say something of an interval, written and read.
+
+use super::decode::decode;
+use anyhow::{Result, anyhow};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use flows::Outside;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+use std::fmt::Write;
+use std::time::Duration;
+
+pub const NANOS_PER_SECOND: f64 = 1e9;
+/// Histograms hold nanoseconds; the readable maximum beside them is in milliseconds, as HdrHistogram's tools have it.
+const NANOS_PER_MILLI: f64 = 1e6;
+/// A time of day or a length that is no time: 30,000 years in seconds.
+const FAR: f64 = 1e12;
+
+/// The histogram of a stage in an interval.
+pub fn interval(
+    text: &mut String,
+    stage: &str,
+    offset: Duration,
+    length: Duration,
+    histogram: &Histogram<u64>,
+    serializer: &mut V2DeflateSerializer,
+) -> Result<()> {
+    let mut bytes = Vec::new();
+    serializer.serialize(histogram, &mut bytes).map_err(|error| anyhow!("{error:?}"))?;
+    let (offset, length) = (offset.as_secs_f64(), length.as_secs_f64());
+    let max = histogram.max() as f64 / NANOS_PER_MILLI;
+    writeln!(text, "Tag={stage},{offset:.3},{length:.3},{max:.3},{}", BASE64_STANDARD.encode(bytes))?;
+    Ok(())
+}
+
+/// What of the stage's next histogram is not as it was, as a comment.
+pub fn outside(text: &mut String, stage: &str, outside: Outside) {
+    if !outside.is_empty() {
+        let Outside { negative, below, above } = outside;
+        let _ = writeln!(text, "#[Outside {stage}: {negative} negative, {below} below 1 us, {above} above 1 h]");
+    }
+}
+
+/// Reads what [`outside`] wrote; nothing in any other comment.
+pub fn parse_outside(line: &str) -> Option<(&str, Outside)> {
+    let (stage, counts) = line.strip_prefix("#[Outside ")?.split_once(": ")?;
+    let mut counts = counts.split(", ").map(|count| count.split(' ').next()?.parse::<u32>().ok().map(u64::from));
+    let mut next = || counts.next().flatten();
+    Some((stage, Outside { negative: next()?, below: next()?, above: next()? }))
+}
+
+/// Reads the time, in seconds, of a comment like `#[StartTime: 1715000000.123 (seconds since epoch)]`.
+pub fn parse_time(line: &str, name: &str) -> Option<f64> {
+    let rest = line.strip_prefix("#[")?.strip_prefix(name)?.strip_prefix(": ")?;
+    seconds(rest.split([' ', ']']).next()?)
+}
+
+/// A line with a histogram, as it stands in the log.
+pub struct Fields<'l> {
+    pub tag: Option<&'l str>,
+    /// Seconds, from the log's base time on.
+    pub offset: f64,
+    /// Seconds.
+    pub length: f64,
+    pub histogram: Histogram<u64>,
+}
+
+/// Reads a line with a histogram.
+///
+/// # Errors
+/// Why it is none.
+pub fn parse(line: &str) -> Result<Fields<'_>, String> {
+    let (tag, rest) = match line.strip_prefix("Tag=") {
+        Some(tagged) => tagged.split_once(',').map(|(tag, rest)| (Some(tag), rest)).ok_or("nothing behind its tag")?,
+        None => (None, line),
+    };
+    let mut fields = rest.splitn(4, ',');
+    let mut number = |what| fields.next().and_then(seconds).ok_or_else(|| format!("it has no {what}"));
+    let (offset, length, _) = (number("start")?, number("length")?, number("maximum")?);
+    let encoded = fields.next().ok_or("it has no histogram")?;
+    let bytes = BASE64_STANDARD.decode(encoded.trim_end()).map_err(|_| "its histogram is not in base64")?;
+    Ok(Fields { tag, offset, length, histogram: decode(&bytes)? })
+}
+
+fn seconds(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|seconds: &f64| (0.0..FAR).contains(seconds))
+}

@@ -1,0 +1,107 @@
+//! Takes the latencies out of a meter, adds them up, and hands them to the log.
+
+use super::write::{self, Taken};
+use crate::metrics::Window;
+use anyhow::{Context, Result, bail};
+use flows::{Latencies, Meter, now};
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// An interval of the log, unless told otherwise.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Takes the latencies out of a meter from time to time, adds them up, and logs them.
+pub struct Recorder {
+    meter: Arc<Meter>,
+    total: Latencies,
+    window: Arc<Window>,
+    log: Option<Log>,
+}
+
+struct Log {
+    intervals: mpsc::Sender<Taken>,
+    writer: JoinHandle<Result<()>>,
+    /// What was taken since the last interval ended, at `since`.
+    pending: Latencies,
+    since: i64,
+    every: Duration,
+}
+
+impl Recorder {
+    /// A recorder, with a log in a new file at `path` or, where that is taken, at `path` with the next free number behind.
+    pub fn new(meter: Arc<Meter>, path: Option<&Path>) -> Result<Self> {
+        Self::with_interval(meter, path, INTERVAL)
+    }
+
+    /// The same, with a log whose intervals are so long.
+    pub fn with_interval(meter: Arc<Meter>, path: Option<&Path>, every: Duration) -> Result<Self> {
+        let log = path.map(|path| Log::create(path, every)).transpose()?;
+        Ok(Self { meter, total: Latencies::default(), window: Arc::default(), log })
+    }
+
+    /// Takes what was recorded since the last time, and logs an interval that is over.
+    pub fn tick(&mut self) {
+        let taken = std::mem::take(&mut *self.meter.latencies());
+        self.total.add(&taken);
+        self.window.add(&taken);
+        if let Some(log) = &mut self.log {
+            log.pending.add(&taken);
+            log.end_interval(now(), false);
+        }
+    }
+
+    /// How often [`tick`](Self::tick) wants to be called at least, for its intervals to have their length.
+    pub fn every(&self) -> Duration {
+        self.log.as_ref().map_or(INTERVAL, |log| log.every)
+    }
+
+    /// The latencies of the last minutes, for whoever scrapes them.
+    pub fn window(&self) -> Arc<Window> {
+        self.window.clone()
+    }
+
+    /// Everything recorded so far.
+    pub const fn total(&self) -> &Latencies {
+        &self.total
+    }
+
+    /// Takes the rest, closes the log and returns everything.
+    pub fn close(mut self) -> Result<Latencies> {
+        self.tick();
+        if let Some(mut log) = self.log.take() {
+            log.end_interval(now(), true);
+            drop(log.intervals);
+            log.writer.join().unwrap_or_else(|_| bail!("the latency log's writer crashed"))?;
+        }
+        Ok(self.total)
+    }
+}
+
+/// A tick that comes this much too early, as a share of an interval, ends it all the same: timers are no more exact.
+const EARLY: u32 = 10;
+
+impl Log {
+    fn create(path: &Path, every: Duration) -> Result<Self> {
+        let (file, path) = write::create_new(path)?;
+        let since = now();
+        let (intervals, incoming) = mpsc::channel();
+        // On a thread of its own, so that a slow disk holds up the log and not the pipeline.
+        let writer = std::thread::Builder::new().name("latency-log".into()).spawn(move || {
+            write::write(file, since, &incoming)
+                .with_context(|| format!("cannot write the latency log {}", path.display()))
+        })?;
+        Ok(Self { intervals, writer, pending: Latencies::default(), since, every })
+    }
+
+    fn end_interval(&mut self, until: i64, closing: bool) {
+        let length = Duration::from_nanos(u64::try_from(until - self.since).unwrap_or(0));
+        if closing || length + self.every / EARLY >= self.every {
+            let latencies = std::mem::take(&mut self.pending);
+            // A writer that failed says why when it is closed.
+            let _ = self.intervals.send(Taken { since: self.since, length, latencies });
+            self.since = until;
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Latencies: that what is logged is true, is read the same by others, and is shown as it is.
+
+use crate::support::broker::OwnKafka;
+use crate::support::browser::Browser;
+use crate::support::shop::Shop;
+use crate::support::{PATIENCE, eventually, is, java};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const STAGES: [&str; 5] = ["transit", "batch", "insert", "commit", "e2e"];
+/// One that many tests can wait for.
+const SOON: [&str; 2] = ["--batch-timeout", "500ms"];
+
+/// What `report` says of a log.
+#[track_caller]
+fn report(shop: &Shop, log: &Path, args: &[&str]) -> String {
+    let mut report = shop.run("report", &[&[log.to_str().expect("plain names")], args].concat());
+    report.succeeds();
+    report.stdout()
+}
+
+#[track_caller]
+fn json(shop: &Shop, log: &Path, args: &[&str]) -> Value {
+    serde_json::from_str(&report(shop, log, &[&["--format", "json"], args].concat())).expect("JSON")
+}
+
+fn stage<'r>(report: &'r Value, name: &str) -> &'r Value {
+    let stages = report["stages"].as_array().expect("a list");
+    stages.iter().find(|stage| stage["stage"] == name).unwrap_or_else(|| panic!("no {name} in {report}"))
+}
+
+/// The log of an ingester that has stored so many events at so many a second.
+#[track_caller]
+fn log_of_a_run(shop: &Shop, rate: &str, time: &str) -> PathBuf {
+    let log = shop.file("ingest.log");
+    let mut ingester = shop.ingester_at_work(&[&SOON, &["--latency-log", log.to_str().unwrap()][..]].concat());
+    shop.produce(&["--rate", rate, "--for", time]).finish();
+    shop.drained();
+    ingester.drains();
+    log
+}
+
+#[test]
+fn hdrhistograms_own_tool_reads_the_log_of_a_real_run_and_finds_the_same() {
+    let shop = Shop::open();
+    let log = log_of_a_run(&shop, "2500", "10s");
+    let ours = json(&shop, &log, &[]);
+    for name in STAGES {
+        let stage = stage(&ours, name);
+        assert_eq!(stage["count"], 25_000);
+        let values = stage["percentiles"].as_array().unwrap().iter().map(|percentile| &percentile["ns"]);
+        let values = values.chain([&stage["max_ns"]]);
+        let millis: Vec<_> = values.map(|ns| format!("{:.3}", ns.as_f64().expect("events enough") / 1e6)).collect();
+        assert_eq!(millis, java::percentiles(&log, name), "{name}: p50, p90, p99, p99.9, p99.99, max");
+
+        let hgrm = report(&shop, &log, &["--format", "hgrm", "--stage", name]);
+        assert_eq!(hgrm, java::distribution(&log, name), "{name}, byte for byte");
+    }
+}
+
+#[test]
+fn the_page_opened_from_disk_shows_the_numbers_of_the_table() {
+    let shop = Shop::open();
+    let log = log_of_a_run(&shop, "500", "6s");
+    let ours = json(&shop, &log, &[]);
+    let table = report(&shop, &log, &[]);
+    let page = shop.file("report.html");
+    report(&shop, &log, &["--format", "html", "--output", page.to_str().unwrap()]);
+
+    let url = format!("file://{}", page.display());
+    let mut browser = Browser::open(&url, (1280, 900), &shop.dir);
+    browser.until(PATIENCE, "Number(document.body.dataset.drawn) >= 4");
+    for name in STAGES {
+        let row = format!("document.querySelector('tr[data-stage=\"{name}\"]')");
+        assert_eq!(browser.eval(&format!("Number({row}.querySelector('[data-count]').dataset.count)")), 3_000);
+        let cell = |what: &str| format!("Number({row}.querySelector('[data-name=\"{what}\"]').dataset.ns)");
+        for percentile in stage(&ours, name)["percentiles"].as_array().unwrap() {
+            let what = format!("p{}", percentile["percentile"]).replace(".0", "");
+            let seen = browser.eval(&cell(&what));
+            assert_eq!(seen.as_u64(), percentile["ns"].as_u64(), "{name} {what}");
+        }
+        for (what, field) in [("min", "min_ns"), ("max", "max_ns")] {
+            assert_eq!(browser.eval(&cell(what)).as_u64(), stage(&ours, name)[field].as_u64(), "{name} {what}");
+        }
+        // What a person reads is, cell for cell, what stands in the terminal.
+        let words = format!("{row}.innerText.split(/\\s+/).filter((word) => word).join(' ')");
+        let read = browser.eval(&words);
+        let line = table.lines().find(|line| line.starts_with(&format!("{name} "))).expect("a line for each stage");
+        assert_eq!(read.as_str().unwrap(), line.split_whitespace().collect::<Vec<_>>().join(" "));
+    }
+    assert_eq!(browser.errors(), Vec::<String>::new());
+    let elsewhere: Vec<_> =
+        browser.requests().into_iter().filter(|at| !at.starts_with(&url) && !at.starts_with("data:")).collect();
+    assert_eq!(elsewhere, Vec::<String>::new(), "it needs nothing else");
+
+    for (size, screen) in [((1280, 900), "desk"), ((390, 844), "phone")] {
+        for scheme in ["light", "dark"] {
+            browser.resize(size);
+            browser.scheme(scheme);
+            browser.settles();
+            let overflow = "document.documentElement.scrollWidth <= window.innerWidth";
+            assert_eq!(browser.eval(overflow), true, "{screen}: nothing sticks out to the side");
+            let picture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
+            browser.picture(&picture.join(format!("report-{screen}-{scheme}.png")));
+        }
+    }
+    // Without a mouse: the curves take the focus, and an arrow key says what is there.
+    browser.eval("document.getElementById('curves').focus()");
+    browser.press("ArrowRight", 39, "");
+    let said = browser.eval("document.getElementById('curves').getAttribute('aria-label')");
+    assert!(said.as_str().unwrap().contains("e2e "), "{said}");
+}
+
+#[test]
+fn the_table_in_clickhouse_tells_the_same_times() {
+    let shop = Shop::open_alone();
+    let log = log_of_a_run(&shop, "500", "10s");
+    let ours = json(&shop, &log, &[]);
+    let took = "toUnixTimestamp64Milli(ingested_at) - toUnixTimestamp64Milli(timestamp)";
+    let rows = shop.rows(&format!("SELECT toInt64(avg({took}) * 1000), count() FROM db.events"));
+    let (table_ms, rows) = (rows[0][0].parse::<f64>().unwrap() / 1e3, &rows[0][1]);
+    assert_eq!(rows, "5000");
+    let mean_ms = |name| stage(&ours, name)["mean_ns"].as_f64().unwrap() / 1e6;
+    // ClickHouse stamps a row when it takes the insert on, e2e ends when the row can be queried: the stamp lies between the
+    // insert's begin and its end. A millisecond is what the table's times are rounded to.
+    let (e2e, until_insert) = (mean_ms("e2e"), mean_ms("e2e") - mean_ms("insert"));
+    let within = until_insert - 1.0..=e2e + 1.0;
+    assert!(within.contains(&table_ms), "the table: {table_ms} ms, the report: {within:?} ms");
+}
+
+#[test]
+fn a_log_is_whole_up_to_the_last_interval_before_a_sigkill() {
+    let shop = Shop::open();
+    let log = shop.file("produce.log");
+    let mut producer =
+        shop.run("produce", &["--rate", "1000", "--latency-log", log.to_str().unwrap(), "--latency-interval", "200ms"]);
+    let read = || std::fs::read_to_string(&log).unwrap_or_default();
+    eventually(PATIENCE, "ten intervals are logged", || {
+        let lines = read().matches("Tag=ack,").count();
+        is(lines >= 10, lines)
+    });
+    let before = read();
+    producer.kill();
+    assert!(read().starts_with(&before), "what was there stays");
+    let logged = stage(&json(&shop, &log, &[]), "ack")["count"].as_u64().unwrap();
+    let acknowledged: i64 = shop.ends().values().sum();
+    // What is missing was acknowledged after the last interval: at 1,000 a second and with a busy machine, a second's worth.
+    assert!((0..=1_000).contains(&(acknowledged - logged as i64)), "{logged} logged, {acknowledged} acknowledged");
+    assert!(logged >= 1_000, "ten intervals of 200 ms");
+}
+
+#[test]
+fn a_stall_of_the_broker_shows_in_the_tail_as_an_open_loop_predicts() {
+    const RATE: f64 = 1_000.0;
+    const STALL: Duration = Duration::from_secs(10);
+    let kafka = OwnKafka::start();
+    let shop = Shop::open_alone();
+    let address = kafka.address();
+    let here = [("CLICKSTREAM_BROKERS", address.as_str())];
+    shop.run_with("setup", &[], &here).succeeds();
+    let log = shop.file("ingest.log");
+    let flags =
+        ["--batch-timeout", "200ms", "--kafka", "session.timeout.ms=30000", "--latency-log", log.to_str().unwrap()];
+    let mut ingester = shop.run_with("ingest", &flags, &here);
+    ingester.says("lease opened", 1);
+    // All that is due during the stall is handed over, so it is the acknowledgement that is late, and not the sending.
+    let flags = ["--rate", "1000", "--for", "25s", "--in-flight", "100000"];
+    let mut producer = shop.run_with("produce", &flags, &here);
+    eventually(PATIENCE, "the producer is under way", || {
+        let rows = shop.number("SELECT count() FROM db.events");
+        is(rows > 3_000, rows)
+    });
+    let frozen = Instant::now();
+    kafka.freeze();
+    std::thread::sleep(STALL);
+    kafka.wake();
+    let stall = frozen.elapsed().as_secs_f64();
+    producer.succeeds();
+    eventually(PATIENCE, "all is stored", || {
+        let rows = shop.number("SELECT count() FROM db.events");
+        is(rows == 25_000, rows)
+    });
+    ingester.drains();
+
+    let longest = stage(&json(&shop, &log, &[]), "e2e")["max_ns"].as_f64().unwrap() / 1e9;
+    assert!(
+        (stall - 0.1..stall + 1.5).contains(&longest),
+        "the first one waited for all of it: {longest} of {stall} s"
+    );
+    for above in [3_u32, 5, 7] {
+        let promise = &json(&shop, &log, &["--promise", &format!("{above}s")])["promise"];
+        let events = promise["of"].as_f64().unwrap() - promise["kept_for"].as_f64().unwrap();
+        // Those due in the first (longest − above) seconds of the stall: no sample is left out.
+        let predicted = RATE * (longest - f64::from(above));
+        let off = (events - predicted).abs() / (RATE * stall);
+        assert!(off < 0.02, "{events} events above {above} s, {predicted} predicted");
+    }
+}
