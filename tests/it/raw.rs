@@ -12,8 +12,6 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::time::{Duration, Instant};
 
 const ANSWER: Duration = Duration::from_secs(30);
-/// Partitions of every topic of these tests: what `setup` makes.
-const PARTITIONS: i32 = 3;
 
 /// What one message is made of.
 pub type Raw = (Option<Vec<u8>>, Option<Vec<u8>>);
