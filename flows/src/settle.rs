@@ -193,12 +193,9 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
 
     /// Keeps of `rows` what is not stored.
     async fn keep_missing(&self, rows: &mut Vec<&Delivery>) -> Result<(), SettleError> {
-        // At the same time: a batch may be of dozens of partitions.
-        let asked = self.batch.spans().iter().map(|&(partition, span)| async move {
+        // One after the other: a warehouse that just came back is asked by every batch that is under way.
+        for &(partition, span) in self.batch.spans() {
             let stored: Islands = self.ask(|| self.warehouse.stored(partition, span)).await?;
-            Ok::<_, SettleError>((partition, stored))
-        });
-        for (partition, stored) in futures::future::try_join_all(asked).await? {
             rows.retain(|row| row.partition != partition || !stored.contains(row.offset()));
         }
         Ok(())

@@ -167,7 +167,7 @@ impl Setting {
             strategy: ["range", "cooperative-sticky"][of(&[0, 1]) as usize],
             is_static: of(&[0, 1]) == 1,
             // ClickHouse on a small machine takes some dozens of inserts a second.
-            rate: if rows == 10 { 400 } else { 2_000 },
+            rate: if rows == 10 { 400 } else { 1_000 },
         }
     }
 
