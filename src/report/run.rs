@@ -52,7 +52,7 @@ pub struct Slice {
     pub events: u64,
     /// The sum of their latencies, in nanoseconds.
     pub sum: f64,
-    /// How many of them are in which [band](super::timeline::band) of latency.
+    /// How many of them are in which [band] of latency.
     pub bands: Vec<(u8, u64)>,
 }
 
