@@ -95,7 +95,8 @@ mod tests {
         load.settle(&[(1, 8)]);
         assert!(!load.is_full());
         load.settle(&[(0, 2)]);
-        assert_eq!((load.hauls().bytes, load.hauls().waiting.len()), (0, 0));
+        let left = load.hauls();
+        assert_eq!((left.bytes, left.waiting.len()), (0, 0));
     }
 
     #[test]
