@@ -156,7 +156,8 @@ function stack() {
   const empty = columns.map((_, nth) => parts.every((stage) => stage.means[nth] == null));
   const shown = tops.map((top) => top.map((value, nth) => (empty[nth] ? null : value)));
   const order = parts.map((_, nth) => parts.length - 1 - nth);
-  const stepped = uPlot.paths.stepped({ align: 1 });
+  // Columns, not lines: at a low rate a column with events stands between empty ones.
+  const bars = uPlot.paths.bars({ size: [1, Infinity], align: 1 });
   chart(
     "stack",
     {
@@ -169,7 +170,7 @@ function stack() {
           stroke: colour(parts[nth]),
           fill: colour(parts[nth]),
           width: 0,
-          paths: stepped,
+          paths: bars,
           points: { show: false },
           value: (_, __, ___, at) => time(at == null ? null : parts[nth].means[at]),
         })),
