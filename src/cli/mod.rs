@@ -1,17 +1,21 @@
 //! The command line: every option is a flag and an environment variable.
 
+mod audit;
+mod demo;
 mod deploy;
 mod rejects;
 mod report;
 mod values;
 
+pub use audit::{AuditArgs, Format};
+pub use demo::{DashboardArgs, DemoArgs};
 pub use deploy::{HealthArgs, SecretsArgs};
 pub use rejects::RejectsArgs;
 pub use report::{ReportArgs, ReportFormat};
 pub use values::Setting;
 
 use crate::latency_log::Recorder;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use flows::{Faults, Meter, Rate};
 use std::ffi::OsString;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -19,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
-use values::{HttpUrl, demo_rate, duration, header_value, identifier, interval, not_empty, topic_name};
+use values::{HttpUrl, duration, header_value, identifier, interval, not_empty, topic_name};
 
 /// Click events from Kafka to ClickHouse: nothing lost, nothing twice, in less than five seconds.
 #[derive(Debug, Parser)]
@@ -231,78 +235,6 @@ pub struct IngestArgs {
 
     #[command(flatten)]
     pub run: RunArgs,
-}
-
-#[derive(Args, Debug)]
-pub struct DemoArgs {
-    /// Events per second, up to 10,000
-    #[arg(long, env = "CLICKSTREAM_RATE", default_value = "100", value_parser = demo_rate)]
-    pub rate: Rate,
-
-    /// How many shoppers there are
-    #[arg(long, env = "CLICKSTREAM_USERS", default_value = "500")]
-    pub users: NonZeroUsize,
-
-    /// Stop after this time
-    #[arg(long = "for", env = "CLICKSTREAM_FOR", value_parser = duration, value_name = "TIME")]
-    pub duration: Option<Duration>,
-
-    /// The dashboard's port; where it is taken, the next free one
-    #[arg(long, env = "CLICKSTREAM_PORT", default_value_t = 3000)]
-    pub port: u16,
-
-    /// Keep ClickHouse's data in this directory [default: a temporary one, removed in the end]
-    #[arg(long, env = "CLICKSTREAM_DATA_DIR", value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-
-    /// Open the dashboard in the browser
-    #[arg(long)]
-    pub open: bool,
-
-    /// The time within which an event can be queried (`ingest` has 5s)
-    #[arg(long, env = "CLICKSTREAM_BATCH_TIMEOUT", default_value = "1s", value_parser = duration, value_name = "TIME")]
-    pub batch_timeout: Duration,
-}
-
-#[derive(Args, Debug)]
-pub struct DashboardArgs {
-    #[command(flatten)]
-    pub clickhouse: ClickHouseArgs,
-
-    /// Where to serve, HOST:PORT
-    #[arg(long, env = "CLICKSTREAM_LISTEN", default_value = "127.0.0.1:3000", value_name = "ADDR")]
-    pub listen: String,
-
-    /// A host name by which browsers may call it, beside localhost and addresses; may be repeated
-    #[arg(long, env = "CLICKSTREAM_ALLOW_HOST", value_name = "NAME", value_delimiter = ' ')]
-    pub allow_host: Vec<String>,
-}
-
-#[derive(Args, Debug)]
-pub struct AuditArgs {
-    #[command(flatten)]
-    pub kafka: KafkaArgs,
-    #[command(flatten)]
-    pub clickhouse: ClickHouseArgs,
-
-    /// The consumer group whose committed offsets say up to where everything must be stored
-    #[arg(long, env = "CLICKSTREAM_GROUP", default_value = "clickstream", value_parser = not_empty)]
-    pub group: String,
-
-    /// Put back what is committed and not stored: read it again from the topic, then audit once more
-    #[arg(long)]
-    pub heal: bool,
-
-    /// How to print what was found
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: Format,
-}
-
-/// For people, or for programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    Text,
-    Json,
 }
 
 #[cfg(test)]

@@ -59,14 +59,15 @@ impl Panel {
 }
 
 impl Target {
-    /// The statement to run. Times come as milliseconds since the Unix epoch, whatever the server's time zone.
+    /// The statement to run. Times come as milliseconds since the Unix epoch, whatever the server's time zone, in the order of
+    /// the panel's own SQL.
     ///
     /// # Errors
     /// See [`expand`].
     pub fn sql(&self, range: Range) -> Result<String, String> {
         let sql = expand(&self.raw_sql, range)?;
         Ok(if self.query_type == "timeseries" {
-            format!("SELECT * REPLACE (toUnixTimestamp(time) * 1000 AS time) FROM (\n{sql}\n) ORDER BY time")
+            format!("SELECT * REPLACE (toUnixTimestamp(time) * 1000 AS time) FROM (\n{sql}\n)")
         } else {
             sql
         })

@@ -1,0 +1,54 @@
+//! The command line of what is looked at in a browser: `demo` and `dashboard`.
+
+use super::ClickHouseArgs;
+use super::values::{demo_rate, duration};
+use clap::Args;
+use flows::Rate;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// Events per second, up to 10,000
+    #[arg(long, env = "CLICKSTREAM_RATE", default_value = "100", value_parser = demo_rate)]
+    pub rate: Rate,
+
+    /// How many shoppers there are
+    #[arg(long, env = "CLICKSTREAM_USERS", default_value = "500")]
+    pub users: NonZeroUsize,
+
+    /// Stop after this time
+    #[arg(long = "for", env = "CLICKSTREAM_FOR", value_parser = duration, value_name = "TIME")]
+    pub duration: Option<Duration>,
+
+    /// The dashboard's port; where it is taken, the next free one
+    #[arg(long, env = "CLICKSTREAM_PORT", default_value_t = 3000)]
+    pub port: u16,
+
+    /// Keep ClickHouse's data in this directory [default: a temporary one, removed in the end]
+    #[arg(long, env = "CLICKSTREAM_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Open the dashboard in the browser
+    #[arg(long)]
+    pub open: bool,
+
+    /// The time within which an event can be queried (`ingest` has 5s)
+    #[arg(long, env = "CLICKSTREAM_BATCH_TIMEOUT", default_value = "1s", value_parser = duration, value_name = "TIME")]
+    pub batch_timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+pub struct DashboardArgs {
+    #[command(flatten)]
+    pub clickhouse: ClickHouseArgs,
+
+    /// Where to serve, HOST:PORT
+    #[arg(long, env = "CLICKSTREAM_LISTEN", default_value = "127.0.0.1:3000", value_name = "ADDR")]
+    pub listen: String,
+
+    /// A host name by which browsers may call it, beside localhost and addresses; may be repeated
+    #[arg(long, env = "CLICKSTREAM_ALLOW_HOST", value_name = "NAME", value_delimiter = ' ')]
+    pub allow_host: Vec<String>,
+}
