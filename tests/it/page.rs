@@ -47,6 +47,10 @@ fn the_page_of_a_running_demo_shows_what_clickhouse_holds() {
                 .reduce((sum, value) => sum + value, 0)";
     browser.until(SOON, &format!("Math.abs({rate} - 100) <= 10"));
 
+    // The first purchase comes when it comes.
+    browser.until(PATIENCE, "document.querySelectorAll('[data-panel-id=\"6\"] li').length === 3");
+    browser.until(PATIENCE, "document.querySelector('[data-panel-id=\"9\"] tbody tr') !== null");
+
     let table = demo.clickhouse();
     for kind in ["page_view", "add_to_cart", "purchase"] {
         let sql = format!("SELECT uniqExact(event_id) FROM clickstream.events WHERE event_type = '{kind}'");
@@ -64,7 +68,6 @@ fn the_page_of_a_running_demo_shows_what_clickhouse_holds() {
     let share = "SELECT uniqExactIf(event_id, event_type = 'purchase') / uniqExactIf(event_id, event_type = 'page_view') \
                  FROM clickstream.events";
     agree(&mut browser, &table, share, |page| shown(page, 8, "li[data-name=purchase]"));
-    browser.until(PATIENCE, "document.querySelector('[data-panel-id=\"9\"] tbody tr') !== null");
     let best = "SELECT max(revenue) FROM (SELECT sumIf(toFloat64(price), event_type = 'purchase') AS revenue \
                 FROM clickstream.events GROUP BY product_id)";
     agree(&mut browser, &table, best, |page| shown(page, 9, "tbody tr td:last-child"));
