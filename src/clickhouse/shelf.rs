@@ -8,7 +8,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// An insert may begin this long after it was named, by the server's clock; then ClickHouse refuses it. Well below any
-/// session timeout (6 s, less a heartbeat): what a member that died or froze has sent can no longer begin when its partitions come to another.
+/// session timeout (6 s, less a heartbeat): what a member that died or froze has sent can no longer begin when its partitions
+/// come to another.
 pub const LIFETIME_MS: i64 = 4_000;
 
 /// What ClickHouse says to an insert that begins too late.
