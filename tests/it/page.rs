@@ -60,7 +60,7 @@ fn the_page_of_a_running_demo_shows_what_clickhouse_holds() {
     for (panel, sql) in [
         (1, format!("SELECT toFloat64(sum(price)) {purchases}")),
         (2, "SELECT uniqExact(user_id) FROM clickstream.events".into()),
-        (3, format!("SELECT sum(price) / count() {purchases}")),
+        (3, format!("SELECT toFloat64(sum(price)) / count() {purchases}")),
         (4, "SELECT uniqExact(event_id) FROM clickstream.events".into()),
     ] {
         agree(&mut browser, &table, &sql, |page| shown(page, panel, ".big"));
