@@ -16,6 +16,7 @@ mod latency_log;
 mod manifest;
 mod metrics;
 mod report;
+mod seat;
 mod secrets;
 mod seldom;
 mod status;

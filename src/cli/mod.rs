@@ -213,8 +213,9 @@ pub struct IngestArgs {
     #[arg(long, env = "CLICKSTREAM_GROUP", default_value = "clickstream", value_parser = not_empty)]
     pub group: String,
 
-    /// A name of this member that outlives it (static membership): a restart within the session timeout moves no partition
-    #[arg(long, env = "CLICKSTREAM_INSTANCE_ID", value_name = "NAME")]
+    /// The name under which this member has its partitions back at once when it is started again (static membership), or
+    /// `none` [default: a random one that is kept in the directory for temporary files]
+    #[arg(long, env = "CLICKSTREAM_INSTANCE_ID", value_name = "NAME", value_parser = not_empty)]
     pub instance_id: Option<String>,
 
     /// Rows of a batch

@@ -15,7 +15,7 @@ pub use failure::describe;
 pub use reader::{Columns, NoAnswer, Reader};
 pub use rejects::{Choice, Count, Place, Row};
 pub use schema::Tables;
-pub use shelf::Shelf;
+pub use shelf::{LIFETIME, Shelf};
 
 use crate::cli::ClickHouseArgs;
 use anyhow::{Context, Result};
@@ -26,6 +26,11 @@ use url::Url;
 
 /// How long an answer to a question may take before the question is asked again.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// An answer that took longer says that the server, or the way there, was stalled: what was sent before may only begin now.
+const PROMPT_MS: i64 = 1_000;
+/// No clock has been seen yet.
+const UNSEEN: i64 = i64::MIN;
 
 /// The password out of its file; empty where there is none.
 fn password(args: &ClickHouseArgs) -> Result<String> {
@@ -41,7 +46,7 @@ pub struct ClickHouse {
     inserter: Inserter,
     url: Url,
     database: String,
-    /// The server's clock less ours, in milliseconds, as last seen.
+    /// The server's clock less ours, in milliseconds, or less than that; [`UNSEEN`] before its first answer.
     clock_ahead_ms: AtomicI64,
 }
 
@@ -64,7 +69,7 @@ impl ClickHouse {
             inserter: Inserter::new(args.clickhouse_url.clone(), &args.clickhouse_user, &password)?,
             url: args.clickhouse_url.clone(),
             database: args.database.clone(),
-            clock_ahead_ms: AtomicI64::new(0),
+            clock_ahead_ms: AtomicI64::new(UNSEEN),
         })
     }
 
@@ -82,14 +87,21 @@ impl ClickHouse {
         format!("`{}`.`{name}`", self.database)
     }
 
-    /// The server's clock: milliseconds since the Unix epoch, as good as its last answer was quick.
+    /// The server's clock: milliseconds since the Unix epoch, or up to [`PROMPT_MS`] less, but never more: what expires by it
+    /// must not live too long.
     fn server_now_ms(&self) -> i64 {
-        flows::now() / 1_000_000 + self.clock_ahead_ms.load(Relaxed)
+        let ahead = self.clock_ahead_ms.load(Relaxed);
+        flows::now() / 1_000_000 + if ahead == UNSEEN { 0 } else { ahead }
     }
 
-    /// Takes the server's clock from an answer, to a question that was asked `asked_ms` by ours.
-    fn set_clock(&self, server_ms: i64, asked_ms: i64) {
-        let middle = asked_ms + (flows::now() / 1_000_000 - asked_ms) / 2;
-        self.clock_ahead_ms.store(server_ms - middle, Relaxed);
+    /// Takes the server's clock from an answer to a question that was asked `asked_ms` by ours; returns whether it was prompt.
+    fn set_clock(&self, server_ms: i64, asked_ms: i64) -> bool {
+        let now_ms = flows::now() / 1_000_000;
+        let is_prompt = now_ms - asked_ms <= PROMPT_MS;
+        // One that was long under way says little.
+        if is_prompt || self.clock_ahead_ms.load(Relaxed) == UNSEEN {
+            self.clock_ahead_ms.store(server_ms - now_ms, Relaxed);
+        }
+        is_prompt
     }
 }

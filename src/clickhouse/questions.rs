@@ -6,8 +6,6 @@ use std::time::Duration;
 
 /// How often a running insert is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// An answer that took longer says that the server was stalled: what was sent before may only begin now.
-const PROMPT_MS: i64 = 1_000;
 
 impl ClickHouse {
     /// Asks for the server's clock, which shows that it is there, knows us and lets us in.
@@ -73,7 +71,7 @@ impl ClickHouse {
     /// has ended or never will begin.
     pub async fn quiesce(&self, query_id: &str, expires_ms: i64) -> Result<(), Failure> {
         loop {
-            let (clock, running) = self.running(&format!("query_id = {}", quoted(query_id))).await?;
+            let (clock, _, running) = self.running(&format!("query_id = {}", quoted(query_id))).await?;
             if running.is_empty() && clock > expires_ms {
                 return Ok(());
             }
@@ -82,8 +80,15 @@ impl ClickHouse {
     }
 
     /// Makes sure that nobody else still writes rows of these partitions for this topic and group: kills the inserts of a
-    /// dead owner and waits until they are gone. Those of living members, of other partitions, are left alone.
-    pub async fn evict(&self, suffix: &str, partitions: &[i32], lifetime_ms: i64) -> Result<(), Failure> {
+    /// dead owner and waits until they are gone. Those of living members, of other partitions, are left alone. What a
+    /// predecessor has sent that died a moment ago may begin until `predecessor_ms`, but for no longer than any insert lives.
+    pub async fn evict(
+        &self,
+        suffix: &str,
+        partitions: &[i32],
+        predecessor_ms: i64,
+        lifetime_ms: i64,
+    ) -> Result<(), Failure> {
         let theirs = format!(
             "startsWith(query_id, 'clickstream/') AND endsWith(query_id, {}) AND \
              hasAny(splitByChar(',', splitByChar('/', query_id)[2]), {:?})",
@@ -95,11 +100,9 @@ impl ClickHouse {
         // begin any more, however slow the server is.
         let mut expired_from = None;
         loop {
-            let asked = flows::now() / 1_000_000;
-            let (clock, running) = self.running(&theirs).await?;
-            let is_prompt = flows::now() / 1_000_000 - asked <= PROMPT_MS;
+            let (clock, is_prompt, running) = self.running(&theirs).await?;
             let expired_from = *expired_from.get_or_insert(clock + lifetime_ms);
-            if running.is_empty() && (is_prompt || clock > expired_from) {
+            if running.is_empty() && (clock > expired_from || is_prompt && clock > predecessor_ms) {
                 return Ok(());
             }
             for query_id in running {
@@ -113,15 +116,15 @@ impl ClickHouse {
         }
     }
 
-    /// The server's clock, and the running queries that match, seen after it was read.
-    async fn running(&self, filter: &str) -> Result<(i64, Vec<String>), Failure> {
+    /// The server's clock, whether it answered promptly, and the running queries that match, seen after the clock was read.
+    async fn running(&self, filter: &str) -> Result<(i64, bool, Vec<String>), Failure> {
         let asked = flows::now() / 1_000_000;
         let sql = format!(
             "SELECT toUnixTimestamp64Milli(now64(3)), assumeNotNull((SELECT arrayStringConcat(groupArray(query_id), '\n') FROM system.processes WHERE {filter}))"
         );
         let (clock, running): (i64, String) = self.one(&sql).await?;
-        self.set_clock(clock, asked);
-        Ok((clock, running.lines().map(str::to_owned).collect()))
+        let is_prompt = self.set_clock(clock, asked);
+        Ok((clock, is_prompt, running.lines().map(str::to_owned).collect()))
     }
 
     /// A question with one row for an answer.

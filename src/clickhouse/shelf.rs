@@ -2,15 +2,19 @@
 
 use super::questions::quoted;
 use super::{ClickHouse, rows};
+use crate::seat::Seat;
 use crate::seldom::Seldom;
+use bytes::Bytes;
 use flows::{Class, Delivery, Failure, InsertId, Islands, Span, Table, Warehouse};
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// An insert may begin this long after it was named, by the server's clock; then ClickHouse refuses it. Well below any
 /// session timeout (6 s, less a heartbeat): what a member that died or froze has sent can no longer begin when its partitions
 /// come to another.
-pub const LIFETIME_MS: i64 = 4_000;
+pub const LIFETIME: Duration = Duration::from_secs(4);
+const LIFETIME_MS: i64 = LIFETIME.as_millis() as i64;
 
 /// What ClickHouse says to an insert that begins too late.
 const TOO_LATE: &str = "this insert begins too late";
@@ -22,13 +26,20 @@ pub struct Shelf {
     source: String,
     /// `/topic/group`: the end of the name of every insert.
     suffix: String,
+    seat: Option<Arc<Seat>>,
     complaints: Seldom,
 }
 
 impl Shelf {
     /// The shelf for rows of the topic `topic` with the id `source`.
-    pub fn new(clickhouse: Arc<ClickHouse>, source: String, topic: &str, group: &str) -> Self {
-        Self { clickhouse, source, suffix: format!("/{topic}/{group}"), complaints: Seldom::default() }
+    pub fn new(clickhouse: Arc<ClickHouse>, source: &str, topic: &str, group: &str) -> Self {
+        let suffix = format!("/{topic}/{group}");
+        Self { clickhouse, source: source.to_owned(), suffix, seat: None, complaints: Seldom::default() }
+    }
+
+    /// For a member with this seat: it waits for its predecessor's inserts, and notes its own.
+    pub fn seated(self, seat: Option<Arc<Seat>>) -> Self {
+        Self { seat, ..self }
     }
 
     /// Makes sure that nobody else still writes rows of these partitions.
@@ -36,7 +47,26 @@ impl Shelf {
     /// # Errors
     /// When ClickHouse cannot be asked.
     pub async fn evict(&self, partitions: &[i32]) -> Result<(), Failure> {
-        self.clickhouse.evict(&self.suffix, partitions, LIFETIME_MS).await
+        let predecessor = self.seat.as_ref().map_or(0, |seat| seat.predecessor());
+        self.clickhouse.evict(&self.suffix, partitions, predecessor, LIFETIME_MS).await?;
+        self.seat.iter().for_each(|seat| seat.succeeds());
+        Ok(())
+    }
+
+    /// Sends an insert. Before that it is noted, for whoever comes to this seat after a crash.
+    async fn send(&self, id: &InsertId, table: Table, body: Bytes) -> Result<(), Failure> {
+        let sending = self.seat.as_ref().map(|seat| seat.sends(expiry(id))).transpose().map_err(|error| Failure {
+            class: Class::Transient,
+            ended: true,
+            message: format!("cannot note an insert in the directory for temporary files: {error}"),
+        })?;
+        let outcome = self.clickhouse.inserter.send(&id.0, &self.statement(table, expiry(id)), body).await;
+        if let Some(sending) = sending
+            && outcome.as_ref().map_or_else(|failure| failure.ended, |()| true)
+        {
+            sending.ended();
+        }
+        outcome
     }
 
     /// Questions fail in series while ClickHouse is away: one line now and then says so.
@@ -74,13 +104,14 @@ impl Warehouse for Shelf {
 
     async fn insert(&self, id: &InsertId, table: Table, deliveries: &[&Delivery]) -> Result<(), Failure> {
         let body = rows::encode(table, &self.source, deliveries);
-        let outcome = self.clickhouse.inserter.send(&id.0, &self.statement(table, expiry(id)), body).await;
-        let Err(failure) = outcome else { return Ok(()) };
+        let Err(failure) = self.send(id, table, body).await else { return Ok(()) };
         let (rows, name) = (deliveries.len(), rows::name(table));
         if failure.message.contains(TOO_LATE) {
             tracing::info!(
                 "{rows} rows for {name} were held up and refused as too late: asking what is stored, and again"
             );
+            // Or it is our idea of the server's clock that is wrong. Where it does not answer, the next one is late again.
+            let _ = self.clickhouse.greet().await;
         } else {
             tracing::warn!("insert into {name} not confirmed, {rows} rows ({:?}): {failure}", failure.class);
         }

@@ -8,6 +8,7 @@ use crate::kafka::lease::Lease;
 use crate::kafka::member::{self, Membership};
 use crate::kafka::{self, Committer, Naming};
 use crate::metrics::{Observed, Ready};
+use crate::seat::Seat;
 use crate::status::{Of, Status, watch};
 use crate::stop::Stop;
 use crate::table::{self, grouped};
@@ -40,7 +41,11 @@ const DEFAULTS: &[(&str, &str)] = &[
 ];
 
 /// Settings that the promises hang on.
-const FIXED: &[&str] = &["enable.auto.commit", "enable.auto.offset.store", "group.id", "enable.partition.eof"];
+const FIXED: &[&str] =
+    &["enable.auto.commit", "enable.auto.offset.store", "group.id", "group.instance.id", "enable.partition.eof"];
+
+/// The `--instance-id` of a member that has no name.
+pub const NO_SEAT: &str = "none";
 
 /// Ingests until a stop is requested or, with `--until-end`, everything is stored that was there at the start.
 ///
@@ -81,7 +86,11 @@ pub fn summary(meter: &Meter) -> String {
 /// # Errors
 /// See [`run`].
 pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<Meter>, ready: &Ready) -> Result<()> {
-    let config = consumer_config(args)?;
+    let mut config = consumer_config(args)?;
+    let seat = seat(args)?;
+    if let Some(seat) = &seat {
+        config.set("group.instance.id", seat.name());
+    }
     let started = tokio::select! {
         started = start(args) => started?,
         () = stop.requested() => return Ok(()),
@@ -93,6 +102,7 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
         naming,
         group: args.group.clone(),
         config,
+        seat,
         clickhouse,
         drain_timeout: args.run.drain_timeout,
         until,
@@ -172,7 +182,7 @@ async fn start(args: &IngestArgs) -> Result<(Arc<ClickHouse>, Option<BTreeMap<i3
     Ok((clickhouse, until))
 }
 
-/// A session has to outlast an insert's time to begin (`clickhouse::LIFETIME_MS`), and a heartbeat that was missed.
+/// A session has to outlast an insert's time to begin (`clickhouse::LIFETIME`), and a heartbeat that was missed.
 const SHORTEST_SESSION_MS: u64 = 6_000;
 
 fn consumer_config(args: &IngestArgs) -> Result<ClientConfig> {
@@ -189,8 +199,18 @@ fn consumer_config(args: &IngestArgs) -> Result<ClientConfig> {
     if config.get("group.protocol").is_some_and(|protocol| !protocol.eq_ignore_ascii_case("classic")) {
         bail!("--kafka group.protocol=…: only `classic` is supported");
     }
-    if let Some(name) = &args.instance_id {
-        config.set("group.instance.id", name);
-    }
     Ok(config)
+}
+
+/// The seat to take in the group. Where there is no place to keep one, the member has no name, and a restart takes longer.
+fn seat(args: &IngestArgs) -> Result<Option<Arc<Seat>>> {
+    let place = [&*args.kafka.brokers, &args.kafka.topic, &args.group];
+    match args.instance_id.as_deref() {
+        Some(NO_SEAT) => Ok(None),
+        Some(name) => Seat::named(name, &place).map(|seat| Some(Arc::new(seat))),
+        None => Ok(Seat::any(&place)
+            .inspect_err(|why| tracing::info!("a restart after a crash will take a session longer: {why:#}"))
+            .ok()
+            .map(Arc::new)),
+    }
 }

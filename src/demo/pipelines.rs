@@ -3,7 +3,7 @@
 use super::home::Home;
 use crate::cli::{ClickHouseArgs, DemoArgs, IngestArgs, KafkaArgs, ProduceArgs, RunArgs};
 use crate::clickhouse::users::{Account, WRITER};
-use crate::commands::ingest::ingest;
+use crate::commands::ingest::{NO_SEAT, ingest};
 use crate::commands::produce::produce;
 use crate::kafka::Naming;
 use crate::latency_log::INTERVAL;
@@ -59,7 +59,7 @@ impl Pipelines {
             kafka,
             clickhouse: clickhouse_as(&WRITER, home)?,
             group: "clickstream".into(),
-            instance_id: None,
+            instance_id: Some(NO_SEAT.into()), // its group is gone when it is
             batch_rows: 1_000,
             batch_timeout: args.batch_timeout,
             in_flight: 4,

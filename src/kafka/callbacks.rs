@@ -4,7 +4,9 @@ use super::lease::{Hold, Place};
 use super::member::Consumer;
 use super::native::Redirect;
 use super::{Committer, complain, lifeline, log, queue};
+use crate::clickhouse::LIFETIME;
 use crate::failpoints::{self, Step};
+use crate::seat::Seat;
 use crate::seldom::Seldom;
 use flows::Meter;
 use rdkafka::ClientContext;
@@ -20,6 +22,7 @@ use std::time::Duration;
 pub struct Callbacks {
     topic: String,
     drain_timeout: Duration,
+    seat: Option<Arc<Seat>>,
     hold: Mutex<Hold>,
     /// Set before the consumer subscribes.
     tools: OnceLock<(Redirect, Arc<Committer>)>,
@@ -29,10 +32,11 @@ pub struct Callbacks {
 }
 
 impl Callbacks {
-    pub fn new(topic: &str, drain_timeout: Duration, meter: Arc<Meter>) -> Self {
+    pub fn new(topic: &str, drain_timeout: Duration, seat: Option<Arc<Seat>>, meter: Arc<Meter>) -> Self {
         Self {
             topic: topic.to_owned(),
             drain_timeout,
+            seat,
             hold: Mutex::default(),
             tools: OnceLock::new(),
             complaints: Seldom::default(),
@@ -74,6 +78,11 @@ impl Callbacks {
             // next owner finds the rows stored: no reason to hold up the whole group for long.
             committer.settle_up(patience.min(Duration::from_secs(2)));
             committer.forget(gone);
+        }
+        if !patience.is_zero()
+            && let Some(seat) = &self.seat
+        {
+            std::thread::sleep(seat.holds_on(LIFETIME));
         }
     }
 }

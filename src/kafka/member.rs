@@ -11,6 +11,7 @@ use super::native::{Inbox, known_watermarks};
 use super::opening::{Opened, Opening};
 use super::{Committer, Naming, Pulse};
 use crate::clickhouse::ClickHouse;
+use crate::seat::Seat;
 use crate::stop::Stop;
 use anyhow::{Context, Result};
 use flows::Meter;
@@ -36,6 +37,7 @@ pub struct Membership {
     pub naming: Naming,
     pub group: String,
     pub config: ClientConfig,
+    pub seat: Option<Arc<Seat>>,
     pub clickhouse: Arc<ClickHouse>,
     pub drain_timeout: Duration,
     /// Where to stop, for each partition; none to go on for ever.
@@ -66,7 +68,7 @@ pub fn join(
 ) -> Result<(std::thread::JoinHandle<()>, Arc<Committer>)> {
     let consumer: Consumer = to
         .config
-        .create_with_context(Callbacks::new(&to.topic, to.drain_timeout, meter.clone()))
+        .create_with_context(Callbacks::new(&to.topic, to.drain_timeout, to.seat.clone(), meter.clone()))
         .context("cannot set up the Kafka consumer: check --kafka settings")?;
     let consumer = Arc::new(consumer);
     let inbox = Inbox::new(consumer.client().native_client(), HAUL);

@@ -3,6 +3,7 @@
 use super::member::{Consumer, Membership};
 use super::{Identity, Naming};
 use crate::clickhouse::{ClickHouse, Shelf};
+use crate::seat::Seat;
 use anyhow::{Result, anyhow};
 use flows::{Backoff, Class, Failure, Islands, Span};
 use rdkafka::consumer::Consumer as _;
@@ -45,6 +46,7 @@ pub struct Start {
 struct Question {
     consumer: Arc<Consumer>,
     clickhouse: Arc<ClickHouse>,
+    seat: Option<Arc<Seat>>,
     topic: String,
     naming: Naming,
     group: String,
@@ -59,6 +61,7 @@ impl Opening {
         let question = Question {
             consumer: consumer.clone(),
             clickhouse: to.clickhouse.clone(),
+            seat: to.seat.clone(),
             topic: to.topic.clone(),
             naming: to.naming,
             group: to.group.clone(),
@@ -105,7 +108,7 @@ impl Question {
             .await
             .map_err(|crash| transient(format!("asking Kafka crashed: {crash}")))??;
         let source = identity.source();
-        let shelf = Shelf::new(self.clickhouse.clone(), source.to_owned(), &self.topic, &self.group);
+        let shelf = Shelf::new(self.clickhouse.clone(), source, &self.topic, &self.group).seated(self.seat.clone());
         self.clickhouse.check_tables().await?;
         shelf.evict(&self.partitions).await?;
         let mut starts = Vec::with_capacity(positions.len());

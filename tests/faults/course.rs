@@ -144,6 +144,17 @@ fn variable(name: &str) -> Option<f64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
+/// How a member is known to its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Members {
+    /// By the name of its seat, as by default: one that is started after a crash takes over at once.
+    Seated,
+    /// By the name that it is given.
+    Named,
+    /// Not at all: the dead one's session has to end first.
+    Dynamic,
+}
+
 /// What a scenario draws: how the ingester is set, and the load.
 #[derive(Clone, Debug)]
 pub struct Setting {
@@ -151,8 +162,7 @@ pub struct Setting {
     pub rows: u32,
     pub in_flight: u32,
     pub strategy: &'static str,
-    /// Static members: a restart takes over at once. Dynamic ones wait for the dead one's session to end.
-    pub is_static: bool,
+    pub members: Members,
     pub rate: u32,
 }
 
@@ -165,7 +175,7 @@ impl Setting {
             rows,
             in_flight,
             strategy: ["range", "cooperative-sticky"][of(&[0, 1]) as usize],
-            is_static: of(&[0, 1]) == 1,
+            members: [Members::Seated, Members::Named, Members::Dynamic][of(&[0, 1, 2]) as usize],
             // ClickHouse on a small machine takes some dozens of inserts a second.
             rate: if rows == 10 { 400 } else { 1_000 },
         }
@@ -183,8 +193,10 @@ impl Setting {
             format!("--in-flight={}", self.in_flight),
             format!("--kafka=partition.assignment.strategy={}", self.strategy),
         ];
-        if self.is_static {
-            flags.push(format!("--instance-id={member}"));
+        match self.members {
+            Members::Seated => {}
+            Members::Named => flags.push(format!("--instance-id={member}")),
+            Members::Dynamic => flags.push("--instance-id=none".into()),
         }
         flags.into_iter().map(|flag| &*flag.leak()).collect()
     }
@@ -197,9 +209,8 @@ impl Setting {
 
 impl std::fmt::Display for Setting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { partitions, rows, in_flight, strategy, is_static, rate } = self;
-        let members = if *is_static { "static" } else { "dynamic" };
-        write!(f, "{partitions} partitions, {rows} rows x {in_flight}, {strategy}, {members}, {rate}/s")
+        let Self { partitions, rows, in_flight, strategy, members, rate } = self;
+        write!(f, "{partitions} partitions, {rows} rows x {in_flight}, {strategy}, {members:?}, {rate}/s")
     }
 }
 

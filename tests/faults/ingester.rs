@@ -1,6 +1,6 @@
 //! F1, F3, F10: the ingester itself is killed, stopped, frozen.
 
-use crate::course::{Course, is_at_work};
+use crate::course::{Course, Members, is_at_work};
 use crate::steps::VARIABLE;
 use crate::support::process::Program;
 use crate::support::sampler::Sampler;
@@ -182,7 +182,7 @@ pub fn frozen(course: &mut Course) {
 pub fn frozen_before_sending(course: &mut Course) {
     let mut setting = course.draw();
     // Several inserts at once, so that some are always at that step.
-    (setting.in_flight, setting.rows, setting.is_static) = (8, 200, false);
+    (setting.in_flight, setting.rows, setting.members) = (8, 200, Members::Dynamic);
     course.says(setting.to_string());
     let shop = Shop::open_in(&setting.ground());
     let load = shop.produce(&setting.load());

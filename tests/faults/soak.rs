@@ -1,6 +1,6 @@
 //! F21: everything at random, for a long time.
 
-use crate::course::{Course, Setting, is_at_work};
+use crate::course::{Course, Members, Setting, is_at_work};
 use crate::steps::VARIABLE;
 use crate::support::process::Program;
 use crate::support::proxy::{Mishap, Proxy};
@@ -27,7 +27,7 @@ struct World {
 pub fn soak(course: &mut Course) {
     let (kafka, clickhouse) = (OwnKafka::start(1), OwnClickHouse::start());
     let mut setting = course.draw();
-    setting.is_static = false;
+    setting.members = Members::Seated;
     course.says(setting.to_string());
     let proxy = Proxy::start(&clickhouse.url());
     let ground = Ground { brokers: kafka.brokers(), clickhouse: clickhouse.url(), ..setting.ground() };

@@ -1,6 +1,6 @@
 //! F2: at each step of the work, by name: it dies, stalls, or fails.
 
-use crate::course::{Course, is_at_work};
+use crate::course::{Course, Members, is_at_work};
 use crate::support::PATIENCE;
 use crate::support::sampler::Sampler;
 use crate::support::shop::Shop;
@@ -25,8 +25,8 @@ pub fn die_12(course: &mut Course) {
 
 fn die(course: &mut Course, partitions: i32) {
     let mut setting = course.draw();
-    // Static, so that the next one works at once; several inserts at once, so that it dies in the middle of the others.
-    (setting.partitions, setting.is_static, setting.in_flight) = (partitions, true, 8);
+    // Seated, so that the next one works at once; several inserts at once, so that it dies in the middle of the others.
+    (setting.partitions, setting.members, setting.in_flight) = (partitions, Members::Seated, 8);
     course.says(setting.to_string());
     let shop = Shop::open_in(&setting.ground());
     let flags = setting.flags("one");

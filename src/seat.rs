@@ -1,0 +1,342 @@
+//! A seat: what lets an ingester that is started again after a crash have its partitions back at once, and safely.
+//!
+//! Kafka keeps a dead member's partitions until its session is over, unless one with the same name comes back (static
+//! membership, KIP-345). So each ingester of a machine takes a free seat: a file that it locks, and that holds a random name.
+//! The lock ends with the process and not before; a frozen process keeps its seat, and no two living ones have one name.
+//!
+//! Who comes back that soon may meet inserts that its predecessor sent and that have not begun yet. So the file also says until
+//! when, by ClickHouse's clock, one of them may begin. It is no state that anything depends on: without the file there is
+//! another name, and the old one's session has to end first, which takes longer than any insert lives.
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// More ingesters of one group on one machine than anybody starts.
+const SEATS: u32 = 1_000;
+/// Digits of a time in a file: all of them have the same length, so that each overwrites the one before.
+const DIGITS: usize = 19;
+/// A predecessor of whom nothing is known.
+const UNKNOWN: i64 = i64::MAX;
+
+/// A seat, for as long as this lives.
+#[derive(Debug)]
+pub struct Seat {
+    name: String,
+    file: File,
+    taken: Instant,
+    inserts: Mutex<Inserts>,
+}
+
+/// Inserts that were sent and whose end is not known.
+#[derive(Debug, Default)]
+struct Inserts {
+    /// Until when one of whoever had the seat before may begin: milliseconds since the Unix epoch.
+    predecessor: i64,
+    under_way: usize,
+    /// Until when one of ours may begin whose end was never learned.
+    doubted: i64,
+    /// What the file says.
+    written: i64,
+    /// The file cannot be written any more, and was emptied: whoever comes next takes another name.
+    blank: bool,
+}
+
+impl Seat {
+    /// The first free seat among those of `place`, which says what is shared: the cluster, the topic and the group.
+    ///
+    /// # Errors
+    /// When there is no directory for it.
+    pub fn any(place: &[&str]) -> Result<Self> {
+        Self::any_in(&directory()?, place)
+    }
+
+    /// The seat of this name.
+    ///
+    /// # Errors
+    /// When there is no directory for it, or a living process has it.
+    pub fn named(name: &str, place: &[&str]) -> Result<Self> {
+        Self::named_in(&directory()?, name, place)
+    }
+
+    fn any_in(directory: &Path, place: &[&str]) -> Result<Self> {
+        let path = |nth| directory.join(format!("{}.{nth}", digest(place)));
+        for nth in 0..SEATS {
+            if let Some(file) = locked(&path(nth))? {
+                let (name, predecessor) = read(&file)?.unwrap_or_else(|| (random_name(), 0));
+                return Ok(Self::sit(name, predecessor, file)?);
+            }
+        }
+        bail!("all {SEATS} seats are taken")
+    }
+
+    fn named_in(directory: &Path, name: &str, place: &[&str]) -> Result<Self> {
+        let path = directory.join(format!("{}.named", digest(&[place, &[name]].concat())));
+        let Some(file) = locked(&path)? else { bail!("--instance-id {name}: another ingester of this machine has it") };
+        let predecessor = read(&file)?.map_or(UNKNOWN, |(_, predecessor)| predecessor);
+        Ok(Self::sit(name.to_owned(), predecessor, file)?)
+    }
+
+    fn sit(name: String, predecessor: i64, file: File) -> io::Result<Self> {
+        file.write_all_at(content(&name, predecessor).as_bytes(), 0)?;
+        let inserts = Inserts { predecessor, written: predecessor, ..Inserts::default() };
+        Ok(Self { name, file, taken: Instant::now(), inserts: Mutex::new(inserts) })
+    }
+
+    /// The name to be known by in the group.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Until when, by ClickHouse's clock, an insert of whoever had this seat before may begin: milliseconds since the Unix
+    /// epoch, in the past if there is none, [`i64::MAX`] if nothing is known.
+    pub fn predecessor(&self) -> i64 {
+        self.inserts().predecessor
+    }
+
+    /// For how long the partitions that come with the seat must not be handed on, since nobody has waited yet for what the
+    /// predecessor sent; `lifetime` is that of an insert.
+    pub fn holds_on(&self, lifetime: Duration) -> Duration {
+        if self.predecessor() == 0 { Duration::ZERO } else { lifetime.saturating_sub(self.taken.elapsed()) }
+    }
+
+    /// Nothing of the predecessor can begin any more.
+    pub fn succeeds(&self) {
+        self.inserts().predecessor = 0;
+    }
+
+    /// Notes that an insert is about to be sent that may begin until `expires_ms`.
+    ///
+    /// # Errors
+    /// When that cannot be noted; then it must not be sent.
+    pub fn sends(self: &Arc<Self>, expires_ms: i64) -> io::Result<Sending> {
+        let mut inserts = self.inserts();
+        let others = if inserts.under_way > 0 { inserts.written } else { inserts.doubted };
+        let until = expires_ms.max(others).max(inserts.predecessor);
+        self.note(&mut inserts, until)?;
+        inserts.under_way += 1;
+        Ok(Sending { seat: self.clone(), expires_ms, ended: false })
+    }
+
+    fn note(&self, inserts: &mut Inserts, until: i64) -> io::Result<()> {
+        if inserts.blank || inserts.written == until {
+            return Ok(());
+        }
+        match self.file.write_all_at(content(&self.name, until).as_bytes(), 0) {
+            Ok(()) => inserts.written = until,
+            // Emptying works on a full disk, too.
+            Err(_) => {
+                self.file.set_len(0)?;
+                inserts.blank = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn inserts(&self) -> MutexGuard<'_, Inserts> {
+        // Numbers that are each updated in one step: a panic elsewhere leaves them whole.
+        self.inserts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An insert under way. Dropped without [`Sending::ended`], it stays noted until it has expired.
+pub struct Sending {
+    seat: Arc<Seat>,
+    expires_ms: i64,
+    ended: bool,
+}
+
+impl Sending {
+    /// It is stored, or never will be.
+    pub fn ended(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        let mut inserts = self.seat.inserts();
+        inserts.under_way -= 1;
+        if !self.ended {
+            inserts.doubted = inserts.doubted.max(self.expires_ms);
+        }
+        if inserts.under_way == 0 {
+            let until = inserts.doubted.max(inserts.predecessor);
+            // Where this fails, the file names a later time: the next one waits for longer than it has to.
+            let _ = self.seat.note(&mut inserts, until);
+        }
+    }
+}
+
+/// `NAME UNTIL`
+fn content(name: &str, until: i64) -> String {
+    format!("{name} {until:0DIGITS$}\n")
+}
+
+/// What a file says; none if it is new, or was not written to its end.
+fn read(mut file: &File) -> io::Result<Option<(String, i64)>> {
+    let mut text = String::new();
+    if file.read_to_string(&mut text).is_err() {
+        return Ok(None);
+    }
+    let parsed = text.strip_suffix('\n').and_then(|line| line.rsplit_once(' '));
+    Ok(parsed.and_then(|(name, until)| Some((name.to_owned(), until.parse().ok().filter(|_| until.len() == DIGITS)?))))
+}
+
+/// A file that is ours alone now; none if somebody has it.
+fn locked(path: &Path) -> Result<Option<File>> {
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = open.with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+/// A directory of this user's own, in the one for temporary files.
+fn directory() -> Result<PathBuf> {
+    let me = rustix::process::geteuid().as_raw();
+    let path = std::env::temp_dir().join(format!("clickstream-{me}"));
+    match DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(error).with_context(|| format!("cannot make {}", path.display()));
+        }
+        _ => {}
+    }
+    // Anybody may make a directory of that name there.
+    let found = path.symlink_metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+    if !found.is_dir() || found.uid() != me || found.mode() & 0o022 != 0 {
+        bail!("{} is not a directory of this user alone", path.display());
+    }
+    Ok(path)
+}
+
+/// A file's name for this place since this machine was started: a copy of the machine shall not take the same names.
+fn digest(place: &[&str]) -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let mut hash = Sha256::new_with_prefix(boot);
+    for part in place {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn random_name() -> String {
+    format!("clickstream-{:016x}", rand::random::<u64>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: &[&str] = &["localhost:9092", "clicks", "clickstream"];
+
+    /// A directory that is removed in the end.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new() -> Self {
+            let path = std::env::temp_dir().join(random_name());
+            std::fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        fn sit(&self) -> Arc<Seat> {
+            Arc::new(Seat::any_in(&self.0, PLACE).unwrap())
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_seat_that_is_left_is_taken_again_under_its_name() {
+        let scratch = Scratch::new();
+        let (first, second) = (scratch.sit(), scratch.sit());
+        assert_ne!(first.name(), second.name());
+        let name = first.name().to_owned();
+        drop(first);
+        assert_eq!(scratch.sit().name(), name);
+        let elsewhere = Seat::any_in(&scratch.0, &["localhost:9092", "clicks", "others"]).unwrap();
+        assert!(![&name[..], second.name()].contains(&elsewhere.name()));
+    }
+
+    #[test]
+    fn the_next_one_knows_until_when_an_insert_may_begin() {
+        let scratch = Scratch::new();
+        let next = |seat: Arc<Seat>| {
+            drop(seat);
+            scratch.sit()
+        };
+        let seat = next(scratch.sit());
+        assert_eq!(seat.predecessor(), 0, "nothing was sent");
+        let (early, late) = (seat.sends(5_000).unwrap(), seat.sends(7_000).unwrap());
+        late.ended();
+        std::mem::forget((early, seat.clone())); // as a crash does
+        let copied = read(&File::open(scratch.0.join(format!("{}.0", digest(PLACE)))).unwrap()).unwrap();
+        assert_eq!(copied, Some((seat.name().to_owned(), 7_000)), "one is under way");
+
+        let other = scratch.sit();
+        other.sends(9_000).unwrap().ended();
+        let other = next(other);
+        assert_eq!(other.predecessor(), 0, "it has ended");
+        drop(other.sends(11_000).unwrap());
+        other.sends(10_000).unwrap().ended();
+        assert_eq!(next(other).predecessor(), 11_000, "how one of them ended was never learned");
+    }
+
+    #[test]
+    fn what_a_predecessor_left_stays_noted_until_somebody_has_waited_for_it() {
+        let scratch = Scratch::new();
+        let seat = scratch.sit();
+        drop(seat.sends(8_000).unwrap());
+        drop(seat);
+        drop(scratch.sit()); // killed at once
+        let patient = scratch.sit();
+        assert_eq!(patient.predecessor(), 8_000);
+        let hour = Duration::from_secs(3_600);
+        assert!(patient.holds_on(hour) > hour / 2);
+        patient.succeeds();
+        assert_eq!(patient.holds_on(hour), Duration::ZERO);
+        patient.sends(3_000).unwrap().ended();
+        drop(patient);
+        assert_eq!(scratch.sit().predecessor(), 0);
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_gives_another_name() {
+        let scratch = Scratch::new();
+        let name = scratch.sit().name().to_owned();
+        for text in ["", "half-a-na", "name 12\n", "name 000000000000000000x\n"] {
+            std::fs::write(scratch.0.join(format!("{}.0", digest(PLACE))), text).unwrap();
+            let seat = scratch.sit();
+            assert_ne!(seat.name(), name);
+            assert_eq!(seat.predecessor(), 0);
+        }
+    }
+
+    #[test]
+    fn a_name_has_one_living_owner_and_an_unknown_past() {
+        let scratch = Scratch::new();
+        let seat = Seat::named_in(&scratch.0, "eu-1", PLACE).unwrap();
+        assert_eq!((seat.name(), seat.predecessor()), ("eu-1", UNKNOWN));
+        let refused = Seat::named_in(&scratch.0, "eu-1", PLACE).unwrap_err().to_string();
+        assert_eq!(refused, "--instance-id eu-1: another ingester of this machine has it");
+        drop(seat);
+        let seat = Seat::named_in(&scratch.0, "eu-1", PLACE).unwrap();
+        assert_eq!(seat.predecessor(), UNKNOWN, "nobody has waited for it");
+        seat.succeeds();
+        Arc::new(seat).sends(5_000).unwrap().ended();
+        assert_eq!(Seat::named_in(&scratch.0, "eu-1", PLACE).unwrap().predecessor(), 0);
+    }
+}
