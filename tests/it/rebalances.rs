@@ -1,7 +1,8 @@
-//! How long a dead member's partitions are without an owner. (Members that come, go and die under load: `tests/faults`.)
+//! Whose a dead member's partitions are, and when. (Members that come, go and die under load: `tests/faults`.)
 
 use crate::support::oracle;
 use crate::support::shop::Shop;
+use crate::support::{PATIENCE, eventually, is};
 use std::time::Duration;
 
 #[test]
@@ -19,4 +20,51 @@ fn a_killed_members_partitions_are_taken_over_within_fifteen_seconds() {
     shop.drained();
     survivor.drains();
     oracle::exactly_once(&shop, &manifest);
+}
+
+/// The name that a member is known by: the broker puts its own in front of a random one.
+fn names(shop: &Shop) -> Vec<String> {
+    let ids = shop.kafka.members(&shop.group);
+    ids.iter().map(|id| id.split('-').take(2).collect::<Vec<_>>().join("-")).collect()
+}
+
+#[test]
+fn an_ingester_that_is_started_after_a_crash_sits_down_in_its_place() {
+    let shop = Shop::open();
+    let load = shop.produce(&["--rate", "1000"]);
+    let mut crashed = shop.ingester_at_work(&["--batch-rows", "100"]);
+    let before = names(&shop);
+    assert!(before.len() == 1 && before[0].starts_with("clickstream-"), "{before:?}");
+    shop.drained();
+    crashed.kill();
+    let mut next = shop.ingester_at_work(&["--batch-rows", "100"]);
+    assert_eq!(names(&shop), before, "the same member, and no other one");
+
+    // A frozen one is alive: it keeps its place, and a third one finds another.
+    next.freeze();
+    let mut other = shop.ingest(&[]);
+    eventually(PATIENCE, "the third has joined", || {
+        let now = names(&shop);
+        is(now.iter().any(|name| *name != before[0]), now)
+    });
+    next.wake();
+    shop.drained();
+    for member in [&mut next, &mut other] {
+        member.drains();
+    }
+    // Whoever goes in order leaves no place behind that the group would wait for.
+    assert_eq!(names(&shop), Vec::<String>::new());
+    let manifest = load.stop();
+    shop.ingest(&["--until-end"]).succeeds();
+    oracle::exactly_once(&shop, &manifest);
+}
+
+#[test]
+fn a_name_that_a_living_ingester_has_is_refused() {
+    let shop = Shop::open();
+    let mut first = shop.ingester_at_work(&["--instance-id", "eu-1"]);
+    let mut second = shop.ingest(&["--instance-id", "eu-1"]);
+    assert_eq!(second.exit_code(PATIENCE), Some(1));
+    assert_eq!(second.stderr(), "clickstream: --instance-id eu-1: another ingester of this machine has it\n");
+    first.drains();
 }

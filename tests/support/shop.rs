@@ -143,6 +143,7 @@ impl Shop {
             .env("CLICKSTREAM_GROUP", &self.group)
             .env("CLICKSTREAM_CLICKHOUSE_URL", &self.clickhouse.url)
             .env("CLICKSTREAM_DATABASE", &self.database)
+            .env("TMPDIR", &self.dir)
             .envs(environment.iter().copied())
             .current_dir(&self.dir);
         Program::start(&mut program, &self.file(command))
