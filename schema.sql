@@ -18,8 +18,8 @@ CREATE TABLE IF NOT EXISTS clickstream.events
     _source     LowCardinality(String),
     _partition  Int32,
     _offset     Int64,
-    -- When it was inserted: one value for all rows of an insert.
-    ingested_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC'),
+    -- When it was inserted: one value for all rows of an insert, which is one block, taken just before that is written.
+    ingested_at DateTime64(3, 'UTC') DEFAULT nowInBlock64(3, 'UTC'),
     INDEX offsets _offset TYPE minmax GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree
@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS clickstream.rejected
     _source     LowCardinality(String),
     _partition  Int32,
     _offset     Int64,
-    ingested_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC')
+    ingested_at DateTime64(3, 'UTC') DEFAULT nowInBlock64(3, 'UTC')
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(ingested_at)

@@ -72,12 +72,12 @@ impl<O: Offsets> Ledger<O> {
             if let Some(event) = delivery.event() {
                 latencies.record(Stage::Transit, delivery.received - event.timestamp_ns());
                 latencies.record(Stage::Batch, durable.began() - delivery.received);
-                latencies.record(Stage::EndToEnd, durable.stored() - event.timestamp_ns());
+                latencies.record(Stage::EndToEnd, durable.queryable() - event.timestamp_ns());
                 newest = newest.max(event.timestamp_ms);
                 events += 1;
             }
         }
-        latencies.record_all(Stage::Insert, durable.stored() - durable.began(), events);
+        latencies.record_all(Stage::Insert, durable.queryable() - durable.began(), events);
         latencies.record_all(Stage::Commit, committed - durable.stored(), events);
         self.meter.newest_ms.fetch_max(u64::try_from(newest).unwrap_or(0), Relaxed);
     }

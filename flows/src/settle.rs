@@ -10,7 +10,7 @@ use crate::{
 /// It cannot be forged,
 /// ```compile_fail
 /// fn forge(batch: flows::Batch) -> flows::Durable {
-///     flows::Durable { batch, rejects: 0, began: 0, stored: 0 }
+///     flows::Durable { batch, began: 0, queryable: 0, stored: 0 }
 /// }
 /// ```
 /// a batch does not stand in for it,
@@ -36,8 +36,9 @@ use crate::{
 #[must_use = "its offsets are committed by the ledger; dropping it commits nothing"]
 pub struct Durable {
     batch: Batch,
-    /// When its first insert began and when its last row was stored: nanoseconds since the Unix epoch.
+    /// When its first insert began, its events could be queried, and its last row was stored: nanoseconds since the Unix epoch.
     began: i64,
+    queryable: i64,
     stored: i64,
 }
 
@@ -52,7 +53,12 @@ impl Durable {
         self.began
     }
 
-    /// When its last row was stored: nanoseconds since the Unix epoch.
+    /// When its events were stored, and could be queried: nanoseconds since the Unix epoch.
+    pub const fn queryable(&self) -> i64 {
+        self.queryable
+    }
+
+    /// When its last row was stored, those of rejects too: nanoseconds since the Unix epoch.
     pub const fn stored(&self) -> i64 {
         self.stored
     }
@@ -101,6 +107,7 @@ pub async fn settle<W: Warehouse, T: Tenure>(
     let total = (events.len() + rejects.len()) as u64;
     let settling = Settling { batch: &batch, warehouse, tenure, meter };
     let refused = settling.events(events).await?;
+    let queryable = now();
     rejects.extend(&refused);
     let rejected = rejects.len() as u64;
     // A row of `rejected` is only bytes: if that is refused, the table is not the one of the schema.
@@ -112,7 +119,7 @@ pub async fn settle<W: Warehouse, T: Tenure>(
     Meter::count(&meter.rejects, rejected);
     Meter::count(&meter.skipped, skipped);
     Meter::count(&meter.batches, 1);
-    Ok(Durable { began, stored: now(), batch })
+    Ok(Durable { began, queryable, stored: now(), batch })
 }
 
 struct Settling<'a, W, T> {

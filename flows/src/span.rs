@@ -36,6 +36,17 @@ impl Span {
         self.next <= self.first
     }
 
+    /// This span in pieces of `width` offsets, the last one shorter.
+    ///
+    /// # Panics
+    /// When `width` is 0.
+    pub fn windows(self, width: usize) -> impl Iterator<Item = Span> {
+        (self.first..self.next).step_by(width).map(move |first| {
+            let next = first.saturating_add(i64::try_from(width).unwrap_or(i64::MAX));
+            Span::new(first, next.min(self.next))
+        })
+    }
+
     /// This span, grown to the end of `later`.
     ///
     /// # Errors
@@ -144,6 +155,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn windows_chain_from_end_to_end(first in -50i64..50, len in 0i64..100, width in 1usize..40) {
+            let span = Span::new(first, first + len);
+            let mut end = first;
+            for window in span.windows(width) {
+                prop_assert!(window.first == end && !window.is_empty() && window.len() <= width as u64);
+                end = window.next;
+            }
+            prop_assert_eq!(end, span.next);
+        }
+
         #[test]
         fn islands_and_gaps_part_the_whole(spans in prop::collection::vec((0i64..60, 0i64..12), 0..12)) {
             let spans: Vec<_> = spans.iter().map(|&(first, len)| Span::new(first, first + len)).collect();

@@ -8,7 +8,7 @@ pub use findings::Findings;
 pub use heal::Healer;
 pub use tally::Tally;
 
-use crate::clickhouse::ClickHouse;
+use crate::clickhouse::{ClickHouse, WINDOW};
 use crate::kafka::admin;
 use crate::kafka::ranges::Ranges;
 use anyhow::{Result, anyhow};
@@ -19,8 +19,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::block_in_place;
 
-/// Offsets asked about at a time: bounds the memory, here and in ClickHouse.
-const WINDOW: i64 = 1_000_000;
 /// How long ClickHouse may fail to answer one question.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -48,7 +46,7 @@ impl Auditor {
     /// When one of the two cannot be asked.
     pub async fn inspect(&mut self, partition: i32, low: i64, mark: i64, high: i64) -> Result<Findings> {
         let mut findings = Findings::new(partition, low, mark, high);
-        for window in windows(low, mark) {
+        for window in Span::new(low, mark).windows(WINDOW) {
             let seen = self.look(partition, window).await?;
             findings.stored += seen.stored;
             findings.empty += window.len() - seen.stored - total(&seen.missing);
@@ -56,7 +54,7 @@ impl Auditor {
             findings.duplicates.extend(&seen.doubled);
         }
         // What is stored and not committed yet is no fault, unless it is there twice.
-        for window in windows(mark.max(low), high) {
+        for window in Span::new(mark.max(low), high).windows(WINDOW) {
             findings.duplicates.extend(&self.doubled(partition, window).await?);
         }
         findings.beyond.extend(&self.beyond(partition, high).await?);
@@ -130,7 +128,7 @@ impl Auditor {
         let Self { clickhouse, source, .. } = self;
         let mut expired = Tally::default();
         let first = patiently(async || clickhouse.first_below(source, partition, low).await).await?;
-        for window in first.into_iter().flat_map(|first| windows(first, low)) {
+        for window in first.into_iter().flat_map(|first| Span::new(first, low).windows(WINDOW)) {
             let (_, stored) = patiently(async || clickhouse.census(source, partition, window).await).await?;
             if stored < window.len() {
                 let found = patiently(async || clickhouse.stored(source, partition, window).await).await?;
@@ -139,11 +137,6 @@ impl Auditor {
         }
         Ok(expired)
     }
-}
-
-/// `[first, next)` in pieces that are asked about at a time.
-pub fn windows(first: i64, next: i64) -> impl Iterator<Item = Span> {
-    (first..next).step_by(WINDOW as usize).map(move |at| Span::new(at, (at + WINDOW).min(next)))
 }
 
 /// Asks until there is an answer, while a failure may pass.

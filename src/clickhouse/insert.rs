@@ -21,10 +21,11 @@ const ERROR_BYTES: usize = 64 * 1024;
 
 /// Settings of each insert, whatever the server's or the user's defaults are.
 const SETTINGS: &[(&str, &str)] = &[
-    ("async_insert", "0"),         // an answer means that this insert is stored, not that it is queued
-    ("wait_end_of_query", "1"),    // the status is known only at the end, so it is sent only then
-    ("insert_deduplicate", "0"),   // what is stored is asked, never guessed from a window of checksums
-    ("max_insert_threads", "1"),   // one stream, one block, …
+    ("async_insert", "0"),       // an answer means that this insert is stored, not that it is queued
+    ("wait_end_of_query", "1"),  // the status is known only at the end, so it is sent only then
+    ("insert_deduplicate", "0"), // what is stored is asked, never guessed from a window of checksums
+    ("max_insert_threads", "1"), // one stream, one block, …
+    ("max_insert_block_size", "1048576"),
     ("max_block_size", "1048576"), // … so one part: an insert is atomic
     ("min_insert_block_size_rows", "1048576"),
     ("min_insert_block_size_bytes", "0"),

@@ -12,6 +12,7 @@ mod shelf;
 pub mod users;
 
 pub use failure::describe;
+pub use questions::WINDOW;
 pub use reader::{Columns, NoAnswer, Reader};
 pub use rejects::{Choice, Count, Place, Row};
 pub use schema::Tables;

@@ -2,8 +2,11 @@
 
 use super::{ANSWER, ClickHouse, failure};
 use flows::{Class, Failure, Islands, Span};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// How many offsets are asked about at a time: bounds the memory, here and in ClickHouse.
+pub const WINDOW: usize = 1_000_000;
 /// How often a running insert is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -19,6 +22,30 @@ impl ClickHouse {
     /// Which offsets of `span` are stored, in `events` or `rejected`.
     pub async fn stored(&self, source: &str, partition: i32, span: Span) -> Result<Islands, Failure> {
         self.islands(&format!("SELECT DISTINCT _offset AS o FROM ({})", self.rows_of(source, partition, span))).await
+    }
+
+    /// Which offsets of these partitions are stored, each from the given one on. For most there are none, so one question about
+    /// all of them comes first; where there are, they are asked about in windows, however many there may be.
+    pub async fn stored_from(&self, source: &str, starts: &[(i32, i64)]) -> Result<BTreeMap<i32, Islands>, Failure> {
+        let rows: Vec<_> = starts
+            .iter()
+            .map(|&(partition, first)| self.rows_of(source, partition, Span::new(first, i64::MAX)))
+            .collect();
+        if rows.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let rows = rows.join(" UNION ALL ");
+        let sql = format!("SELECT _partition, min(_offset), max(_offset) + 1 FROM ({rows}) GROUP BY _partition");
+        let extents: Vec<(i32, i64, i64)> = self.all(&sql).await?;
+        let mut stored = BTreeMap::new();
+        for (partition, first, next) in extents {
+            let mut spans = Vec::new();
+            for window in Span::new(first, next).windows(WINDOW) {
+                spans.extend_from_slice(self.stored(source, partition, window).await?.spans());
+            }
+            stored.insert(partition, Islands::new(spans));
+        }
+        Ok(stored)
     }
 
     /// Which offsets of `span` are stored more than once, in `events`, in `rejected`, or in both.
@@ -40,11 +67,11 @@ impl ClickHouse {
         Ok((count > 0).then_some(first))
     }
 
-    /// The offset of every row of `span`, as often as it is stored.
+    /// Partition and offset of every row of `span`, as often as it is stored.
     fn rows_of(&self, source: &str, partition: i32, span: Span) -> String {
         let held = |table| {
             format!(
-                "SELECT _offset FROM {} WHERE _source = {} AND _partition = {partition} AND _offset >= {} AND _offset < {}",
+                "SELECT _partition, _offset FROM {} WHERE _source = {} AND _partition = {partition} AND _offset >= {} AND _offset < {}",
                 self.table(table),
                 quoted(source),
                 span.first,

@@ -1,15 +1,15 @@
 //! `clickstream audit`: the proof, offset by offset, that the tables hold what the topic held.
 
-use crate::audit::{Auditor, Findings, Healer, windows};
+use crate::audit::{Auditor, Findings, Healer};
 use crate::cli::{AuditArgs, Format};
-use crate::clickhouse::{ClickHouse, Shelf};
+use crate::clickhouse::{ClickHouse, Shelf, WINDOW};
 use crate::kafka::admin::{self, Found};
 use crate::kafka::ranges::{self, Ranges};
 use crate::kafka::{Turn, topic_id};
 use crate::table::grouped;
 use crate::{connect, kafka};
 use anyhow::{Context, Result, anyhow, bail};
-use flows::Meter;
+use flows::{Meter, Span};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::json;
@@ -124,7 +124,7 @@ impl Audit {
         shelf.evict(&self.partitions).await.map_err(|failure| anyhow!("ClickHouse: {failure}"))?;
         let mut healer = Healer { shelf, turn, meter: Meter::default() };
         for findings in found.iter_mut().filter(|findings| findings.missing.offsets > 0) {
-            for window in windows(findings.low, findings.mark) {
+            for window in Span::new(findings.low, findings.mark).windows(WINDOW) {
                 // Asked anew: whoever had the turn before us may have put it back.
                 let missing = self.auditor.missing(findings.partition, window).await?;
                 let healed = healer.heal(&mut self.auditor.ranges, findings.partition, &missing).await?;

@@ -5,7 +5,7 @@ use super::{Identity, Naming};
 use crate::clickhouse::{ClickHouse, Shelf};
 use crate::seat::Seat;
 use anyhow::{Result, anyhow};
-use flows::{Backoff, Class, Failure, Islands, Span};
+use flows::{Backoff, Class, Failure, Islands};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
@@ -111,11 +111,10 @@ impl Question {
         let shelf = Shelf::new(self.clickhouse.clone(), source, &self.topic, &self.group).seated(self.seat.clone());
         self.clickhouse.check_tables().await?;
         shelf.evict(&self.partitions).await?;
-        let mut starts = Vec::with_capacity(positions.len());
-        for (partition, first) in positions {
-            let stored = self.clickhouse.stored(source, partition, Span::new(first, i64::MAX)).await?;
-            starts.push(Start { partition, first, stored });
-        }
+        let mut stored = self.clickhouse.stored_from(source, &positions).await?;
+        let start =
+            |(partition, first)| Start { partition, first, stored: stored.remove(&partition).unwrap_or_default() };
+        let starts = positions.into_iter().map(start).collect();
         Ok(Opened { shelf: Arc::new(shelf), identity, starts })
     }
 
