@@ -26,7 +26,9 @@ ENGINE = ReplacingMergeTree
 -- By the time of ingestion, never the event's own: so an insert is always one part, which makes it atomic, and no sender
 -- can make a hundred partitions with odd timestamps. For the same reason a TTL goes by ingested_at, and outlasts the
 -- topic's retention: PARTITION ... TTL toDateTime(ingested_at) + INTERVAL 1 YEAR
-PARTITION BY toYYYYMM(ingested_at)
+-- What is added is always 0, since no offset is negative. But ClickHouse keeps the range of each column named here in memory,
+-- for each part: so the question which offsets are stored opens only parts that may hold them, however many there are.
+PARTITION BY toYYYYMM(ingested_at) + (_offset < 0)
 ORDER BY (event_type, timestamp, event_id, _source, _partition, _offset)
 -- An acknowledged part survives a power cut.
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
@@ -44,7 +46,7 @@ CREATE TABLE IF NOT EXISTS clickstream.rejected
     ingested_at DateTime64(3, 'UTC') DEFAULT nowInBlock64(3, 'UTC')
 )
 ENGINE = ReplacingMergeTree
-PARTITION BY toYYYYMM(ingested_at)
+PARTITION BY toYYYYMM(ingested_at) + (_offset < 0)
 ORDER BY (_source, _partition, _offset)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 

@@ -15,6 +15,7 @@ mod kafka;
 mod latency_log;
 mod manifest;
 mod metrics;
+mod percentile;
 mod report;
 mod seat;
 mod secrets;

@@ -1,6 +1,7 @@
 //! What a running pipeline shows: one live line on a terminal, a log line every ten seconds elsewhere.
 
 use crate::latency_log::Recorder;
+use crate::percentile;
 use crate::table::grouped;
 use flows::{Meter, Stage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -57,7 +58,7 @@ impl Status {
         let events = Meter::read(&self.meter.events) + Meter::read(&self.meter.rejects);
         let (since, before) = std::mem::replace(&mut self.last, (Instant::now(), events));
         let rate = (events - before) as f64 / since.elapsed().as_secs_f64().max(0.001);
-        let percentile = |stage, percentile| recorder.total().of(stage).value_at_percentile(percentile) as f64 / 1e9;
+        let percentile = |stage, percent| percentile::at(recorder.total().of(stage), percent) as f64 / 1e9;
         match self.of {
             Of::Produce => format!(
                 "{:.0} events/s · {} acknowledged · ack p50 {:.3} s p99 {:.3} s · slip p99 {:.3} s",

@@ -1,5 +1,6 @@
 //! The table of percentiles that `report`, `produce`, `ingest` and `demo` print.
 
+use crate::percentile;
 use flows::{Latencies, Outside, Stage};
 use hdrhistogram::Histogram;
 use std::fmt::Write;
@@ -45,8 +46,8 @@ pub fn table(rows: &[(&str, Row<'_>)]) -> String {
     let mut unsupported = false;
     for (name, Row { histogram, .. }) in rows.iter().filter(|(_, row)| !row.histogram.is_empty()) {
         let _ = write!(out, "{name:<8} {:>11} {:>9}", grouped(histogram.len()), time(histogram.min()));
-        for (_, percentile) in PERCENTILES {
-            let value = value_at(histogram, percentile);
+        for (_, percent) in PERCENTILES {
+            let value = percentile::supported(histogram, percent);
             unsupported |= value.is_none();
             let _ = write!(out, " {:>9}", value.map_or("–".into(), time));
         }
@@ -56,26 +57,6 @@ pub fn table(rows: &[(&str, Row<'_>)]) -> String {
         let _ = writeln!(out, "{TOO_FEW}");
     }
     out
-}
-
-/// The value at a percentile, in nanoseconds, if there are events enough to tell.
-pub fn value_at(histogram: &Histogram<u64>, percentile: f64) -> Option<u64> {
-    // One event in N is the least that a percentile can tell: below that it would only repeat the maximum.
-    let supported = histogram.len() as f64 * (100.0 - percentile) / 100.0 >= 1.0;
-    supported.then(|| at(histogram, percentile))
-}
-
-/// The value that so many percent of the events do not exceed, counted as HdrHistogram's Java library counts
-/// (`AbstractHistogram.getValueAtPercentile`): 99.9 % of 60,000 are 59,940 events. In plain floating point they are a hair
-/// more, and rounded up one event more.
-fn at(histogram: &Histogram<u64>, percentile: f64) -> u64 {
-    let wanted = (percentile.next_down().max(0.0) * histogram.len() as f64 / 100.0).ceil().max(1.0) as u64;
-    let mut events = 0;
-    let reached = histogram.iter_recorded().find(|step| {
-        events += step.count_at_value();
-        events >= wanted
-    });
-    reached.map_or(0, |step| step.value_iterated_to())
 }
 
 /// Whether a promise was kept, in a line; none if there was nothing to keep it for.
@@ -176,15 +157,6 @@ mod tests {
         histogram.record_n(1_000_000, 150).unwrap();
         let table = render(|stage| (stage == "ack").then_some(row(&histogram)));
         assert_eq!(table.matches('–').count(), 3, "p99.9, p99.99 and the note:\n{table}");
-    }
-
-    #[test]
-    fn a_percentile_is_that_of_whole_events() {
-        let mut histogram = Histogram::new(3).unwrap();
-        histogram.record_n(1_000, 59_940).unwrap();
-        histogram.record_n(2_000, 60).unwrap();
-        assert_eq!(value_at(&histogram, 99.9), Some(1_000), "the 59,940th of 60,000");
-        assert_eq!(value_at(&histogram, 99.99), Some(2_000));
     }
 
     #[test]

@@ -27,14 +27,11 @@ impl ClickHouse {
     /// Which offsets of these partitions are stored, each from the given one on. For most there are none, so one question about
     /// all of them comes first; where there are, they are asked about in windows, however many there may be.
     pub async fn stored_from(&self, source: &str, starts: &[(i32, i64)]) -> Result<BTreeMap<i32, Islands>, Failure> {
-        let rows: Vec<_> = starts
-            .iter()
-            .map(|&(partition, first)| self.rows_of(source, partition, Span::new(first, i64::MAX)))
-            .collect();
-        if rows.is_empty() {
+        let from = |&(partition, first): &(i32, i64)| format!("(_partition = {partition} AND _offset >= {first})");
+        let Some(wanted) = starts.iter().map(from).reduce(|all, one| all + " OR " + &one) else {
             return Ok(BTreeMap::new());
-        }
-        let rows = rows.join(" UNION ALL ");
+        };
+        let rows = self.rows(source, &wanted);
         let sql = format!("SELECT _partition, min(_offset), max(_offset) + 1 FROM ({rows}) GROUP BY _partition");
         let extents: Vec<(i32, i64, i64)> = self.all(&sql).await?;
         let mut stored = BTreeMap::new();
@@ -69,14 +66,15 @@ impl ClickHouse {
 
     /// Partition and offset of every row of `span`, as often as it is stored.
     fn rows_of(&self, source: &str, partition: i32, span: Span) -> String {
+        let Span { first, next } = span;
+        self.rows(source, &format!("_partition = {partition} AND _offset >= {first} AND _offset < {next}"))
+    }
+
+    /// The same, of all rows that meet a condition.
+    fn rows(&self, source: &str, condition: &str) -> String {
         let held = |table| {
-            format!(
-                "SELECT _partition, _offset FROM {} WHERE _source = {} AND _partition = {partition} AND _offset >= {} AND _offset < {}",
-                self.table(table),
-                quoted(source),
-                span.first,
-                span.next
-            )
+            let (table, source) = (self.table(table), quoted(source));
+            format!("SELECT _partition, _offset FROM {table} WHERE _source = {source} AND ({condition})")
         };
         format!("{} UNION ALL {}", held("events"), held("rejected"))
     }

@@ -1,6 +1,7 @@
 //! What the demo shows of itself on a terminal; elsewhere a log line every ten seconds.
 
 use crate::latency_log::Recorder;
+use crate::percentile;
 use crate::table::{self, grouped};
 use flows::{Meter, Stage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -70,7 +71,7 @@ fn latency(recorder: &Recorder) -> String {
     if e2e.is_empty() {
         return "no rows yet".into();
     }
-    let at = |percentile| table::time(e2e.value_at_percentile(percentile));
+    let at = |percent| table::time(percentile::at(e2e, percent));
     let kept = if e2e.max() < table::PROMISE_NS { "kept" } else { "broken" };
     format!("p50 {} · p99 {} · max {} · promise of 5 s: {kept}", at(50.0), at(99.0), table::time(e2e.max()))
 }

@@ -1,10 +1,11 @@
 //! The counters as Prometheus reads them: its text format, version 0.0.4. `docs/metrics.md` says what each one means.
 
+use crate::percentile;
 use crate::status::Of;
 use flows::{Latencies, Meter, Stage};
 use std::fmt::{Display, Write};
 
-const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
+const QUANTILES: [(&str, f64); 4] = [("0.5", 50.0), ("0.9", 90.0), ("0.99", 99.0), ("0.999", 99.9)];
 /// In the order of `Class`.
 const CLASSES: [&str; 3] = ["transient", "data", "permanent"];
 
@@ -28,9 +29,9 @@ pub fn render(of: Of, meter: &Meter, recent: &Latencies, total: &Latencies) -> S
             continue;
         }
         let name = stage.as_str();
-        for quantile in QUANTILES.iter().filter(|_| !now.is_empty()) {
+        for (quantile, percent) in QUANTILES.into_iter().filter(|_| !now.is_empty()) {
             let labels = format!("{{stage=\"{name}\",quantile=\"{quantile}\"}}");
-            page.value("latency_seconds", &labels, seconds(now.value_at_quantile(*quantile) as f64));
+            page.value("latency_seconds", &labels, seconds(percentile::at(now, percent) as f64));
         }
         let labels = format!("{{stage=\"{name}\"}}");
         page.value("latency_seconds_sum", &labels, seconds(all.mean() * all.len() as f64));

@@ -1,7 +1,8 @@
 //! Two runs, side by side: each stage with both and how many times as long the second took.
 
 use super::{Measured, Run};
-use crate::table::{PERCENTILES, TOO_FEW, grouped, time, value_at};
+use crate::percentile::supported;
+use crate::table::{PERCENTILES, TOO_FEW, grouped, time};
 use std::fmt::Write;
 
 /// A line for each number of each stage that both runs have.
@@ -35,7 +36,7 @@ fn compare(out: &mut String, a: &Measured, b: &Measured) {
         writeln!(out, "{:<8} {:<7} {:>11} {:>11} {ratio:>8.2}", a.name, "count", grouped(a_events), grouped(b_events));
     let both = [&a.histogram, &b.histogram];
     let percentiles =
-        PERCENTILES.map(|(name, percentile)| (name, both.map(|histogram| value_at(histogram, percentile))));
+        PERCENTILES.map(|(name, percentile)| (name, both.map(|histogram| supported(histogram, percentile))));
     let ends = [
         ("max", both.map(|histogram| Some(histogram.max()))),
         ("mean", both.map(|histogram| Some(histogram.mean() as u64))),

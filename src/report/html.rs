@@ -6,7 +6,8 @@ use super::curve::{STEPS, curve, nines};
 use super::svg::colours;
 use super::timeline::{Columns, band_from};
 use super::{Measured, Run};
-use crate::table::{PERCENTILES, TOO_FEW, grouped, promise, short, time, value_at};
+use crate::percentile::supported;
+use crate::table::{PERCENTILES, TOO_FEW, grouped, promise, short, time};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
@@ -88,7 +89,7 @@ fn length(seconds: f64) -> String {
 /// The few numbers that are looked for first.
 fn tiles(stage: &Measured) -> String {
     let histogram = &stage.histogram;
-    let percentiles = PERCENTILES[..4].iter().map(|&(name, percentile)| (name, value_at(histogram, percentile)));
+    let percentiles = PERCENTILES[..4].iter().map(|&(name, percentile)| (name, supported(histogram, percentile)));
     let mut out = String::new();
     for (name, value) in percentiles.chain([("max", Some(histogram.max()))]) {
         let shown = value.map_or("–".into(), time);
@@ -137,7 +138,7 @@ fn table(run: &Run) -> String {
             };
         };
         cell("min", Some(histogram.min()));
-        PERCENTILES.iter().for_each(|&(name, percentile)| cell(name, value_at(histogram, percentile)));
+        PERCENTILES.iter().for_each(|&(name, percentile)| cell(name, supported(histogram, percentile)));
         cell("max", Some(histogram.max()));
         cell("mean", Some(histogram.mean() as u64));
         out += "</tr>";

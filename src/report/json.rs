@@ -1,7 +1,8 @@
 //! A run as data. `docs/latency.md` describes it; a field may come, none goes or changes its meaning.
 
 use super::Run;
-use crate::table::{PERCENTILES, value_at};
+use crate::percentile::supported;
+use crate::table::PERCENTILES;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -64,7 +65,7 @@ pub fn render(run: &Run, promised_ns: u64, remarks: &[String]) -> String {
 
 fn stage(stage: &super::Measured) -> Stage<'_> {
     let histogram = &stage.histogram;
-    let percentile = |(_, percentile)| Percentile { percentile, ns: value_at(histogram, percentile) };
+    let percentile = |(_, percentile)| Percentile { percentile, ns: supported(histogram, percentile) };
     Stage {
         stage: &stage.name,
         count: histogram.len(),

@@ -1,6 +1,7 @@
 //! What the numbers mean, where it can be told from them: the batch timer that rules, or the stage that limits.
 
 use super::{Measured, Run};
+use crate::percentile;
 use crate::table::{grouped, time};
 use flows::Stage;
 use hdrhistogram::Histogram;
@@ -33,16 +34,16 @@ fn timer(run: &Run) -> Option<String> {
     rules.then(|| {
         format!(
             "batch is spread evenly up to {}: that is the batch timer (--batch-timeout) at a low rate, not slowness",
-            time(batch.value_at_percentile(99.9))
+            time(percentile::at(batch, 99.9))
         )
     })
 }
 
 fn is_even(histogram: &Histogram<u64>) -> bool {
-    let top = histogram.value_at_percentile(98.0) as f64 / 0.98;
-    [0.1, 0.25, 0.5, 0.75, 0.9].iter().all(|&share| {
-        let value = histogram.value_at_quantile(share) as f64;
-        (value / top - share).abs() < EVEN
+    let top = percentile::at(histogram, 98.0) as f64 / 0.98;
+    [10.0, 25.0, 50.0, 75.0, 90.0].iter().all(|&percent| {
+        let value = percentile::at(histogram, percent) as f64;
+        (value / top - percent / 100.0).abs() < EVEN
     })
 }
 
@@ -92,4 +93,90 @@ fn producer(run: &Run) -> Option<String> {
     } else {
         format!("ack takes most of the time: {} on average; the schedule is kept to {}", shown(ack), shown(slip))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flows::Outside;
+
+    const MS: u64 = 1_000_000;
+
+    /// A run of a hundred seconds whose stages took what these say, each for a thousand events.
+    fn run(stages: &[(Stage, &dyn Fn(u64) -> u64)]) -> Run {
+        let measured = stages.iter().map(|(stage, took)| {
+            let mut histogram = Histogram::new(3).unwrap();
+            (0..1_000).for_each(|nth| histogram.record(took(nth)).unwrap());
+            Measured { name: stage.as_str().into(), histogram, outside: Outside::default(), slices: Vec::new() }
+        });
+        Run { files: Vec::new(), start: 0.0, span: (0.0, 100.0), stages: measured.collect(), warnings: Vec::new() }
+    }
+
+    /// `ingest` with stages that took so many milliseconds, always.
+    fn ingest(transit: u64, batch: u64, insert: u64, commit: u64) -> Run {
+        run(&[
+            (Stage::Transit, &move |_| transit * MS),
+            (Stage::Batch, &move |_| batch * MS),
+            (Stage::Insert, &move |_| insert * MS),
+            (Stage::Commit, &move |_| commit * MS),
+            (Stage::EndToEnd, &move |_| (transit + batch + insert) * MS),
+        ])
+    }
+
+    #[track_caller]
+    fn says(run: &Run, expected: &str) {
+        let said = remarks(run);
+        assert!(said.iter().any(|line| line.contains(expected)), "{expected:?} is not in {said:?}");
+    }
+
+    #[test]
+    fn an_even_spread_is_the_batch_timer() {
+        let timer = run(&[
+            (Stage::Batch, &|nth| nth * 9 / 2 * MS),
+            (Stage::EndToEnd, &|nth| (nth * 9 / 2 + 30) * MS),
+            (Stage::Transit, &|_| 10 * MS),
+            (Stage::Insert, &|_| 20 * MS),
+            (Stage::Commit, &|_| 3 * MS),
+        ]);
+        says(&timer, "batch is spread evenly up to 4.49 s: that is the batch timer (--batch-timeout) at a low rate");
+        // As long on average, but not even: nobody shall take that for the timer.
+        let stalls = run(&[
+            (Stage::Batch, &|nth| if nth % 2 == 0 { 4_500 * MS } else { MS }),
+            (Stage::EndToEnd, &|nth| if nth % 2 == 0 { 4_530 * MS } else { 31 * MS }),
+            (Stage::Transit, &|_| 10 * MS),
+            (Stage::Insert, &|_| 20 * MS),
+            (Stage::Commit, &|_| 3 * MS),
+        ]);
+        says(&stalls, "batch takes most of the time");
+    }
+
+    #[test]
+    fn without_a_backlog_it_is_the_longest_stage() {
+        says(&ingest(10, 5, 80, 5), "insert takes most of the time: 80 % of it, 80.0 ms on average");
+        says(&ingest(300, 50, 100, 50), "transit takes most of the time: 60 % of it");
+    }
+
+    #[test]
+    fn with_a_backlog_it_is_the_stage_that_the_others_wait_for() {
+        says(&ingest(20_000, 90, 120, 5), "taken in at 10 events/s: events were read 20.0 s after their time");
+        says(&ingest(20_000, 90, 120, 5), "insert limits: it takes 120 ms, and batches wait 90.0 ms for their turn");
+        says(&ingest(20_000, 1, 120, 5), "transit limits: what is read is inserted at once");
+        says(&ingest(20_000, 90, 120, 900), "commit limits: 900 ms on average");
+    }
+
+    #[test]
+    fn a_producer_that_is_late_is_told_from_a_broker_that_is_slow() {
+        says(&run(&[(Stage::Slip, &|_| 50 * MS), (Stage::Ack, &|_| 5 * MS)]), "the schedule is not kept");
+        says(
+            &run(&[(Stage::Slip, &|_| MS), (Stage::Ack, &|_| 5 * MS)]),
+            "ack takes most of the time: 5.00 ms on average",
+        );
+    }
+
+    #[test]
+    fn a_few_events_have_no_shape() {
+        let mut few = ingest(10, 5, 80, 5);
+        few.stages.iter_mut().for_each(|stage| stage.histogram = Histogram::new(3).unwrap());
+        assert_eq!(remarks(&few), Vec::<String>::new());
+    }
 }

@@ -19,6 +19,9 @@ const MEMORY_MB: u64 = 256;
 /// How soon all must be as if nothing had been, after a fault has ended. Judged in long runs, which have the machine to
 /// themselves; in short ones, many side by side, it is only shown.
 const RECOVERY: Duration = Duration::from_secs(10);
+/// A member without a name comes back as another one: its group waits for the session of the one that it was, 6 s, and if it
+/// is killed meanwhile, for one more.
+const WITHOUT_A_NAME: Duration = Duration::from_secs(12);
 
 /// One run of a scenario.
 pub struct Course {
@@ -32,6 +35,8 @@ pub struct Course {
     faults: u32,
     count: Count,
     recovery: Option<Duration>,
+    /// How long it may be.
+    patience: Duration,
     memory_mb: u64,
 }
 
@@ -48,6 +53,7 @@ impl Course {
             faults: 0,
             count: Count::default(),
             recovery: None,
+            patience: RECOVERY,
             memory_mb: 0,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| scenario(&mut course)));
@@ -84,13 +90,14 @@ impl Course {
     /// Draws a setting.
     pub fn draw(&mut self) -> Setting {
         let setting = Setting::draw(&mut self.rng);
-        self.drawn = setting.to_string();
+        self.sets(&setting);
         setting
     }
 
-    /// Says what was set, where nothing was drawn.
-    pub fn says(&mut self, what: impl Into<String>) {
-        self.drawn = what.into();
+    /// Takes note of what is set, where that is not what was drawn.
+    pub fn sets(&mut self, setting: &Setting) {
+        self.drawn = setting.to_string();
+        self.patience = if setting.members == Members::Dynamic { RECOVERY + WITHOUT_A_NAME } else { RECOVERY };
     }
 
     /// Lets a random time pass, under load: so each fault meets another moment of the work.
@@ -111,7 +118,7 @@ impl Course {
         let took = over.elapsed();
         self.recovery = self.recovery.max(Some(took));
         eprintln!("{}: fault {}, all was well again after {:.1} s", self.name, self.faults, took.as_secs_f64());
-        assert!(!self.is_long() || took < RECOVERY, "back only {took:?} after the fault was over");
+        assert!(!self.is_long() || took < self.patience, "back only {took:?} after the fault was over");
     }
 
     /// Takes its weight, while it runs.

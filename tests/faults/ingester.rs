@@ -183,7 +183,7 @@ pub fn frozen_before_sending(course: &mut Course) {
     let mut setting = course.draw();
     // Several inserts at once, so that some are always at that step.
     (setting.in_flight, setting.rows, setting.members) = (8, 200, Members::Dynamic);
-    course.says(setting.to_string());
+    course.sets(&setting);
     let shop = Shop::open_in(&setting.ground());
     let load = shop.produce(&setting.load());
     let flags = setting.flags("");

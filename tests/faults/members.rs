@@ -21,7 +21,7 @@ pub fn eager(course: &mut Course) {
 fn join_and_leave(course: &mut Course, strategy: &'static str) {
     let mut setting = course.draw();
     (setting.strategy, setting.partitions) = (strategy, setting.partitions.max(3));
-    course.says(setting.to_string());
+    course.sets(&setting);
     let shop = Shop::open_in(&setting.ground());
     let load = shop.produce(&setting.load());
     let mut stays = shop.ingester_at_work(&setting.flags("stays"));

@@ -28,7 +28,7 @@ pub fn soak(course: &mut Course) {
     let (kafka, clickhouse) = (OwnKafka::start(1), OwnClickHouse::start());
     let mut setting = course.draw();
     setting.members = Members::Seated;
-    course.says(setting.to_string());
+    course.sets(&setting);
     let proxy = Proxy::start(&clickhouse.url());
     let ground = Ground { brokers: kafka.brokers(), clickhouse: clickhouse.url(), ..setting.ground() };
     let shop = Shop::open_in(&ground);

@@ -27,7 +27,7 @@ fn die(course: &mut Course, partitions: i32) {
     let mut setting = course.draw();
     // Seated, so that the next one works at once; several inserts at once, so that it dies in the middle of the others.
     (setting.partitions, setting.members, setting.in_flight) = (partitions, Members::Seated, 8);
-    course.says(setting.to_string());
+    course.sets(&setting);
     let shop = Shop::open_in(&setting.ground());
     let flags = setting.flags("one");
     let sampler = Sampler::start(&shop);

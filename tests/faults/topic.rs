@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub fn out_of_range(course: &mut Course) {
     let mut setting = course.draw();
     setting.partitions = 3;
-    course.says(setting.to_string());
+    course.sets(&setting);
     let shop = Shop::open_in(&setting.ground());
     let flags = setting.flags("one");
     let until_end = [&flags[..], &["--until-end"]].concat();

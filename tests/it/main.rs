@@ -23,6 +23,7 @@ mod hostile;
 mod http;
 mod latency;
 mod page;
+mod percentiles;
 mod raw;
 mod rebalances;
 mod rejects;

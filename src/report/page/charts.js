@@ -38,6 +38,10 @@ const axis = (values, more) => ({
   ...more,
 });
 
+// Of time since the beginning, which `clock` shows to the second: marks closer than that would look alike.
+const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 604800];
+const timeAxis = () => axis((_, marks) => marks.map(clock), { size: 34, incrs: SECONDS });
+
 // Powers of ten, on a logarithmic axis of latency.
 function decades(low, high) {
   const marks = [];

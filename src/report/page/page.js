@@ -113,7 +113,7 @@ function heat() {
       legend: { show: false },
       cursor: { y: true, drag: { x: false, y: false }, points: { show: false } },
       scales: { x: { time: false, range: [0, columns.length * width] }, y: { distr: 3, log: 10, range: [low, high] } },
-      axes: [axis((_, marks) => marks.map(clock), { size: 34 }), axis((_, marks) => marks.map((mark) => short(mark)), { size: 64, splits: () => marks })],
+      axes: [timeAxis(), axis((_, marks) => marks.map((mark) => short(mark)), { size: 64, splits: () => marks })],
       series: [{}, { paths: () => null, points: { show: false } }],
       hooks: { drawClear: [], draw: [paint], setCursor: [hover] },
     },
@@ -130,7 +130,7 @@ function rate() {
     "rate",
     {
       scales: { x: { time: false, range: [0, columns.length * width] }, y: { range: (_, low, high) => [0, high * 1.08 || 1] } },
-      axes: [axis((_, marks) => marks.map(clock), { size: 34 }), axis((_, marks) => marks.map(grouped), { size: 64 })],
+      axes: [timeAxis(), axis((_, marks) => marks.map(grouped), { size: 64 })],
       series: [
         { label: "at", value: (_, value) => (value == null ? "–" : clock(value)) },
         {
@@ -162,7 +162,7 @@ function stack() {
     "stack",
     {
       scales: { x: { time: false, range: [0, columns.length * width] }, y: { range: (_, low, high) => [0, high * 1.08 || 1] } },
-      axes: [axis((_, marks) => marks.map(clock), { size: 34 }), axis((_, marks) => marks.map((mark) => (mark ? short(mark) : "0")), { size: 64 })],
+      axes: [timeAxis(), axis((_, marks) => marks.map((mark) => (mark ? short(mark) : "0")), { size: 64 })],
       series: [
         { label: "at", value: (_, value) => (value == null ? "–" : clock(value)) },
         ...order.map((nth) => ({

@@ -1,0 +1,48 @@
+//! Percentiles, counted in whole events.
+
+use hdrhistogram::Histogram;
+
+/// The value that so many percent of the events do not exceed, counted as HdrHistogram's Java library counts
+/// (`AbstractHistogram.getValueAtPercentile`): 99.9 % of 60,000 are 59,940 events. In plain floating point, as in the Rust
+/// crate, they are a hair more, and rounded up one event more. 0 if there are none.
+pub fn at(histogram: &Histogram<u64>, percentile: f64) -> u64 {
+    let wanted = (percentile.next_down().max(0.0) * histogram.len() as f64 / 100.0).ceil().max(1.0) as u64;
+    let mut events = 0;
+    let reached = histogram.iter_recorded().find(|step| {
+        events += step.count_at_value();
+        events >= wanted
+    });
+    reached.map_or(0, |step| step.value_iterated_to())
+}
+
+/// The same, if there are events enough to tell.
+pub fn supported(histogram: &Histogram<u64>, percentile: f64) -> Option<u64> {
+    // One event in N is the least that a percentile can tell: below that it would only repeat the maximum. (A thousand times
+    // 100 less 99.9 are a hair less than a hundred.)
+    let supported = histogram.len() as f64 * (100.0 - percentile) > 99.999;
+    supported.then(|| at(histogram, percentile))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_that_of_whole_events() {
+        let mut histogram = Histogram::new(3).unwrap();
+        histogram.record_n(1_000, 59_940).unwrap();
+        histogram.record_n(2_000, 60).unwrap();
+        assert_eq!(at(&histogram, 99.9), 1_000, "the 59,940th of 60,000");
+        assert_eq!(at(&histogram, 99.99), 2_000);
+        assert_eq!(at(&Histogram::new(3).unwrap(), 50.0), 0);
+    }
+
+    #[test]
+    fn one_event_in_n_is_the_least_that_it_can_tell() {
+        let mut histogram = Histogram::new(3).unwrap();
+        histogram.record_n(1_000, 999).unwrap();
+        assert_eq!(supported(&histogram, 99.9), None);
+        histogram.record(1_000).unwrap();
+        assert_eq!(supported(&histogram, 99.9), Some(1_000));
+    }
+}
