@@ -5,7 +5,7 @@
 //! The lock ends with the process and not before; a frozen process keeps its seat, and no two living ones have one name.
 //!
 //! Who comes back that soon may meet inserts that its predecessor sent and that have not begun yet. So the file also says until
-//! when, by ClickHouse's clock, one of them may begin. It is no state that anything depends on: without the file there is
+//! when, by ClickHouse's clock, one of them may begin; that is waited for before the group is joined. It is no state that anything depends on: without the file there is
 //! another name, and the old one's session has to end first, which takes longer than any insert lives.
 
 use anyhow::{Context, Result, bail};
@@ -15,7 +15,6 @@ use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 /// More ingesters of one group on one machine than anybody starts.
 const SEATS: u32 = 1_000;
@@ -27,18 +26,27 @@ const UNKNOWN: i64 = i64::MAX;
 /// A seat, for as long as this lives.
 #[derive(Debug)]
 pub struct Seat {
-    name: String,
-    file: File,
-    taken: Instant,
+    /// None for a member that has no name, and keeps no file.
+    kept: Option<Kept>,
     inserts: Mutex<Inserts>,
 }
 
-/// Inserts that were sent and whose end is not known.
+#[derive(Debug)]
+struct Kept {
+    name: String,
+    /// Nobody else can have this name: it is random, and behind a lock of ours.
+    is_ours_alone: bool,
+    file: File,
+}
+
+/// Inserts that were sent and whose end is not known. Times are ClickHouse's, in milliseconds since the Unix epoch.
 #[derive(Debug, Default)]
 struct Inserts {
-    /// Until when one of whoever had the seat before may begin: milliseconds since the Unix epoch.
+    /// Until when one of whoever had the seat before may begin.
     predecessor: i64,
     under_way: usize,
+    /// Until when one of those may begin.
+    latest: i64,
     /// Until when one of ours may begin whose end was never learned.
     doubted: i64,
     /// What the file says.
@@ -48,6 +56,11 @@ struct Inserts {
 }
 
 impl Seat {
+    /// For a member without a name.
+    pub fn none() -> Self {
+        Self { kept: None, inserts: Mutex::default() }
+    }
+
     /// The first free seat among those of `place`, which says what is shared: the cluster, the topic and the group.
     ///
     /// # Errors
@@ -69,7 +82,7 @@ impl Seat {
         for nth in 0..SEATS {
             if let Some(file) = locked(&path(nth))? {
                 let (name, predecessor) = read(&file)?.unwrap_or_else(|| (random_name(), 0));
-                return Ok(Self::sit(name, predecessor, file)?);
+                return Ok(Kept { name, is_ours_alone: true, file }.sit(predecessor)?);
             }
         }
         bail!("all {SEATS} seats are taken")
@@ -79,33 +92,26 @@ impl Seat {
         let path = directory.join(format!("{}.named", digest(&[place, &[name]].concat())));
         let Some(file) = locked(&path)? else { bail!("--instance-id {name}: another ingester of this machine has it") };
         let predecessor = read(&file)?.map_or(UNKNOWN, |(_, predecessor)| predecessor);
-        Ok(Self::sit(name.to_owned(), predecessor, file)?)
-    }
-
-    fn sit(name: String, predecessor: i64, file: File) -> io::Result<Self> {
-        file.write_all_at(content(&name, predecessor).as_bytes(), 0)?;
-        let inserts = Inserts { predecessor, written: predecessor, ..Inserts::default() };
-        Ok(Self { name, file, taken: Instant::now(), inserts: Mutex::new(inserts) })
+        Ok(Kept { name: name.to_owned(), is_ours_alone: false, file }.sit(predecessor)?)
     }
 
     /// The name to be known by in the group.
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> Option<&str> {
+        self.kept.as_ref().map(|kept| kept.name.as_str())
     }
 
-    /// Until when, by ClickHouse's clock, an insert of whoever had this seat before may begin: milliseconds since the Unix
-    /// epoch, in the past if there is none, [`i64::MAX`] if nothing is known.
-    pub fn predecessor(&self) -> i64 {
-        self.inserts().predecessor
+    /// Whether nobody else can have this name: who is put out of the group for it was put out by itself.
+    pub fn is_ours_alone(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.is_ours_alone)
     }
 
-    /// For how long the partitions that come with the seat must not be handed on, since nobody has waited yet for what the
-    /// predecessor sent; `lifetime` is that of an insert.
-    pub fn holds_on(&self, lifetime: Duration) -> Duration {
-        if self.predecessor() == 0 { Duration::ZERO } else { lifetime.saturating_sub(self.taken.elapsed()) }
+    /// Until when, by ClickHouse's clock, an insert may begin of whoever had this seat before, or one of ours whose end is not
+    /// known: milliseconds since the Unix epoch, in the past if there is none, [`i64::MAX`] if nothing is known.
+    pub fn may_begin_until(&self) -> i64 {
+        self.inserts().until()
     }
 
-    /// Nothing of the predecessor can begin any more.
+    /// Somebody has waited until nothing of the predecessor can begin any more.
     pub fn succeeds(&self) {
         self.inserts().predecessor = 0;
     }
@@ -116,22 +122,22 @@ impl Seat {
     /// When that cannot be noted; then it must not be sent.
     pub fn sends(self: &Arc<Self>, expires_ms: i64) -> io::Result<Sending> {
         let mut inserts = self.inserts();
-        let others = if inserts.under_way > 0 { inserts.written } else { inserts.doubted };
-        let until = expires_ms.max(others).max(inserts.predecessor);
-        self.note(&mut inserts, until)?;
+        self.note(&mut inserts, expires_ms)?;
         inserts.under_way += 1;
+        inserts.latest = inserts.latest.max(expires_ms);
         Ok(Sending { seat: self.clone(), expires_ms, ended: false })
     }
 
-    fn note(&self, inserts: &mut Inserts, until: i64) -> io::Result<()> {
-        if inserts.blank || inserts.written == until {
+    fn note(&self, inserts: &mut Inserts, new: i64) -> io::Result<()> {
+        let until = inserts.until().max(new);
+        let Some(kept) = self.kept.as_ref().filter(|_| !inserts.blank && inserts.written != until) else {
             return Ok(());
-        }
-        match self.file.write_all_at(content(&self.name, until).as_bytes(), 0) {
+        };
+        match kept.write(until) {
             Ok(()) => inserts.written = until,
             // Emptying works on a full disk, too.
             Err(_) => {
-                self.file.set_len(0)?;
+                kept.file.set_len(0)?;
                 inserts.blank = true;
             }
         }
@@ -141,6 +147,25 @@ impl Seat {
     fn inserts(&self) -> MutexGuard<'_, Inserts> {
         // Numbers that are each updated in one step: a panic elsewhere leaves them whole.
         self.inserts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inserts {
+    fn until(&self) -> i64 {
+        self.predecessor.max(self.latest).max(self.doubted)
+    }
+}
+
+impl Kept {
+    fn sit(self, predecessor: i64) -> io::Result<Seat> {
+        self.write(predecessor)?;
+        let inserts = Inserts { predecessor, written: predecessor, ..Inserts::default() };
+        Ok(Seat { kept: Some(self), inserts: Mutex::new(inserts) })
+    }
+
+    /// `NAME UNTIL`
+    fn write(&self, until: i64) -> io::Result<()> {
+        self.file.write_all_at(format!("{} {until:0DIGITS$}\n", self.name).as_bytes(), 0)
     }
 }
 
@@ -166,16 +191,11 @@ impl Drop for Sending {
             inserts.doubted = inserts.doubted.max(self.expires_ms);
         }
         if inserts.under_way == 0 {
-            let until = inserts.doubted.max(inserts.predecessor);
+            inserts.latest = 0;
             // Where this fails, the file names a later time: the next one waits for longer than it has to.
-            let _ = self.seat.note(&mut inserts, until);
+            let _ = self.seat.note(&mut inserts, 0);
         }
     }
-}
-
-/// `NAME UNTIL`
-fn content(name: &str, until: i64) -> String {
-    format!("{name} {until:0DIGITS$}\n")
 }
 
 /// What a file says; none if it is new, or was not written to its end.
@@ -264,11 +284,11 @@ mod tests {
         let scratch = Scratch::new();
         let (first, second) = (scratch.sit(), scratch.sit());
         assert_ne!(first.name(), second.name());
-        let name = first.name().to_owned();
+        let name = first.name().unwrap().to_owned();
         drop(first);
-        assert_eq!(scratch.sit().name(), name);
+        assert_eq!(scratch.sit().name(), Some(&*name));
         let elsewhere = Seat::any_in(&scratch.0, &["localhost:9092", "clicks", "others"]).unwrap();
-        assert!(![&name[..], second.name()].contains(&elsewhere.name()));
+        assert!(![Some(&name[..]), second.name()].contains(&elsewhere.name()));
     }
 
     #[test]
@@ -279,20 +299,20 @@ mod tests {
             scratch.sit()
         };
         let seat = next(scratch.sit());
-        assert_eq!(seat.predecessor(), 0, "nothing was sent");
+        assert_eq!(seat.may_begin_until(), 0, "nothing was sent");
         let (early, late) = (seat.sends(5_000).unwrap(), seat.sends(7_000).unwrap());
         late.ended();
         std::mem::forget((early, seat.clone())); // as a crash does
         let copied = read(&File::open(scratch.0.join(format!("{}.0", digest(PLACE)))).unwrap()).unwrap();
-        assert_eq!(copied, Some((seat.name().to_owned(), 7_000)), "one is under way");
+        assert_eq!(copied, Some((seat.name().unwrap().to_owned(), 7_000)), "one is under way");
 
         let other = scratch.sit();
         other.sends(9_000).unwrap().ended();
         let other = next(other);
-        assert_eq!(other.predecessor(), 0, "it has ended");
+        assert_eq!(other.may_begin_until(), 0, "it has ended");
         drop(other.sends(11_000).unwrap());
         other.sends(10_000).unwrap().ended();
-        assert_eq!(next(other).predecessor(), 11_000, "how one of them ended was never learned");
+        assert_eq!(next(other).may_begin_until(), 11_000, "how one of them ended was never learned");
     }
 
     #[test]
@@ -303,25 +323,32 @@ mod tests {
         drop(seat);
         drop(scratch.sit()); // killed at once
         let patient = scratch.sit();
-        assert_eq!(patient.predecessor(), 8_000);
-        let hour = Duration::from_secs(3_600);
-        assert!(patient.holds_on(hour) > hour / 2);
+        assert_eq!(patient.may_begin_until(), 8_000);
         patient.succeeds();
-        assert_eq!(patient.holds_on(hour), Duration::ZERO);
+        assert_eq!(patient.may_begin_until(), 0);
         patient.sends(3_000).unwrap().ended();
         drop(patient);
-        assert_eq!(scratch.sit().predecessor(), 0);
+        assert_eq!(scratch.sit().may_begin_until(), 0);
+    }
+
+    #[test]
+    fn an_insert_that_was_let_go_of_may_still_begin() {
+        for seat in [Arc::new(Seat::none()), Scratch::new().sit()] {
+            drop(seat.sends(8_000).unwrap());
+            seat.sends(9_000).unwrap().ended();
+            assert_eq!(seat.may_begin_until(), 8_000);
+        }
     }
 
     #[test]
     fn a_file_that_says_nothing_gives_another_name() {
         let scratch = Scratch::new();
-        let name = scratch.sit().name().to_owned();
+        let name = scratch.sit().name().unwrap().to_owned();
         for text in ["", "half-a-na", "name 12\n", "name 000000000000000000x\n"] {
             std::fs::write(scratch.0.join(format!("{}.0", digest(PLACE))), text).unwrap();
             let seat = scratch.sit();
-            assert_ne!(seat.name(), name);
-            assert_eq!(seat.predecessor(), 0);
+            assert_ne!(seat.name(), Some(&*name));
+            assert_eq!(seat.may_begin_until(), 0);
         }
     }
 
@@ -329,14 +356,14 @@ mod tests {
     fn a_name_has_one_living_owner_and_an_unknown_past() {
         let scratch = Scratch::new();
         let seat = Seat::named_in(&scratch.0, "eu-1", PLACE).unwrap();
-        assert_eq!((seat.name(), seat.predecessor()), ("eu-1", UNKNOWN));
+        assert_eq!((seat.name(), seat.may_begin_until()), (Some("eu-1"), UNKNOWN));
         let refused = Seat::named_in(&scratch.0, "eu-1", PLACE).unwrap_err().to_string();
         assert_eq!(refused, "--instance-id eu-1: another ingester of this machine has it");
         drop(seat);
         let seat = Seat::named_in(&scratch.0, "eu-1", PLACE).unwrap();
-        assert_eq!(seat.predecessor(), UNKNOWN, "nobody has waited for it");
+        assert_eq!(seat.may_begin_until(), UNKNOWN, "nobody has waited for it");
         seat.succeeds();
         Arc::new(seat).sends(5_000).unwrap().ended();
-        assert_eq!(Seat::named_in(&scratch.0, "eu-1", PLACE).unwrap().predecessor(), 0);
+        assert_eq!(Seat::named_in(&scratch.0, "eu-1", PLACE).unwrap().may_begin_until(), 0);
     }
 }

@@ -95,6 +95,12 @@ impl ClickHouse {
         flows::now() / 1_000_000 + if ahead == UNSEEN { 0 } else { ahead }
     }
 
+    /// How long it takes until an insert that may begin until `until_ms`, by the server's clock, no longer can.
+    pub fn outwait(&self, until_ms: i64) -> Duration {
+        let left_ms = until_ms.saturating_sub(self.server_now_ms()).saturating_add(1);
+        Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)).min(LIFETIME)
+    }
+
     /// Takes the server's clock from an answer to a question that was asked `asked_ms` by ours; returns whether it was prompt.
     fn set_clock(&self, server_ms: i64, asked_ms: i64) -> bool {
         let now_ms = flows::now() / 1_000_000;

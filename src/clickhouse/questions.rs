@@ -105,15 +105,8 @@ impl ClickHouse {
     }
 
     /// Makes sure that nobody else still writes rows of these partitions for this topic and group: kills the inserts of a
-    /// dead owner and waits until they are gone. Those of living members, of other partitions, are left alone. What a
-    /// predecessor has sent that died a moment ago may begin until `predecessor_ms`, but for no longer than any insert lives.
-    pub async fn evict(
-        &self,
-        suffix: &str,
-        partitions: &[i32],
-        predecessor_ms: i64,
-        lifetime_ms: i64,
-    ) -> Result<(), Failure> {
+    /// dead owner and waits until they are gone. Those of living members, of other partitions, are left alone.
+    pub async fn evict(&self, suffix: &str, partitions: &[i32], lifetime_ms: i64) -> Result<(), Failure> {
         let theirs = format!(
             "startsWith(query_id, 'clickstream/') AND endsWith(query_id, {}) AND \
              hasAny(splitByChar(',', splitByChar('/', query_id)[2]), {:?})",
@@ -127,7 +120,7 @@ impl ClickHouse {
         loop {
             let (clock, is_prompt, running) = self.running(&theirs).await?;
             let expired_from = *expired_from.get_or_insert(clock + lifetime_ms);
-            if running.is_empty() && (clock > expired_from || is_prompt && clock > predecessor_ms) {
+            if running.is_empty() && (is_prompt || clock > expired_from) {
                 return Ok(());
             }
             for query_id in running {

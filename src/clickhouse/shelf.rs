@@ -26,20 +26,15 @@ pub struct Shelf {
     source: String,
     /// `/topic/group`: the end of the name of every insert.
     suffix: String,
-    seat: Option<Arc<Seat>>,
+    seat: Arc<Seat>,
     complaints: Seldom,
 }
 
 impl Shelf {
     /// The shelf for rows of the topic `topic` with the id `source`.
-    pub fn new(clickhouse: Arc<ClickHouse>, source: &str, topic: &str, group: &str) -> Self {
+    pub fn new(clickhouse: Arc<ClickHouse>, source: &str, topic: &str, group: &str, seat: Arc<Seat>) -> Self {
         let suffix = format!("/{topic}/{group}");
-        Self { clickhouse, source: source.to_owned(), suffix, seat: None, complaints: Seldom::default() }
-    }
-
-    /// For a member with this seat: it waits for its predecessor's inserts, and notes its own.
-    pub fn seated(self, seat: Option<Arc<Seat>>) -> Self {
-        Self { seat, ..self }
+        Self { clickhouse, source: source.to_owned(), suffix, seat, complaints: Seldom::default() }
     }
 
     /// Makes sure that nobody else still writes rows of these partitions.
@@ -47,23 +42,18 @@ impl Shelf {
     /// # Errors
     /// When ClickHouse cannot be asked.
     pub async fn evict(&self, partitions: &[i32]) -> Result<(), Failure> {
-        let predecessor = self.seat.as_ref().map_or(0, |seat| seat.predecessor());
-        self.clickhouse.evict(&self.suffix, partitions, predecessor, LIFETIME_MS).await?;
-        self.seat.iter().for_each(|seat| seat.succeeds());
-        Ok(())
+        self.clickhouse.evict(&self.suffix, partitions, LIFETIME_MS).await
     }
 
-    /// Sends an insert. Before that it is noted, for whoever comes to this seat after a crash.
+    /// Sends an insert. Before that it is noted, for whoever has these partitions next and does not wait for a session to end.
     async fn send(&self, id: &InsertId, table: Table, body: Bytes) -> Result<(), Failure> {
-        let sending = self.seat.as_ref().map(|seat| seat.sends(expiry(id))).transpose().map_err(|error| Failure {
+        let sending = self.seat.sends(expiry(id)).map_err(|error| Failure {
             class: Class::Transient,
             ended: true,
             message: format!("cannot note an insert in the directory for temporary files: {error}"),
         })?;
         let outcome = self.clickhouse.inserter.send(&id.0, &self.statement(table, expiry(id)), body).await;
-        if let Some(sending) = sending
-            && outcome.as_ref().map_or_else(|failure| failure.ended, |()| true)
-        {
+        if outcome.as_ref().map_or_else(|failure| failure.ended, |()| true) {
             sending.ended();
         }
         outcome

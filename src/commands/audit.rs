@@ -6,6 +6,7 @@ use crate::clickhouse::{ClickHouse, Shelf, WINDOW};
 use crate::kafka::admin::{self, Found};
 use crate::kafka::ranges::{self, Ranges};
 use crate::kafka::{Turn, topic_id};
+use crate::seat::Seat;
 use crate::table::grouped;
 use crate::{connect, kafka};
 use anyhow::{Context, Result, anyhow, bail};
@@ -119,7 +120,7 @@ impl Audit {
         let Auditor { clickhouse, client, topic, source, .. } = &self.auditor;
         let group = &self.args.group;
         let turn = block_in_place(|| Turn::take(&self.config, client, topic, source, group, marks))?;
-        let shelf = Shelf::new(clickhouse.clone(), source, topic, &Turn::group(group));
+        let shelf = Shelf::new(clickhouse.clone(), source, topic, &Turn::group(group), Arc::new(Seat::none()));
         // What somebody who died in the middle of it has sent.
         shelf.evict(&self.partitions).await.map_err(|failure| anyhow!("ClickHouse: {failure}"))?;
         let mut healer = Healer { shelf, turn, meter: Meter::default() };

@@ -5,7 +5,7 @@ use crate::clickhouse::{ClickHouse, describe};
 use crate::connect;
 use crate::kafka::admin::{self, Found};
 use crate::kafka::lease::Lease;
-use crate::kafka::member::{self, Membership};
+use crate::kafka::member::{self, Membership, PutOut};
 use crate::kafka::{self, Committer, Naming};
 use crate::metrics::{Observed, Ready};
 use crate::seat::Seat;
@@ -19,6 +19,7 @@ use rdkafka::ClientConfig;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
@@ -43,6 +44,9 @@ const DEFAULTS: &[(&str, &str)] = &[
 /// Settings that the promises hang on.
 const FIXED: &[&str] =
     &["enable.auto.commit", "enable.auto.offset.store", "group.id", "group.instance.id", "enable.partition.eof"];
+
+/// Who is put out of the group again before this time is over has a twin.
+const A_WHILE: Duration = Duration::from_secs(30);
 
 /// The `--instance-id` of a member that has no name.
 pub const NO_SEAT: &str = "none";
@@ -88,8 +92,8 @@ pub fn summary(meter: &Meter) -> String {
 pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<Meter>, ready: &Ready) -> Result<()> {
     let mut config = consumer_config(args)?;
     let seat = seat(args)?;
-    if let Some(seat) = &seat {
-        config.set("group.instance.id", seat.name());
+    if let Some(name) = seat.name() {
+        config.set("group.instance.id", name);
     }
     let started = tokio::select! {
         started = start(args) => started?,
@@ -102,29 +106,56 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
         naming,
         group: args.group.clone(),
         config,
-        seat,
+        seat: Arc::new(seat),
         clickhouse,
         drain_timeout: args.run.drain_timeout,
         until,
     };
-    let (leases, opened) = mpsc::unbounded_channel();
-    let (thread, committer) = member::join(to, meter.clone(), stop.clone(), leases)?;
     tracing::info!("ingesting {} as a member of group {}", args.kafka.topic, args.group);
-
     let policy = Policy::new(args.batch_rows as usize, args.batch_timeout, args.in_flight.into());
-    // One lease after the other, until the member has left; whether the last one ended in order.
-    let drained = UnboundedReceiverStream::new(opened)
-        .try_fold(true, |_, lease| ingest_lease(lease, policy, meter, &committer))
-        .await;
-    // Whatever ended the work ends the membership too.
-    stop.request();
-    tokio::task::spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow!("the Kafka thread crashed"))?;
+    let mut joined = Instant::now();
+    let drained = loop {
+        match membership(&to, policy, stop, meter).await {
+            // After a broker's death, a late request of ours under our old member id has us taken for somebody else. Under a
+            // name that others could have it may be somebody else, who would be put out in turn.
+            Err(error) if error.is::<PutOut>() && (to.seat.is_ours_alone() || joined.elapsed() > A_WHILE) => {
+                tracing::warn!("{error}; joining again");
+                joined = Instant::now();
+            }
+            drained => break drained,
+        }
+    };
     if !drained? {
         bail!(
             "not drained within --drain-timeout: what was not stored is not committed either, the next start goes on there"
         );
     }
     Ok(())
+}
+
+/// From joining the group to leaving it, one lease after the other; whether the last one ended in order.
+async fn membership(to: &Membership, policy: Policy, stop: &Stop, meter: &Arc<Meter>) -> Result<bool> {
+    // Under a name that the group knows, joining has partitions move at once: to us, and to others, who know nothing of what a
+    // predecessor has sent.
+    let wait = to.clickhouse.outwait(to.seat.may_begin_until());
+    if !wait.is_zero() {
+        tracing::info!("waiting {wait:?} until no insert of a predecessor can begin any more");
+        tokio::select! {
+            () = tokio::time::sleep(wait) => to.seat.succeeds(),
+            () = stop.requested() => return Ok(true),
+        }
+    }
+    let (leases, opened) = mpsc::unbounded_channel();
+    let (thread, committer) = member::join(to.clone(), meter.clone(), stop.clone(), leases)?;
+    let drained = UnboundedReceiverStream::new(opened)
+        .try_fold(true, |_, lease| ingest_lease(lease, policy, meter, &committer))
+        .await;
+    // Whatever ended the work ends the membership too.
+    if !matches!(&drained, Err(error) if error.is::<PutOut>()) {
+        stop.request();
+    }
+    tokio::task::spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow!("the Kafka thread crashed"))?;
+    drained
 }
 
 /// The pipeline, for as long as the lease lasts; false if its drain took too long.
@@ -203,14 +234,14 @@ fn consumer_config(args: &IngestArgs) -> Result<ClientConfig> {
 }
 
 /// The seat to take in the group. Where there is no place to keep one, the member has no name, and a restart takes longer.
-fn seat(args: &IngestArgs) -> Result<Option<Arc<Seat>>> {
+fn seat(args: &IngestArgs) -> Result<Seat> {
     let place = [&*args.kafka.brokers, &args.kafka.topic, &args.group];
     match args.instance_id.as_deref() {
-        Some(NO_SEAT) => Ok(None),
-        Some(name) => Seat::named(name, &place).map(|seat| Some(Arc::new(seat))),
-        None => Ok(Seat::any(&place)
-            .inspect_err(|why| tracing::info!("a restart after a crash will take a session longer: {why:#}"))
-            .ok()
-            .map(Arc::new)),
+        Some(NO_SEAT) => Ok(Seat::none()),
+        Some(name) => Seat::named(name, &place),
+        None => Ok(Seat::any(&place).unwrap_or_else(|why| {
+            tracing::info!("a restart after a crash will take a session longer: {why:#}");
+            Seat::none()
+        })),
     }
 }

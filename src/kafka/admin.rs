@@ -3,10 +3,11 @@
 use super::topic::Quiet;
 use anyhow::{Context, Result, bail};
 use flows::Backoff;
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,12 +43,47 @@ pub fn find(client: &BaseConsumer, topic: &str, patience: Duration) -> Result<Fo
 }
 
 /// The first offset and the one behind the last, for each partition.
+///
+/// # Errors
+/// When Kafka does not say.
 pub fn watermarks(client: &BaseConsumer, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, (i64, i64)>> {
-    partitions
-        .iter()
-        .map(|&partition| Ok((partition, client.fetch_watermarks(topic, partition, ANSWER)?)))
-        .collect::<Result<_>>()
-        .with_context(|| format!("cannot ask for the ends of topic {topic}"))
+    ends(client, topic, partitions).with_context(|| format!("cannot ask for the ends of topic {topic}"))
+}
+
+/// The same: two requests for each broker, however many partitions it leads.
+///
+/// # Errors
+/// When Kafka does not say.
+pub fn ends<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    topic: &str,
+    partitions: &[i32],
+) -> KafkaResult<BTreeMap<i32, (i64, i64)>> {
+    let (low, high) =
+        (end(client, topic, partitions, Offset::Beginning)?, end(client, topic, partitions, Offset::End)?);
+    Ok(low.into_iter().zip(high).map(|((partition, low), (_, high))| (partition, (low, high))).collect())
+}
+
+fn end<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    topic: &str,
+    partitions: &[i32],
+    end: Offset,
+) -> KafkaResult<BTreeMap<i32, i64>> {
+    if partitions.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut wanted = TopicPartitionList::with_capacity(partitions.len());
+    for &partition in partitions {
+        // Both ends are times, too: special ones.
+        wanted.add_partition_offset(topic, partition, end)?;
+    }
+    let found = client.offsets_for_times(wanted, ANSWER)?;
+    let offset = |place: &TopicPartitionListElem<'_>| match place.offset() {
+        Offset::Offset(offset) => Ok((place.partition(), offset)),
+        _ => Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OffsetNotAvailable)),
+    };
+    found.elements().iter().map(offset).collect()
 }
 
 /// Makes a topic; the cluster's default says how often it is replicated. Returns when the cluster knows it: its answer may come

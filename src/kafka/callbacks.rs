@@ -1,10 +1,10 @@
 //! What happens in the consumer's callbacks: a rebalance ends the lease.
 
 use super::lease::{Hold, Place};
-use super::member::Consumer;
+use super::member::{Consumer, Membership};
 use super::native::Redirect;
 use super::{Committer, complain, lifeline, log, queue};
-use crate::clickhouse::LIFETIME;
+use crate::clickhouse::ClickHouse;
 use crate::failpoints::{self, Step};
 use crate::seat::Seat;
 use crate::seldom::Seldom;
@@ -22,7 +22,8 @@ use std::time::Duration;
 pub struct Callbacks {
     topic: String,
     drain_timeout: Duration,
-    seat: Option<Arc<Seat>>,
+    seat: Arc<Seat>,
+    clickhouse: Arc<ClickHouse>,
     hold: Mutex<Hold>,
     /// Set before the consumer subscribes.
     tools: OnceLock<(Redirect, Arc<Committer>)>,
@@ -32,11 +33,12 @@ pub struct Callbacks {
 }
 
 impl Callbacks {
-    pub fn new(topic: &str, drain_timeout: Duration, seat: Option<Arc<Seat>>, meter: Arc<Meter>) -> Self {
+    pub fn new(to: &Membership, meter: Arc<Meter>) -> Self {
         Self {
-            topic: topic.to_owned(),
-            drain_timeout,
-            seat,
+            topic: to.topic.clone(),
+            drain_timeout: to.drain_timeout,
+            seat: to.seat.clone(),
+            clickhouse: to.clickhouse.clone(),
             hold: Mutex::default(),
             tools: OnceLock::new(),
             complaints: Seldom::default(),
@@ -79,11 +81,9 @@ impl Callbacks {
             committer.settle_up(patience.min(Duration::from_secs(2)));
             committer.forget(gone);
         }
-        if !patience.is_zero()
-            && let Some(seat) = &self.seat
-        {
-            std::thread::sleep(seat.holds_on(LIFETIME));
-        }
+        // What was let go of must not begin when somebody else has asked already; nor, if the partitions are lost, when we have
+        // joined again under the same name, which lets the group give them away at once.
+        std::thread::sleep(self.clickhouse.outwait(self.seat.may_begin_until()));
     }
 }
 

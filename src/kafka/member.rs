@@ -32,17 +32,23 @@ const IDLE: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// What a member needs to know.
+#[derive(Clone)]
 pub struct Membership {
     pub topic: String,
     pub naming: Naming,
     pub group: String,
     pub config: ClientConfig,
-    pub seat: Option<Arc<Seat>>,
+    pub seat: Arc<Seat>,
     pub clickhouse: Arc<ClickHouse>,
     pub drain_timeout: Duration,
     /// Where to stop, for each partition; none to go on for ever.
     pub until: Option<BTreeMap<i32, i64>>,
 }
+
+/// Kafka takes this client for another one than the member of its name, and will not have it any more.
+#[derive(Debug, thiserror::Error)]
+#[error("Kafka put this member out of its group: {0}: does another one run with the same --instance-id?")]
+pub struct PutOut(RDKafkaErrorCode);
 
 /// The thread's own state. Fields are dropped in this order: a consumer that is destroyed waits for ever for a queue of its
 /// own that is still held.
@@ -56,6 +62,7 @@ struct Member {
     meter: Arc<Meter>,
     leases: tokio::sync::mpsc::UnboundedSender<Result<Lease>>,
     stop: Stop,
+    put_out: bool,
     runtime: Handle,
 }
 
@@ -68,7 +75,7 @@ pub fn join(
 ) -> Result<(std::thread::JoinHandle<()>, Arc<Committer>)> {
     let consumer: Consumer = to
         .config
-        .create_with_context(Callbacks::new(&to.topic, to.drain_timeout, to.seat.clone(), meter.clone()))
+        .create_with_context(Callbacks::new(&to, meter.clone()))
         .context("cannot set up the Kafka consumer: check --kafka settings")?;
     let consumer = Arc::new(consumer);
     let inbox = Inbox::new(consumer.client().native_client(), HAUL);
@@ -87,6 +94,7 @@ pub fn join(
         meter,
         leases,
         stop,
+        put_out: false,
     };
     let thread = std::thread::Builder::new().name("kafka".into()).spawn(move || member.run())?;
     Ok((thread, committer))
@@ -96,7 +104,7 @@ impl Member {
     fn run(mut self) {
         let mut wait = Duration::ZERO;
         let mut looked = Instant::now();
-        while !self.stop.is_requested() && !self.is_done() {
+        while !self.stop.is_requested() && !self.put_out && !self.is_done() {
             if self.pulse.beat() {
                 self.confirm();
             }
@@ -119,7 +127,7 @@ impl Member {
                 }
             }
         }
-        self.leave();
+        if self.put_out { self.abandon() } else { self.leave() }
     }
 
     /// Ends the lease that does not fit any more, and opens the one that does.
@@ -276,17 +284,24 @@ impl Member {
         self.meter.partitions.store(hold.places.len() as u64, Relaxed);
     }
 
-    fn complain(&self, error: &KafkaError) {
+    fn complain(&mut self, error: &KafkaError) {
         match error {
             KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition) => {
                 tracing::warn!("topic {} is gone; waiting for it to come back", self.to.topic);
             }
             KafkaError::MessageConsumptionFatal(code) => {
-                let _ = self.leases.send(Err(anyhow::anyhow!("Kafka put this member out of its group: {code}")));
+                let _ = self.leases.send(Err(PutOut(*code).into()));
+                self.put_out = true;
             }
             // Whatever it is, the context has said it too.
             other => tracing::debug!("Kafka: {other}"),
         }
+    }
+
+    /// Lets go of everything: nothing can be committed any more.
+    fn abandon(&self) {
+        self.consumer.context().hold().end_lease(Duration::ZERO);
+        self.committer.close();
     }
 
     /// Drains, commits, and leaves the group.

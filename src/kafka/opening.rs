@@ -1,7 +1,7 @@
 //! Opening a lease: for each partition that is new here, where to go on and what of it is stored already.
 
 use super::member::{Consumer, Membership};
-use super::{Identity, Naming};
+use super::{Identity, Naming, admin};
 use crate::clickhouse::{ClickHouse, Shelf};
 use crate::seat::Seat;
 use anyhow::{Result, anyhow};
@@ -46,7 +46,7 @@ pub struct Start {
 struct Question {
     consumer: Arc<Consumer>,
     clickhouse: Arc<ClickHouse>,
-    seat: Option<Arc<Seat>>,
+    seat: Arc<Seat>,
     topic: String,
     naming: Naming,
     group: String,
@@ -104,12 +104,12 @@ impl Question {
 
     async fn once(self: Arc<Self>) -> Result<Opened, Failure> {
         let kafka = self.clone();
-        let (identity, positions) = tokio::task::spawn_blocking(move || kafka.ask_kafka())
-            .await
-            .map_err(|crash| transient(format!("asking Kafka crashed: {crash}")))??;
-        let source = identity.source();
-        let shelf = Shelf::new(self.clickhouse.clone(), source, &self.topic, &self.group).seated(self.seat.clone());
+        let asked = tokio::task::spawn_blocking(move || kafka.ask_kafka());
         self.clickhouse.check_tables().await?;
+        let asked = asked.await.map_err(|crash| transient(format!("asking Kafka crashed: {crash}")))?;
+        let (identity, positions) = asked?;
+        let source = identity.source();
+        let shelf = Shelf::new(self.clickhouse.clone(), source, &self.topic, &self.group, self.seat.clone());
         shelf.evict(&self.partitions).await?;
         let mut stored = self.clickhouse.stored_from(source, &positions).await?;
         let start =
@@ -127,10 +127,10 @@ impl Question {
             wanted.add_partition(&self.topic, partition);
         }
         let committed = self.consumer.committed_offsets(wanted, ANSWER).map_err(unanswered)?;
+        let ends = admin::ends(&self.consumer, &self.topic, &self.partitions).map_err(unanswered)?;
         let mut positions = Vec::with_capacity(self.partitions.len());
         for place in committed.elements() {
-            let (low, high) =
-                self.consumer.fetch_watermarks(&self.topic, place.partition(), ANSWER).map_err(unanswered)?;
+            let (low, high) = ends[&place.partition()];
             let first = match place.offset() {
                 Offset::Offset(mark) if identity.is_foreign(place.metadata()) => {
                     tracing::warn!(

@@ -1,6 +1,7 @@
 //! F6, F7: connections that are cut, and answers that do not say *stored*.
 
-use crate::course::{Course, Setting, is_at_work, stayed};
+use crate::course::{Course, Setting, stayed};
+use crate::scene::Scene;
 use crate::support::proxy::{Mishap, Proxy};
 use crate::support::sampler::Sampler;
 use crate::support::shop::{Ground, Shop};
@@ -60,27 +61,17 @@ pub fn transient(course: &mut Course) {
 
 /// Each mishap meets an insert, and the ingester goes on as if nothing had been.
 fn survives(course: &mut Course, mishaps: fn(&mut Course) -> Vec<Mishap>) {
-    let setting = course.draw();
-    let (proxy, shop) = behind_a_proxy(&setting);
-    let load = shop.produce(&setting.load());
-    let mut ingester =
-        shop.ingester_at_work(&[&setting.flags("one")[..], &["--clickhouse-url", &proxy.url()]].concat());
-    let sampler = Sampler::start(&shop);
-    is_at_work(&shop);
+    let proxy = Proxy::start(&Ground::default().clickhouse);
+    let scene = Scene::open(course, |ground| ground, &["--clickhouse-url", &proxy.url()]);
     for _ in course.rounds(1) {
         let mishaps = mishaps(course);
         mishaps.iter().for_each(|_| course.fault());
         proxy.plan(mishaps);
         eventually(PATIENCE, "all of it has happened", || is(proxy.left() == 0, proxy.left()));
-        course.recovers(&shop);
-        course.weigh(&ingester);
+        scene.recovers(course);
     }
-    let manifest = load.stop();
-    shop.drained();
-    stayed(&ingester);
-    ingester.drains();
-    sampler.saw_only_stored_offsets_committed();
-    course.judge(&shop, &manifest);
+    stayed(&scene.ingester);
+    scene.closes(course);
 }
 
 /// It stops at once, says why in one line, and has committed nothing of it.
@@ -118,7 +109,7 @@ pub fn permanent(course: &mut Course) {
 }
 
 /// A shop that looks at ClickHouse itself, and a proxy for its ingester.
-fn behind_a_proxy(setting: &Setting) -> (Proxy, Shop) {
+pub fn behind_a_proxy(setting: &Setting) -> (Proxy, Shop) {
     let ground: Ground = setting.ground();
     let proxy = Proxy::start(&ground.clickhouse);
     (proxy, Shop::open_in(&ground))

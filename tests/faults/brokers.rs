@@ -1,7 +1,7 @@
 //! F8, F20: brokers are killed, or stall.
 
 use crate::course::{Course, is_at_work};
-use crate::support::sampler::Sampler;
+use crate::scene::Scene;
 use crate::support::shop::{Ground, Shop};
 use crate::support::stack::OwnKafka;
 use rand::RngExt;
@@ -12,40 +12,26 @@ const MOMENT: Duration = Duration::from_secs(3);
 /// The only broker, and with it the group's coordinator.
 pub fn killed(course: &mut Course) {
     let kafka = OwnKafka::start(1);
-    let setting = course.draw();
-    let shop = Shop::open_in(&Ground { brokers: kafka.brokers(), ..setting.ground() });
-    let load = shop.produce(&setting.load());
-    let mut ingester = shop.ingester_at_work(&setting.flags("one"));
-    let sampler = Sampler::start(&shop);
-    is_at_work(&shop);
+    let scene = Scene::open(course, |ground| Ground { brokers: kafka.brokers(), ..ground }, &[]);
     for _ in course.rounds(2) {
         course.moment(MOMENT);
         kafka.kill(1);
         course.fault();
         course.moment(MOMENT);
         kafka.up(1);
-        course.recovers(&shop);
-        course.weigh(&ingester);
+        scene.recovers(course);
     }
-    let manifest = load.stop();
-    shop.drained();
-    ingester.drains();
-    sampler.saw_only_stored_offsets_committed();
-    course.judge(&shop, &manifest);
+    scene.closes(course);
 }
 
 /// The other two go on meanwhile: two in-sync replicas are enough.
 pub fn one_of_three_killed(course: &mut Course) {
     let kafka = OwnKafka::start(3);
-    let setting = course.draw();
-    let shop = Shop::open_in(&Ground { brokers: kafka.brokers(), ..setting.ground() });
-    let load = shop.produce(&setting.load());
-    let mut ingester = shop.ingester_at_work(&setting.flags("one"));
-    let sampler = Sampler::start(&shop);
-    is_at_work(&shop);
+    let scene = Scene::open(course, |ground| Ground { brokers: kafka.brokers(), ..ground }, &[]);
+    let shop = &scene.shop;
     for round in course.rounds(2) {
         course.moment(MOMENT);
-        let partition = course.rng.random_range(0..setting.partitions);
+        let partition = course.rng.random_range(0..scene.setting.partitions);
         let node = if round % 2 == 0 {
             shop.kafka.leader(&shop.topic, partition)
         } else {
@@ -54,16 +40,11 @@ pub fn one_of_three_killed(course: &mut Course) {
         kafka.kill(node);
         course.fault();
         // Elections and all, while it is away.
-        course.recovers(&shop);
+        scene.recovers(course);
         kafka.up(node);
-        course.recovers(&shop);
-        course.weigh(&ingester);
+        scene.recovers(course);
     }
-    let manifest = load.stop();
-    shop.drained();
-    ingester.drains();
-    sampler.saw_only_stored_offsets_committed();
-    course.judge(&shop, &manifest);
+    scene.closes(course);
 }
 
 /// The schedule goes on: each event that could not be sent in time counts as late, and none is given up.

@@ -1,8 +1,10 @@
 //! F1, F3, F10: the ingester itself is killed, stopped, frozen.
 
+use crate::answers::behind_a_proxy;
 use crate::course::{Course, Members, is_at_work};
 use crate::steps::VARIABLE;
 use crate::support::process::Program;
+use crate::support::proxy::Mishap;
 use crate::support::sampler::Sampler;
 use crate::support::shop::{Ground, Shop};
 use crate::support::stack::OwnClickHouse;
@@ -37,6 +39,40 @@ pub fn killed(course: &mut Course) {
     let manifest = load.stop();
     shop.drained();
     course.weigh(&ingester);
+    ingester.drains();
+    sampler.saw_only_stored_offsets_committed();
+    course.judge(&shop, &manifest);
+}
+
+/// What it had sent comes to ClickHouse only after the next one, which has its partitions back at once, could have asked what
+/// is stored. In every second round the next one has to share them at once with another.
+pub fn killed_with_an_insert_on_its_way(course: &mut Course) {
+    let mut setting = course.draw();
+    setting.members = Members::Seated;
+    course.sets(&setting);
+    let (proxy, shop) = behind_a_proxy(&setting);
+    let (flags, url) = (setting.flags("one"), proxy.url());
+    let flags = [&flags[..], &["--clickhouse-url", &url]].concat();
+    let mut ingester = shop.ingester_at_work(&flags);
+    let sampler = Sampler::start(&shop);
+    let load = shop.produce(&setting.load());
+    is_at_work(&shop);
+    for round in course.rounds(4) {
+        course.moment(INTO_WORK);
+        let happened = proxy.happened();
+        // Less than an insert lives: it will begin, whatever has become of who sent it.
+        proxy.plan([Mishap::Late(Duration::from_millis(course.rng.random_range(1_500..3_500)))]);
+        eventually(PATIENCE, "an insert is on its way", || is(proxy.happened() > happened, proxy.left()));
+        ingester.kill();
+        course.fault();
+        ingester = shop.ingest(&flags);
+        let another = (round % 2 == 1).then(|| shop.ingest(&flags));
+        course.recovers(&shop);
+        course.weigh(&ingester);
+        another.into_iter().for_each(|mut another| another.drains());
+    }
+    let manifest = load.stop();
+    shop.drained();
     ingester.drains();
     sampler.saw_only_stored_offsets_committed();
     course.judge(&shop, &manifest);
@@ -191,6 +227,7 @@ pub fn frozen_before_sending(course: &mut Course) {
     is_at_work(&shop);
     let sampler = Sampler::start(&shop);
     for _ in course.rounds(1) {
+        sleeper.says("lease opened", 1);
         course.moment(INTO_WORK);
         sleeper.freeze();
         course.fault();

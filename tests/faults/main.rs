@@ -13,6 +13,7 @@ mod commits;
 mod course;
 mod ingester;
 mod members;
+mod scene;
 mod soak;
 mod steps;
 #[path = "../support/mod.rs"]
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 const SCENARIOS: &[Scenario] = &[
     ("f01_the_ingester_is_killed_again_and_again", ingester::killed),
     ("f01_one_of_two_is_killed_again_and_again", ingester::one_of_two_killed),
+    ("f01_killed_with_an_insert_on_its_way", ingester::killed_with_an_insert_on_its_way),
     ("f02_it_dies_at_each_step_with_1_partition", steps::die_1),
     ("f02_it_dies_at_each_step_with_3_partitions", steps::die_3),
     ("f02_it_dies_at_each_step_with_12_partitions", steps::die_12),
@@ -43,6 +45,7 @@ const SCENARIOS: &[Scenario] = &[
     ("f08_leader_and_coordinator_of_three_are_killed", brokers::one_of_three_killed),
     ("f09_members_join_and_leave_cooperative", members::cooperative),
     ("f09_members_join_and_leave_eager", members::eager),
+    ("f09_handed_on_with_an_insert_on_its_way", members::handed_on_with_an_insert_on_its_way),
     ("f10_frozen_past_its_session_then_woken", ingester::frozen),
     ("f10_frozen_with_an_insert_named_and_not_sent", ingester::frozen_before_sending),
     ("f11_commits_fail_again_and_again", commits::fail),

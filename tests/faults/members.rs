@@ -1,8 +1,11 @@
 //! F9: members join and leave.
 
+use crate::answers::behind_a_proxy;
 use crate::course::{Course, is_at_work};
+use crate::support::proxy::Mishap;
 use crate::support::sampler::Sampler;
 use crate::support::shop::Shop;
+use crate::support::{PATIENCE, eventually, is};
 use rand::RngExt;
 use std::time::{Duration, Instant};
 
@@ -43,6 +46,36 @@ fn join_and_leave(course: &mut Course, strategy: &'static str) {
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     for mut guest in guests.into_iter().flatten() {
+        guest.drains();
+    }
+    let manifest = load.stop();
+    shop.drained();
+    stays.drains();
+    sampler.saw_only_stored_offsets_committed();
+    course.judge(&shop, &manifest);
+}
+
+/// A member that has to hand its partitions on gives up draining, because one of its inserts comes to ClickHouse late: after
+/// the next owner could have asked what is stored.
+pub fn handed_on_with_an_insert_on_its_way(course: &mut Course) {
+    let mut setting = course.draw();
+    setting.partitions = setting.partitions.max(3);
+    course.sets(&setting);
+    let (proxy, shop) = behind_a_proxy(&setting);
+    let (flags, url) = (setting.flags("stays"), proxy.url());
+    let flags = [&flags[..], &["--clickhouse-url", &url, "--drain-timeout=200ms"]].concat();
+    let load = shop.produce(&setting.load());
+    let mut stays = shop.ingester_at_work(&flags);
+    let sampler = Sampler::start(&shop);
+    is_at_work(&shop);
+    for _ in course.rounds(3) {
+        let happened = proxy.happened();
+        proxy.plan([Mishap::Late(Duration::from_millis(course.rng.random_range(2_500..3_500)))]);
+        eventually(PATIENCE, "an insert is on its way", || is(proxy.happened() > happened, proxy.left()));
+        course.fault();
+        let mut guest = shop.ingest(&setting.flags("guest"));
+        course.recovers(&shop);
+        course.weigh(&stays);
         guest.drains();
     }
     let manifest = load.stop();

@@ -20,6 +20,8 @@ pub enum Mishap {
     CutInAnswer,
     /// The server has answered; nothing arrives, and the connection stays.
     Silence,
+    /// The server sees it only after this time, even if nobody waits for it any more.
+    Late(Duration),
     /// The server does not see it; this is the answer: a status, a code of ClickHouse, a body.
     Instead(u16, Option<u16>, String),
     /// The server has stored it; this is the answer.
@@ -117,6 +119,9 @@ impl Shared {
                 server.write_all(&body).ok()
             }
             told => {
+                if let Mishap::Late(time) = told {
+                    std::thread::sleep(time);
+                }
                 server.write_all(head.as_bytes()).ok()?;
                 server.write_all(&body).ok()?;
                 let mut said = Vec::new();
@@ -126,6 +131,7 @@ impl Shared {
                     // Until the client loses its patience.
                     Mishap::Silence => client.read(&mut [0]).ok().map(drop),
                     Mishap::Though(status, code, text) => answer(&mut client, status, code, &text),
+                    Mishap::Late(_) => client.write_all(&said).ok(),
                     _ => Some(()),
                 }
             }

@@ -9,6 +9,12 @@ use std::time::Duration;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// `PARTITION<tab>COUNT`
+fn pair(line: &str) -> Option<(i32, i64)> {
+    let (partition, count) = line.split_once('\t')?;
+    Some((partition.parse().ok()?, count.parse().ok()?))
+}
+
 /// Looks from its start until it is asked.
 pub struct Sampler {
     stop: Sender<()>,
@@ -31,23 +37,29 @@ impl Sampler {
             // First what is committed, then what is stored: the other way round proves nothing. Whoever does not answer is
             // just now being killed: then this look tells nothing.
             let Ok(marks) = kafka.committed(&topic) else { return Ok(0) };
-            let mut seen = 0;
-            for (partition, mark) in marks {
-                let from = known.get(&partition).copied().unwrap_or(0);
-                let new = format!(
-                    "SELECT uniqExact(_offset) FROM {both} WHERE _partition = {partition} AND _offset >= {from} AND _offset < {mark}"
-                );
-                let Ok(stored) = clickhouse.ask(&new) else { continue };
-                if stored.trim() != (mark - from).max(0).to_string() {
+            let new: BTreeMap<i32, (i64, i64)> = marks
+                .into_iter()
+                .map(|(partition, mark)| (partition, (known.get(&partition).copied().unwrap_or(0), mark)))
+                .filter(|(_, (from, mark))| mark > from)
+                .collect();
+            let of = |(partition, (from, mark)): (&i32, &(i64, i64))| {
+                format!("(_partition = {partition} AND _offset >= {from} AND _offset < {mark})")
+            };
+            let Some(wanted) = new.iter().map(of).reduce(|all, one| all + " OR " + &one) else { return Ok(0) };
+            let counts =
+                format!("SELECT _partition, uniqExact(_offset) FROM {both} WHERE {wanted} GROUP BY _partition");
+            let Ok(answer) = clickhouse.ask(&counts) else { return Ok(0) };
+            let stored: BTreeMap<i32, i64> = answer.lines().filter_map(pair).collect();
+            for (&partition, &(from, mark)) in &new {
+                let stored = stored.get(&partition).copied().unwrap_or(0);
+                if stored != mark - from {
                     return Err(format!(
-                        "partition {partition}: offsets {from} to {mark} committed, only {} of them stored",
-                        stored.trim()
+                        "partition {partition}: offsets {from} to {mark} committed, only {stored} of them stored"
                     ));
                 }
                 known.insert(partition, mark);
-                seen += u32::from(mark > from);
             }
-            Ok(seen)
+            Ok(new.len() as u32)
         };
         let thread = std::thread::spawn(move || {
             let mut seen = 0;
