@@ -5,8 +5,9 @@
 //! The lock ends with the process and not before; a frozen process keeps its seat, and no two living ones have one name.
 //!
 //! Who comes back that soon may meet inserts that its predecessor sent and that have not begun yet. So the file also says until
-//! when, by ClickHouse's clock, one of them may begin; that is waited for before the group is joined. It is no state that anything depends on: without the file there is
-//! another name, and the old one's session has to end first, which takes longer than any insert lives.
+//! when, by ClickHouse's clock, one of them may begin; that is waited for before the group is joined. It is no state that
+//! anything depends on: without the file there is another name, and the old one's session has to end first, which takes longer
+//! than any insert lives.
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
