@@ -145,11 +145,11 @@ pub fn first_rebalance_after(client: &NativeClient, wait: Duration) {
     }
 }
 
-/// The id of a topic (KIP-516), base64 as Kafka's tools print it. None where the broker gives none, or does not answer
-/// within `timeout`; that includes librdkafka's mock cluster.
+/// The id of a topic (KIP-516), base64 as Kafka's tools print it. None where the broker says that it has none.
 ///
 /// # Errors
-/// What the broker says of the topic: that it does not exist, say.
+/// What the broker says of the topic: that it does not exist, say. Or that no answer came within `timeout`: that is never taken
+/// for a topic without an id, whose rows would not be found under its id.
 pub fn topic_id(client: &NativeClient, topic: &str, timeout: Duration) -> Result<Option<String>, RDKafkaErrorCode> {
     let Ok(name) = CString::new(topic) else { return Ok(None) };
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
@@ -180,19 +180,24 @@ pub fn topic_id(client: &NativeClient, topic: &str, timeout: Duration) -> Result
 /// `event` is null or an event that lives until this returns.
 unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Result<Option<String>, RDKafkaErrorCode> {
     if event.is_null() {
-        return Ok(None);
+        return Err(RDKafkaErrorCode::OperationTimedOut);
     }
     // SAFETY: librdkafka's accessors accept any event of theirs and give null for one of another kind; the descriptions and
     // the id belong to the event.
     unsafe {
+        match sys::rd_kafka_event_error(event).into() {
+            RDKafkaErrorCode::NoError => {}
+            RDKafkaErrorCode::UnsupportedFeature => return Ok(None),
+            error => return Err(error),
+        }
         let result = sys::rd_kafka_event_DescribeTopics_result(event);
         if result.is_null() {
-            return Ok(None);
+            return Err(RDKafkaErrorCode::Unknown);
         }
         let mut count = 0;
         let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
         if count == 0 {
-            return Ok(None);
+            return Err(RDKafkaErrorCode::Unknown);
         }
         let topic = *topics;
         let error = sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(topic));
@@ -206,5 +211,19 @@ unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Result<Option<Strin
         let text = CStr::from_ptr(sys::rd_kafka_Uuid_base64str(id)).to_string_lossy().into_owned();
         // A broker without topic ids answers with the id of all zeros.
         Ok(Some(text).filter(|text| text.bytes().any(|byte| byte != b'A')))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::ClientConfig;
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+
+    #[test]
+    fn a_broker_that_does_not_answer_has_not_said_that_there_is_no_id() {
+        // Nobody listens there.
+        let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", "127.0.0.1:1").create().unwrap();
+        assert!(topic_id(client.client().native_client(), "clicks", Duration::from_millis(200)).is_err());
     }
 }

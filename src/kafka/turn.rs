@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use flows::{LeaseLost, Tenure};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -154,9 +154,12 @@ impl Parts {
             }
         }
         match topic_id(self.client.client().native_client(), &self.topic, ANSWER) {
-            Ok(None) => Ok(None), // a broker without ids, or one that does not answer
+            Ok(None) => Ok(None), // a broker without ids
             Ok(Some(id)) if id == self.source => Ok(None),
-            _ => Ok(Some(format!("topic {} was deleted", self.topic))),
+            Ok(Some(_)) | Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                Ok(Some(format!("topic {} was deleted", self.topic)))
+            }
+            Err(error) => bail!("topic {}: {error}", self.topic),
         }
     }
 

@@ -3,6 +3,8 @@
 use crate::support::oracle;
 use crate::support::shop::Shop;
 use crate::support::{PATIENCE, eventually, is};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use std::time::Duration;
 
 #[test]
@@ -57,6 +59,48 @@ fn an_ingester_that_is_started_after_a_crash_sits_down_in_its_place() {
     let manifest = load.stop();
     shop.ingest(&["--until-end"]).succeeds();
     oracle::exactly_once(&shop, &manifest);
+}
+
+/// Somebody else of this name, who joins the group.
+fn twin(shop: &Shop, name: &str) -> BaseConsumer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &shop.kafka.brokers).set("group.id", &shop.group).set("group.instance.id", name);
+    config.set("enable.auto.commit", "false").set("partition.assignment.strategy", "cooperative-sticky");
+    let twin: BaseConsumer = config.create().expect("settings that are valid");
+    twin.subscribe(&[&shop.topic]).expect("a topic that is there");
+    twin
+}
+
+/// After a broker's death, a late request of its own may look to Kafka like one of somebody else.
+#[test]
+fn an_ingester_that_kafka_takes_for_somebody_else_joins_again() {
+    let shop = Shop::open();
+    let load = shop.produce(&["--rate", "1000"]);
+    let mut ingester = shop.ingester_at_work(&["--batch-rows", "100"]);
+    let twin = twin(&shop, &names(&shop)[0]);
+    eventually(PATIENCE, "the twin has put it out, and it joins again", || {
+        let _ = twin.poll(Duration::from_millis(50));
+        is(ingester.said("joining again") == 1, ingester.has_ended())
+    });
+    drop(twin);
+    ingester.says("lease opened", 2);
+    let manifest = load.stop();
+    shop.drained();
+    ingester.drains();
+    oracle::exactly_once(&shop, &manifest);
+}
+
+#[test]
+fn of_two_with_one_name_on_two_machines_one_stops_and_says_why() {
+    let shop = Shop::open();
+    let mut ingester = shop.ingester_at_work(&["--instance-id", "eu-1"]);
+    let twin = twin(&shop, "eu-1");
+    eventually(PATIENCE, "it has ended", || {
+        let _ = twin.poll(Duration::from_millis(50));
+        is(ingester.has_ended(), ())
+    });
+    assert_eq!(ingester.exit_code(PATIENCE), Some(1));
+    assert!(ingester.stderr().contains("does another one run with the same --instance-id?"), "{}", ingester.stderr());
 }
 
 #[test]
