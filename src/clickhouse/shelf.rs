@@ -42,6 +42,8 @@ impl Shelf {
     /// # Errors
     /// When ClickHouse cannot be asked.
     pub async fn evict(&self, partitions: &[i32]) -> Result<(), Failure> {
+        // First what this process let go of when its last lease ended.
+        tokio::time::sleep(self.clickhouse.outwait(self.seat.may_begin_until())).await;
         self.clickhouse.evict(&self.suffix, partitions, LIFETIME_MS).await
     }
 
