@@ -73,18 +73,19 @@ pub fn join(
     stop: Stop,
     leases: tokio::sync::mpsc::UnboundedSender<Result<Lease>>,
 ) -> Result<(std::thread::JoinHandle<()>, Arc<Committer>)> {
+    let session_ms = to.config.get("session.timeout.ms").and_then(|ms| ms.parse().ok()).unwrap_or(6_000);
+    let pulse = Arc::new(Pulse::new(Duration::from_millis(session_ms / 2)));
     let consumer: Consumer = to
         .config
-        .create_with_context(Callbacks::new(&to, meter.clone()))
+        .create_with_context(Callbacks::new(&to, pulse.clone(), meter.clone()))
         .context("cannot set up the Kafka consumer: check --kafka settings")?;
     let consumer = Arc::new(consumer);
     let inbox = Inbox::new(consumer.client().native_client(), HAUL);
     let committer = Committer::start(&consumer, &to.topic);
     consumer.context().equip(inbox.redirect(), committer.clone());
     consumer.subscribe(&[&to.topic]).context("cannot subscribe")?;
-    let session_ms = to.config.get("session.timeout.ms").and_then(|ms| ms.parse().ok()).unwrap_or(6_000);
     let member = Member {
-        pulse: Arc::new(Pulse::new(Duration::from_millis(session_ms / 2))),
+        pulse,
         committer: committer.clone(),
         runtime: Handle::current(),
         opening: None,
