@@ -7,7 +7,7 @@ use super::callbacks::Callbacks;
 use super::haul::{HAUL, Haul};
 use super::lease::{Hold, Lease, Place, Source};
 use super::lifeline;
-use super::native::{Inbox, known_watermarks};
+use super::native::{Inbox, is_member, known_watermarks};
 use super::opening::{Opened, Opening};
 use super::{Committer, Naming, Pulse};
 use crate::clickhouse::ClickHouse;
@@ -307,15 +307,15 @@ impl Member {
 
     /// Drains, commits, and leaves the group.
     fn leave(&mut self) {
-        let context = self.consumer.context().clone();
-        context.hold().end_lease(self.to.drain_timeout);
+        self.consumer.context().hold().end_lease(self.to.drain_timeout);
         if !self.committer.settle_up(Duration::from_secs(10)) {
             tracing::warn!("the last offsets are not committed; the next start finds their rows stored and goes on");
         }
         self.committer.close();
         self.consumer.unsubscribe();
         let deadline = Instant::now() + Duration::from_secs(5);
-        while !context.hold().places.is_empty() && Instant::now() < deadline {
+        // A member with a name that is closed before it has left stays in the group until its session is over, as KIP-345 has it.
+        while is_member(self.consumer.client().native_client()) && Instant::now() < deadline {
             let _ = self.consumer.poll(IDLE);
         }
     }

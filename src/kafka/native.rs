@@ -1,5 +1,5 @@
-//! What librdkafka offers and its Rust binding does not: reading a queue in batches, topic ids, known watermarks, and a
-//! setting of the mock cluster.
+//! What librdkafka offers and its Rust binding does not: reading a queue in batches, topic ids, known watermarks, whether one is
+//! a member, and a setting of the mock cluster.
 //!
 //! All the unsafe code of the project is in this file and, where libchdb is loaded, in `demo/guard.rs`.
 
@@ -130,6 +130,17 @@ pub fn add_brokers(client: &NativeClient, brokers: &str) {
     let Ok(brokers) = CString::new(brokers) else { return };
     // SAFETY: the client is alive, and the text ends in NUL.
     unsafe { sys::rd_kafka_brokers_add(client.ptr(), brokers.as_ptr()) };
+}
+
+/// Whether a consumer has an id in its group: not before it has joined, and not after its leaving is on its way.
+pub fn is_member(client: &NativeClient) -> bool {
+    // SAFETY: the client is alive; the result is null or a text of ours, read before it is freed.
+    unsafe {
+        let id = sys::rd_kafka_memberid(client.ptr());
+        let is = !id.is_null() && *id != 0;
+        sys::rd_kafka_mem_free(client.ptr(), id.cast());
+        is
+    }
 }
 
 /// Has the mock cluster that hangs on this client, if there is one, wait for so long before it gives a group's first member
