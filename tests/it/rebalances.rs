@@ -61,6 +61,23 @@ fn an_ingester_that_is_started_after_a_crash_sits_down_in_its_place() {
     oracle::exactly_once(&shop, &manifest);
 }
 
+#[test]
+fn whoever_stops_in_order_leaves_no_place_that_the_group_waits_for() {
+    let shop = Shop::open();
+    let load = shop.produce(&["--rate", "1000"]);
+    for round in 0..10 {
+        let mut stays = shop.ingest(&[]);
+        let mut leaves = shop.ingest(&[]);
+        leaves.says("partitions assigned", 1);
+        leaves.drains();
+        stays.drains();
+        assert_eq!(names(&shop), Vec::<String>::new(), "after round {round}");
+    }
+    let manifest = load.stop();
+    shop.ingest(&["--until-end"]).succeeds();
+    oracle::exactly_once(&shop, &manifest);
+}
+
 /// Somebody else of this name, who joins the group.
 fn twin(shop: &Shop, name: &str) -> BaseConsumer {
     let mut config = ClientConfig::new();
