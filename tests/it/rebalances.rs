@@ -70,6 +70,7 @@ fn whoever_stops_in_order_leaves_no_place_that_the_group_waits_for() {
         let mut leaves = shop.ingest(&[]);
         leaves.says("partitions assigned", 1);
         leaves.drains();
+        stays.says("partitions assigned", 1);
         stays.drains();
         assert_eq!(names(&shop), Vec::<String>::new(), "after round {round}");
     }
