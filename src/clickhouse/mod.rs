@@ -28,7 +28,7 @@ use url::Url;
 /// How long an answer to a question may take before the question is asked again.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// An answer that took longer says that the server, or the way there, was stalled: what was sent before may only begin now.
+/// An answer that took longer says little about the server's clock.
 const PROMPT_MS: i64 = 1_000;
 /// No clock has been seen yet.
 const UNSEEN: i64 = i64::MIN;
@@ -101,14 +101,11 @@ impl ClickHouse {
         Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)).min(LIFETIME)
     }
 
-    /// Takes the server's clock from an answer to a question that was asked `asked_ms` by ours; returns whether it was prompt.
-    fn set_clock(&self, server_ms: i64, asked_ms: i64) -> bool {
+    /// Takes the server's clock from an answer to a question that was asked `asked_ms` by ours.
+    fn set_clock(&self, server_ms: i64, asked_ms: i64) {
         let now_ms = flows::now() / 1_000_000;
-        let is_prompt = now_ms - asked_ms <= PROMPT_MS;
-        // One that was long under way says little.
-        if is_prompt || self.clock_ahead_ms.load(Relaxed) == UNSEEN {
+        if now_ms - asked_ms <= PROMPT_MS || self.clock_ahead_ms.load(Relaxed) == UNSEEN {
             self.clock_ahead_ms.store(server_ms - now_ms, Relaxed);
         }
-        is_prompt
     }
 }

@@ -96,7 +96,7 @@ impl ClickHouse {
     /// has ended or never will begin.
     pub async fn quiesce(&self, query_id: &str, expires_ms: i64) -> Result<(), Failure> {
         loop {
-            let (clock, _, running) = self.running(&format!("query_id = {}", quoted(query_id))).await?;
+            let (clock, running) = self.running(&format!("query_id = {}", quoted(query_id))).await?;
             if running.is_empty() && clock > expires_ms {
                 return Ok(());
             }
@@ -105,8 +105,9 @@ impl ClickHouse {
     }
 
     /// Makes sure that nobody else still writes rows of these partitions for this topic and group: kills the inserts of a
-    /// dead owner and waits until they are gone. Those of living members, of other partitions, are left alone.
-    pub async fn evict(&self, suffix: &str, partitions: &[i32], lifetime_ms: i64) -> Result<(), Failure> {
+    /// dead owner and waits until they are gone. Those of living members, of other partitions, are left alone. What has not begun
+    /// yet has expired: its owner had it named long enough before it lost its partitions.
+    pub async fn evict(&self, suffix: &str, partitions: &[i32]) -> Result<(), Failure> {
         let theirs = format!(
             "startsWith(query_id, 'clickstream/') AND endsWith(query_id, {}) AND \
              hasAny(splitByChar(',', splitByChar('/', query_id)[2]), {:?})",
@@ -114,13 +115,9 @@ impl ClickHouse {
             partitions.iter().map(i32::to_string).collect::<Vec<_>>(),
         )
         .replace('"', "'");
-        // What a dead owner sent it had named before we first asked: from then on, by the server's clock, nothing of it can
-        // begin any more, however slow the server is.
-        let mut expired_from = None;
         loop {
-            let (clock, is_prompt, running) = self.running(&theirs).await?;
-            let expired_from = *expired_from.get_or_insert(clock + lifetime_ms);
-            if running.is_empty() && (is_prompt || clock > expired_from) {
+            let (_, running) = self.running(&theirs).await?;
+            if running.is_empty() {
                 return Ok(());
             }
             for query_id in running {
@@ -134,15 +131,15 @@ impl ClickHouse {
         }
     }
 
-    /// The server's clock, whether it answered promptly, and the running queries that match, seen after the clock was read.
-    async fn running(&self, filter: &str) -> Result<(i64, bool, Vec<String>), Failure> {
+    /// The server's clock, and the running queries that match, seen after the clock was read.
+    async fn running(&self, filter: &str) -> Result<(i64, Vec<String>), Failure> {
         let asked = flows::now() / 1_000_000;
         let sql = format!(
             "SELECT toUnixTimestamp64Milli(now64(3)), assumeNotNull((SELECT arrayStringConcat(groupArray(query_id), '\n') FROM system.processes WHERE {filter}))"
         );
         let (clock, running): (i64, String) = self.one(&sql).await?;
-        let is_prompt = self.set_clock(clock, asked);
-        Ok((clock, is_prompt, running.lines().map(str::to_owned).collect()))
+        self.set_clock(clock, asked);
+        Ok((clock, running.lines().map(str::to_owned).collect()))
     }
 
     /// A question with one row for an answer.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// An insert may begin this long after it was named, by the server's clock; then ClickHouse refuses it. Well below any
-/// session timeout (6 s, less a heartbeat): what a member that died or froze has sent can no longer begin when its partitions
-/// come to another.
+/// session timeout (6 s at least): what a member has named while it was proved to be one (`kafka::Proof`) can no longer begin when
+/// its partitions come to another.
 pub const LIFETIME: Duration = Duration::from_secs(4);
 const LIFETIME_MS: i64 = LIFETIME.as_millis() as i64;
 
@@ -44,7 +44,7 @@ impl Shelf {
     pub async fn evict(&self, partitions: &[i32]) -> Result<(), Failure> {
         // First what this process let go of when its last lease ended.
         tokio::time::sleep(self.clickhouse.outwait(self.seat.may_begin_until())).await;
-        self.clickhouse.evict(&self.suffix, partitions, LIFETIME_MS).await
+        self.clickhouse.evict(&self.suffix, partitions).await
     }
 
     /// Sends an insert. Before that it is noted, for whoever has these partitions next and does not wait for a session to end.

@@ -213,7 +213,7 @@ async fn start(args: &IngestArgs) -> Result<(Arc<ClickHouse>, Option<BTreeMap<i3
     Ok((clickhouse, until))
 }
 
-/// A session has to outlast an insert's time to begin (`clickhouse::LIFETIME`), and a heartbeat that was missed.
+/// A session has to outlast an insert's time to begin (`clickhouse::LIFETIME`), by the time that a proof of membership is good for.
 const SHORTEST_SESSION_MS: u64 = 6_000;
 
 fn consumer_config(args: &IngestArgs) -> Result<ClientConfig> {

@@ -3,7 +3,7 @@
 use super::lease::{Hold, Place};
 use super::member::{Consumer, Membership};
 use super::native::Redirect;
-use super::{Committer, Pulse, complain, lifeline, log, queue};
+use super::{Committer, complain, lifeline, log, queue};
 use crate::clickhouse::ClickHouse;
 use crate::failpoints::{self, Step};
 use crate::seat::Seat;
@@ -16,10 +16,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
-
-/// How often the pulse is beaten while a callback waits.
-const BEAT: Duration = Duration::from_millis(50);
+use std::time::Duration;
 
 /// The context of the consumer. All callbacks run on the thread that polls, inside its `poll`.
 pub struct Callbacks {
@@ -27,7 +24,6 @@ pub struct Callbacks {
     drain_timeout: Duration,
     seat: Arc<Seat>,
     clickhouse: Arc<ClickHouse>,
-    pulse: Arc<Pulse>,
     hold: Mutex<Hold>,
     /// Set before the consumer subscribes.
     tools: OnceLock<(Redirect, Arc<Committer>)>,
@@ -37,13 +33,12 @@ pub struct Callbacks {
 }
 
 impl Callbacks {
-    pub fn new(to: &Membership, pulse: Arc<Pulse>, meter: Arc<Meter>) -> Self {
+    pub fn new(to: &Membership, meter: Arc<Meter>) -> Self {
         Self {
             topic: to.topic.clone(),
             drain_timeout: to.drain_timeout,
             seat: to.seat.clone(),
             clickhouse: to.clickhouse.clone(),
-            pulse,
             hold: Mutex::default(),
             tools: OnceLock::new(),
             complaints: Seldom::default(),
@@ -88,12 +83,7 @@ impl Callbacks {
         }
         // What was let go of must not begin when somebody else has asked already; nor, if the partitions are lost, when we have
         // joined again under the same name, which lets the group give them away at once.
-        let until = Instant::now() + self.clickhouse.outwait(self.seat.may_begin_until());
-        while Instant::now() < until {
-            // This thread waits on purpose; it is not frozen.
-            self.pulse.beat();
-            std::thread::sleep(until.saturating_duration_since(Instant::now()).min(BEAT));
-        }
+        std::thread::sleep(self.clickhouse.outwait(self.seat.may_begin_until()));
     }
 }
 

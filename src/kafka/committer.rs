@@ -1,7 +1,10 @@
-//! The committer: brings watermarks to the group, the newest first of all, for as long as it takes.
+//! The committer: brings watermarks to the group, the newest first of all, for as long as it takes; and where there is nothing
+//! new, the old ones once more, to prove that the group still takes them from us.
 
+use super::Proof;
 use super::member::Consumer;
 use crate::failpoints::{self, Injected, Step};
+use crate::seldom::Seldom;
 use flows::{Backoff, CommitFailed, Offsets};
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -14,21 +17,31 @@ use tokio::sync::Notify;
 /// How long a pipeline waits for a commit before it goes on without: the commit stays owed.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How soon after a failure the group is asked again whether we are a member.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
 /// Commits on a thread of its own, because a commit can take as long as a coordinator is away. Several marks of a partition
 /// become one commit of the newest; a mark never moves back.
 pub struct Committer {
     topic: String,
+    proof: Arc<Proof>,
     desk: Mutex<Desk>,
     work: Condvar,
     done: Notify,
+    complaints: Seldom,
 }
 
-#[derive(Default)]
 struct Desk {
     /// Marks that are not confirmed yet.
     owed: BTreeMap<i32, i64>,
-    /// Marks that are.
-    confirmed: BTreeMap<i32, i64>,
+    /// When to try to commit them.
+    owed_at: Instant,
+    /// For each partition that is held, the mark that was confirmed last, or where its lease began.
+    held: BTreeMap<i32, i64>,
+    /// When to prove by them that we are a member.
+    prove_at: Instant,
+    /// A commit is under way.
+    busy: bool,
     /// The topic's id: it goes along with every commit, so that nobody takes an offset of a topic that was deleted for one
     /// of its namesake.
     source: String,
@@ -40,12 +53,25 @@ struct Desk {
 
 impl Committer {
     /// Starts the thread. It ends when the committer or the consumer is gone.
-    pub fn start(consumer: &Arc<Consumer>, topic: &str) -> Arc<Self> {
+    pub fn start(consumer: &Arc<Consumer>, topic: &str, proof: Arc<Proof>) -> Arc<Self> {
+        let now = Instant::now();
         let committer = Arc::new(Self {
             topic: topic.to_owned(),
-            desk: Mutex::default(),
+            proof,
+            desk: Mutex::new(Desk {
+                owed: BTreeMap::new(),
+                owed_at: now,
+                held: BTreeMap::new(),
+                prove_at: now,
+                busy: false,
+                source: String::new(),
+                last_error: None,
+                late: false,
+                closed: false,
+            }),
             work: Condvar::new(),
             done: Notify::new(),
+            complaints: Seldom::default(),
         });
         let (mine, consumer) = (committer.clone(), Arc::downgrade(consumer));
         std::thread::Builder::new()
@@ -55,9 +81,14 @@ impl Committer {
         committer
     }
 
-    /// From now on, marks are those of the topic with this id.
-    pub fn set_source(&self, source: &str) {
-        source.clone_into(&mut self.desk().source);
+    /// A lease begins: everything before these marks is stored. From now on, marks are those of the topic with this id.
+    pub fn begin(&self, source: &str, starts: &[(i32, i64)]) {
+        let mut desk = self.desk();
+        source.clone_into(&mut desk.source);
+        desk.held = starts.iter().copied().collect();
+        desk.prove_at = Instant::now();
+        drop(desk);
+        self.work.notify_all();
     }
 
     /// Forgets what is owed for partitions that are not ours any more: their new owner finds the rows and commits them.
@@ -65,7 +96,7 @@ impl Committer {
         let mut desk = self.desk();
         for partition in partitions {
             desk.owed.remove(partition);
-            desk.confirmed.remove(partition);
+            desk.held.remove(partition);
         }
         drop(desk);
         self.done.notify_waiters();
@@ -73,19 +104,14 @@ impl Committer {
 
     /// What is confirmed for a partition.
     pub fn confirmed(&self, partition: i32) -> Option<i64> {
-        self.desk().confirmed.get(&partition).copied()
+        self.desk().held.get(&partition).copied()
     }
 
-    /// Commits these marks once more, to learn whether the group still takes them from us.
-    pub fn try_commit(&self, consumer: &Consumer, marks: &BTreeMap<i32, i64>) -> KafkaResult<()> {
-        let source = self.desk().source.clone();
-        consumer.commit(&list(&self.topic, &source, marks), CommitMode::Sync)
-    }
-
-    /// Waits until nothing is owed; false if `patience` ends first.
+    /// Waits until nothing is owed and nothing under way; false if `patience` ends first.
     pub fn settle_up(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
-        while !self.desk().owed.is_empty() {
+        let is_settled = |desk: MutexGuard<'_, Desk>| desk.owed.is_empty() && !desk.busy;
+        while !is_settled(self.desk()) {
             if Instant::now() >= deadline {
                 return false;
             }
@@ -102,43 +128,75 @@ impl Committer {
 
     fn run(&self, consumer: &Weak<Consumer>) {
         let mut backoff = Backoff::default();
-        loop {
-            let marks = {
-                let mut desk = self.desk();
-                while desk.owed.is_empty() && !desk.closed {
-                    desk = self.work.wait(desk).unwrap_or_else(PoisonError::into_inner);
-                }
-                if desk.closed {
-                    return;
-                }
-                desk.owed.clone()
-            };
+        while let Some((marks, are_owed)) = self.next() {
             let Some(consumer) = consumer.upgrade() else { return };
-            let outcome = failpoints::reach_blocking(Step::BeforeCommit)
-                .map_err(unavailable)
-                .and_then(|()| self.try_commit(&consumer, &marks))
-                .and_then(|()| failpoints::reach_blocking(Step::AfterCommit).map_err(unavailable));
+            let outcome = if are_owed { self.pay(&consumer, &marks) } else { self.commit_now(&consumer, &marks) };
             drop(consumer);
             let mut desk = self.desk();
+            desk.busy = false;
             match outcome {
-                Ok(()) => {
+                Ok(()) if are_owed => {
                     backoff = Backoff::default();
                     desk.last_error = None;
                     desk.late = false;
                     // What moved on, or was forgotten, in the meantime stays as it is.
                     desk.owed.retain(|partition, mark| marks.get(partition) != Some(mark));
-                    desk.confirmed.extend(marks);
+                    for (partition, mark) in marks {
+                        desk.held.entry(partition).and_modify(|held| *held = mark.max(*held));
+                    }
                 }
+                Ok(()) => {}
                 Err(error) => {
-                    tracing::info!("offsets not committed yet, trying again: {error}");
+                    if self.complaints.now() {
+                        tracing::info!("offsets not committed yet, trying again: {error}");
+                    }
                     desk.last_error = Some(error.to_string());
-                    let (kept, _) =
-                        self.work.wait_timeout(desk, backoff.step()).unwrap_or_else(PoisonError::into_inner);
-                    drop(kept);
+                    desk.prove_at = Instant::now() + ASK_AGAIN;
+                    if are_owed {
+                        desk.owed_at = Instant::now() + backoff.step();
+                    }
                 }
             }
+            drop(desk);
             self.done.notify_waiters();
         }
+    }
+
+    /// Waits for what is to be committed next: what is owed, or what proves that we are a member. None once closed.
+    fn next(&self) -> Option<(BTreeMap<i32, i64>, bool)> {
+        let mut desk = self.desk();
+        while !desk.closed {
+            let now = Instant::now();
+            let owed_at = (!desk.owed.is_empty()).then_some(desk.owed_at);
+            let prove_at = (!desk.held.is_empty()).then_some(desk.prove_at);
+            let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+            if due(owed_at) || due(prove_at) {
+                desk.busy = true;
+                let are_owed = due(owed_at);
+                return Some((if are_owed { &desk.owed } else { &desk.held }.clone(), are_owed));
+            }
+            desk = match owed_at.into_iter().chain(prove_at).min() {
+                Some(at) => self.work.wait_timeout(desk, at - now).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.work.wait(desk).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        None
+    }
+
+    fn pay(&self, consumer: &Consumer, marks: &BTreeMap<i32, i64>) -> KafkaResult<()> {
+        failpoints::reach_blocking(Step::BeforeCommit).map_err(unavailable)?;
+        self.commit_now(consumer, marks)?;
+        failpoints::reach_blocking(Step::AfterCommit).map_err(unavailable)
+    }
+
+    fn commit_now(&self, consumer: &Consumer, marks: &BTreeMap<i32, i64>) -> KafkaResult<()> {
+        let source = self.desk().source.clone();
+        let asked = Instant::now();
+        consumer.commit(&list(&self.topic, &source, marks), CommitMode::Sync)?;
+        self.proof.given(asked);
+        // Half of the time that it is good for is left for the next one.
+        self.desk().prove_at = asked + self.proof.good_for() / 2;
+        Ok(())
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {

@@ -1,7 +1,7 @@
 //! A lease: what this member owns until the next rebalance or stop, with an end for each of its two threads.
 
 use super::load::{Load, Relief};
-use super::{Committer, Identity, Pulse};
+use super::{Committer, Identity, Proof};
 use crate::clickhouse::Shelf;
 use flows::{Delivery, Islands, LeaseLost, Tenure};
 use futures::channel::mpsc;
@@ -47,9 +47,6 @@ pub struct Source {
     ended: thread_mpsc::Receiver<Option<Vec<(i32, i64)>>>,
     lost: CancellationToken,
     given_up: Arc<AtomicBool>,
-    pulse: Arc<Pulse>,
-    /// For each partition the first offset that was not accounted for when the lease began.
-    pub starts: Vec<(i32, i64)>,
 }
 
 /// The far end of a lease, for the pipeline.
@@ -70,22 +67,22 @@ pub struct Lease {
 
 impl Lease {
     /// Both ends of a new lease.
-    pub fn open(starts: Vec<(i32, i64)>, shelf: Arc<Shelf>, identity: Identity, pulse: Arc<Pulse>) -> (Source, Self) {
+    pub fn open(starts: Vec<(i32, i64)>, shelf: Arc<Shelf>, identity: Identity, proof: Arc<Proof>) -> (Source, Self) {
         let (deliveries, receiver) = mpsc::channel(HAULS);
         let (end, ended) = thread_mpsc::channel();
         let (lost, given_up) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
         let load = Arc::new(Load::default());
-        let tenure = Arc::new(Holding { pulse: pulse.clone(), identity, lost: lost.clone() });
+        let tenure = Arc::new(Holding { proof, identity, lost: lost.clone() });
         let lease = Self {
             deliveries: receiver,
-            starts: starts.clone(),
+            starts,
             shelf,
             tenure,
             given_up: given_up.clone(),
             load: load.clone(),
             ended: end,
         };
-        (Source { deliveries, stuck: None, load, ended, lost, given_up, pulse, starts }, lease)
+        (Source { deliveries, stuck: None, load, ended, lost, given_up }, lease)
     }
 
     /// Where its ledger commits.
@@ -102,7 +99,7 @@ impl Lease {
 
 /// The right to write rows of a lease's partitions.
 pub struct Holding {
-    pulse: Arc<Pulse>,
+    proof: Arc<Proof>,
     identity: Identity,
     lost: CancellationToken,
 }
@@ -121,7 +118,7 @@ impl Holding {
 impl Tenure for Holding {
     async fn prove(&self) -> Result<(), LeaseLost> {
         while !self.lost.is_cancelled() {
-            if !self.pulse.in_doubt() {
+            if self.proof.holds() {
                 return if self.identity.still_holds().await { Ok(()) } else { Err(LeaseLost) };
             }
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -148,19 +145,6 @@ impl Source {
     /// Whether the pipeline has ended by itself.
     pub fn is_closed(&self) -> bool {
         self.deliveries.is_closed()
-    }
-
-    /// Waits for the pipeline to say how it ended. That may take as long as ClickHouse does, and the pulse has to go on
-    /// meanwhile: writers that find it silent would wait for this thread, which waits for them.
-    fn end(&self, deadline: Instant) -> Result<Option<Vec<(i32, i64)>>, thread_mpsc::RecvTimeoutError> {
-        loop {
-            self.pulse.beat();
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.ended.recv_timeout(left.min(LOOK_AGAIN * 10)) {
-                Err(thread_mpsc::RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
-                end => return end,
-            }
-        }
     }
 
     /// Hands over what is stuck; false while there is no room.
@@ -195,12 +179,12 @@ impl Hold {
             source.lost.cancel();
         }
         while !source.flush() && Instant::now() < deadline && !source.deliveries.is_closed() {
-            source.pulse.beat();
             std::thread::park_timeout(LOOK_AGAIN);
         }
         let drained = source.stuck.is_none();
         source.deliveries.close_channel();
-        let marks = match source.end(deadline) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let marks = match source.ended.recv_timeout(left) {
             Ok(marks) => marks.filter(|_| drained),
             Err(_) => {
                 if !patience.is_zero() {
@@ -209,7 +193,7 @@ impl Hold {
                 }
                 source.lost.cancel();
                 // The pipeline only has to notice; it is not waited for by anybody else.
-                source.end(Instant::now() + Duration::from_secs(5)).ok().flatten().filter(|_| drained)
+                source.ended.recv_timeout(Duration::from_secs(5)).ok().flatten().filter(|_| drained)
             }
         };
         self.resume_from(marks.as_deref());

@@ -9,7 +9,7 @@ use super::lease::{Hold, Lease, Place, Source};
 use super::lifeline;
 use super::native::{Inbox, is_member, known_watermarks};
 use super::opening::{Opened, Opening};
-use super::{Committer, Naming, Pulse};
+use super::{Committer, Naming, Proof};
 use crate::clickhouse::ClickHouse;
 use crate::seat::Seat;
 use crate::stop::Stop;
@@ -58,7 +58,7 @@ struct Member {
     consumer: Arc<Consumer>,
     to: Membership,
     committer: Arc<Committer>,
-    pulse: Arc<Pulse>,
+    proof: Arc<Proof>,
     meter: Arc<Meter>,
     leases: tokio::sync::mpsc::UnboundedSender<Result<Lease>>,
     stop: Stop,
@@ -74,18 +74,18 @@ pub fn join(
     leases: tokio::sync::mpsc::UnboundedSender<Result<Lease>>,
 ) -> Result<(std::thread::JoinHandle<()>, Arc<Committer>)> {
     let session_ms = to.config.get("session.timeout.ms").and_then(|ms| ms.parse().ok()).unwrap_or(6_000);
-    let pulse = Arc::new(Pulse::new(Duration::from_millis(session_ms / 2)));
+    let proof = Arc::new(Proof::new(Duration::from_millis(session_ms)));
     let consumer: Consumer = to
         .config
-        .create_with_context(Callbacks::new(&to, pulse.clone(), meter.clone()))
+        .create_with_context(Callbacks::new(&to, meter.clone()))
         .context("cannot set up the Kafka consumer: check --kafka settings")?;
     let consumer = Arc::new(consumer);
     let inbox = Inbox::new(consumer.client().native_client(), HAUL);
-    let committer = Committer::start(&consumer, &to.topic);
+    let committer = Committer::start(&consumer, &to.topic, proof.clone());
     consumer.context().equip(inbox.redirect(), committer.clone());
     consumer.subscribe(&[&to.topic]).context("cannot subscribe")?;
     let member = Member {
-        pulse,
+        proof,
         committer: committer.clone(),
         runtime: Handle::current(),
         opening: None,
@@ -106,9 +106,6 @@ impl Member {
         let mut wait = Duration::ZERO;
         let mut looked = Instant::now();
         while !self.stop.is_requested() && !self.put_out && !self.is_done() {
-            if self.pulse.beat() {
-                self.confirm();
-            }
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => tracing::error!("a message of partition {} went astray", {
                     use rdkafka::Message;
@@ -173,9 +170,9 @@ impl Member {
                 return;
             }
         }
-        self.committer.set_source(opened.identity.source());
+        self.committer.begin(opened.identity.source(), &starts);
         tracing::info!(?starts, "lease opened");
-        let (source, lease) = Lease::open(starts, opened.shelf, opened.identity, self.pulse.clone());
+        let (source, lease) = Lease::open(starts, opened.shelf, opened.identity, self.proof.clone());
         hold.lease = Some(source);
         let _ = self.leases.send(Ok(lease));
     }
@@ -226,30 +223,6 @@ impl Member {
         hold.end_lease(self.to.drain_timeout);
         hold.places.values_mut().for_each(|place| *place = Place::Unknown);
         hold.changed = true;
-    }
-
-    /// After a freeze: asks the group whether this is still its member, by committing what is committed. Until it says so,
-    /// writers wait. If it is not, librdkafka will learn that too and revoke everything, which resolves the doubt as well.
-    fn confirm(&self) {
-        use RDKafkaErrorCode::{FencedInstanceId, IllegalGeneration, UnknownMemberId};
-        let mut hold = self.consumer.context().hold();
-        if hold.places.is_empty() {
-            return self.pulse.confirm();
-        }
-        let Some(source) = &hold.lease else { return };
-        let mark = |&(partition, start): &(i32, i64)| (partition, self.committer.confirmed(partition).unwrap_or(start));
-        let marks = source.starts.iter().map(mark).collect();
-        match self.committer.try_commit(&self.consumer, &marks) {
-            Ok(()) => {
-                tracing::warn!("this process was frozen for a while; the group still counts on it");
-                self.pulse.confirm();
-            }
-            Err(error @ KafkaError::ConsumerCommit(UnknownMemberId | IllegalGeneration | FencedInstanceId)) => {
-                tracing::warn!("this process was frozen for a while, and the group went on without it: {error}");
-                hold.end_lease(Duration::ZERO);
-            }
-            Err(error) => tracing::info!("this process was frozen for a while; the group does not answer yet: {error}"),
-        }
     }
 
     /// Whether everything up to `until` was delivered.

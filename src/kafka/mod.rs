@@ -11,7 +11,7 @@ mod load;
 pub mod member;
 pub mod native;
 mod opening;
-mod pulse;
+mod proof;
 mod queue;
 pub mod ranges;
 pub mod replay;
@@ -21,7 +21,7 @@ mod turn;
 pub use committer::Committer;
 pub use identity::{Identity, Naming};
 pub use native::topic_id;
-pub use pulse::Pulse;
+pub use proof::Proof;
 pub use turn::Turn;
 
 use crate::cli::KafkaArgs;
