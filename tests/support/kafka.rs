@@ -78,7 +78,8 @@ impl Kafka {
         self.leader("__consumer_offsets", (hash & i32::MAX) % OFFSETS_PARTITIONS)
     }
 
-    /// For each partition the offset that the group has committed; partitions without one are left out.
+    /// For each partition the offset that the group has committed. Those without one are left out, and those where it is the
+    /// topic's beginning: members prove by such a commit that they are members.
     pub fn committed(&self, topic: &str) -> Result<BTreeMap<i32, i64>, KafkaError> {
         let mut list = TopicPartitionList::new();
         for partition in 0..self.partitions {
@@ -89,7 +90,7 @@ impl Kafka {
             .elements()
             .iter()
             .filter_map(|place| match place.offset() {
-                Offset::Offset(mark) => Some((place.partition(), mark)),
+                Offset::Offset(mark) if mark > 0 => Some((place.partition(), mark)),
                 _ => None,
             })
             .collect())
