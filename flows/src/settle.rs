@@ -1,8 +1,8 @@
 //! From a batch to durable rows: tries until it is certain, and resolves every doubt by reading.
 
 use crate::{
-    Backoff, Batch, Class, Content, Delivery, Failure, Islands, LeaseLost, Meter, OutOfOrder, Reason, Reject, Table,
-    Tenure, Warehouse, now,
+    Backoff, Batch, Class, Content, Delivery, Failure, LeaseLost, Meter, OutOfOrder, Reason, Reject, Table, Tenure,
+    Warehouse, now,
 };
 
 /// A batch whose every row is stored, once. The only thing that [`Ledger::commit`](crate::Ledger::commit) takes.
@@ -200,11 +200,8 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
 
     /// Keeps of `rows` what is not stored.
     async fn keep_missing(&self, rows: &mut Vec<&Delivery>) -> Result<(), SettleError> {
-        // One after the other: a warehouse that just came back is asked by every batch that is under way.
-        for &(partition, span) in self.batch.spans() {
-            let stored: Islands = self.ask(|| self.warehouse.stored(partition, span)).await?;
-            rows.retain(|row| row.partition != partition || !stored.contains(row.offset()));
-        }
+        let stored = self.ask(|| self.warehouse.stored(self.batch.spans())).await?;
+        rows.retain(|row| stored.get(&row.partition).is_none_or(|islands| !islands.contains(row.offset())));
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The doors through which [`settle`](crate::settle()) reaches the outside, and the classes of what can go wrong there.
 
 use crate::{Delivery, Islands, Span};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 
@@ -22,8 +23,8 @@ pub trait Warehouse: Send + Sync + 'static {
     /// no later one can come.
     fn quiesce(&self, id: &InsertId) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Which offsets of `span` are stored, in `events` or in `rejected`.
-    fn stored(&self, partition: i32, span: Span) -> impl Future<Output = Result<Islands, Failure>> + Send;
+    /// Which offsets of these spans are stored, in `events` or in `rejected`: for each partition that has any.
+    fn stored(&self, spans: &[(i32, Span)]) -> impl Future<Output = Result<BTreeMap<i32, Islands>, Failure>> + Send;
 }
 
 /// The right to write rows of the partitions at hand.

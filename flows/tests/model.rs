@@ -139,8 +139,8 @@ const fn passes(delivery: &Delivery) -> bool {
 
 async fn islands(depot: &Depot, partition: i32, from: i64) -> Islands {
     loop {
-        if let Ok(islands) = depot.stored(partition, Span::new(from, i64::MAX)).await {
-            return islands;
+        if let Ok(mut stored) = depot.stored(&[(partition, Span::new(from, i64::MAX))]).await {
+            return stored.remove(&partition).unwrap_or_default();
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::clickhouse::{ClickHouse, WINDOW};
 use crate::kafka::admin;
 use crate::kafka::ranges::Ranges;
 use anyhow::{Result, anyhow};
-use flows::{Backoff, Class, Failure, Span};
+use flows::{Backoff, Class, Failure, Islands, Span};
 use rdkafka::consumer::BaseConsumer;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl Auditor {
             Vec::new()
         };
         let missing = if stored < window.len() {
-            let found = patiently(async || clickhouse.stored(source, partition, window).await).await?;
+            let found = self.stored(partition, window).await?;
             // What Kafka has no record for either is no gap.
             block_in_place(|| self.with_records(partition, &found.gaps(window)))?
         } else {
@@ -92,6 +92,12 @@ impl Auditor {
             return Ok(Vec::new());
         }
         Ok(patiently(async || clickhouse.doubled(source, partition, window).await).await?.spans().to_vec())
+    }
+
+    async fn stored(&self, partition: i32, span: Span) -> Result<Islands> {
+        let Self { clickhouse, source, .. } = self;
+        let mut found = patiently(async || clickhouse.stored(source, &[(partition, span)]).await).await?;
+        Ok(found.remove(&partition).unwrap_or_default())
     }
 
     /// Which offsets of these ranges hold a record that a consumer is given.
@@ -111,9 +117,8 @@ impl Auditor {
 
     /// Which offsets are stored beyond the topic's end. The end is asked for once more, since the topic goes on growing.
     async fn beyond(&self, partition: i32, high: i64) -> Result<Vec<Span>> {
-        let Self { clickhouse, source, .. } = self;
         let behind = Span::new(high, i64::MAX);
-        let found = patiently(async || clickhouse.stored(source, partition, behind).await).await?;
+        let found = self.stored(partition, behind).await?;
         if found.spans().is_empty() {
             return Ok(Vec::new());
         }
@@ -131,7 +136,7 @@ impl Auditor {
         for window in first.into_iter().flat_map(|first| Span::new(first, low).windows(WINDOW)) {
             let (_, stored) = patiently(async || clickhouse.census(source, partition, window).await).await?;
             if stored < window.len() {
-                let found = patiently(async || clickhouse.stored(source, partition, window).await).await?;
+                let found = self.stored(partition, window).await?;
                 expired.extend(&found.gaps(window));
             }
         }

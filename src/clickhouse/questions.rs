@@ -7,6 +7,9 @@ use std::time::Duration;
 
 /// How many offsets are asked about at a time: bounds the memory, here and in ClickHouse.
 pub const WINDOW: usize = 1_000_000;
+/// Reads a part's few columns in one go: where merges cannot keep up, a question opens thousands of parts of a few rows each,
+/// and looking at one column before the others takes more than twice as long then. For large parts it makes no difference.
+const MANY_SMALL_PARTS: &str = " SETTINGS optimize_move_to_prewhere = 0";
 /// How often a running insert is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -19,36 +22,44 @@ impl ClickHouse {
         Ok(())
     }
 
-    /// Which offsets of `span` are stored, in `events` or `rejected`.
-    pub async fn stored(&self, source: &str, partition: i32, span: Span) -> Result<Islands, Failure> {
-        self.islands(&format!("SELECT DISTINCT _offset AS o FROM ({})", self.rows_of(source, partition, span))).await
+    /// Which offsets of these spans are stored, in `events` or `rejected`: for each partition that has any.
+    pub async fn stored(&self, source: &str, spans: &[(i32, Span)]) -> Result<BTreeMap<i32, Islands>, Failure> {
+        let Some(wanted) = spans.iter().map(|&(partition, span)| within(partition, span)).reduce(either) else {
+            return Ok(BTreeMap::new());
+        };
+        self.islands(&format!("SELECT DISTINCT _partition, _offset FROM ({})", self.rows(source, &wanted))).await
     }
 
     /// Which offsets of these partitions are stored, each from the given one on. For most there are none, so one question about
     /// all of them comes first; where there are, they are asked about in windows, however many there may be.
     pub async fn stored_from(&self, source: &str, starts: &[(i32, i64)]) -> Result<BTreeMap<i32, Islands>, Failure> {
         let from = |&(partition, first): &(i32, i64)| format!("(_partition = {partition} AND _offset >= {first})");
-        let Some(wanted) = starts.iter().map(from).reduce(|all, one| all + " OR " + &one) else {
-            return Ok(BTreeMap::new());
-        };
+        let Some(wanted) = starts.iter().map(from).reduce(either) else { return Ok(BTreeMap::new()) };
         let rows = self.rows(source, &wanted);
-        let sql = format!("SELECT _partition, min(_offset), max(_offset) + 1 FROM ({rows}) GROUP BY _partition");
+        let sql = format!(
+            "SELECT _partition, min(_offset), max(_offset) + 1 FROM ({rows}) GROUP BY _partition{MANY_SMALL_PARTS}"
+        );
         let extents: Vec<(i32, i64, i64)> = self.all(&sql).await?;
-        let mut stored = BTreeMap::new();
-        for (partition, first, next) in extents {
-            let mut spans = Vec::new();
-            for window in Span::new(first, next).windows(WINDOW) {
-                spans.extend_from_slice(self.stored(source, partition, window).await?.spans());
+        let windows = |(partition, first, next)| Span::new(first, next).windows(WINDOW).map(move |it| (partition, it));
+        let mut windows = extents.into_iter().flat_map(windows).peekable();
+        let mut stored: BTreeMap<i32, Vec<Span>> = BTreeMap::new();
+        while windows.peek().is_some() {
+            let mut room = WINDOW as u64;
+            let fits =
+                || windows.next_if(|(_, window)| window.len() <= room).inspect(|(_, window)| room -= window.len());
+            let together: Vec<_> = std::iter::from_fn(fits).collect();
+            for (partition, islands) in self.stored(source, &together).await? {
+                stored.entry(partition).or_default().extend(islands.spans());
             }
-            stored.insert(partition, Islands::new(spans));
         }
-        Ok(stored)
+        Ok(stored.into_iter().map(|(partition, spans)| (partition, Islands::new(spans))).collect())
     }
 
     /// Which offsets of `span` are stored more than once, in `events`, in `rejected`, or in both.
     pub async fn doubled(&self, source: &str, partition: i32, span: Span) -> Result<Islands, Failure> {
         let rows = self.rows_of(source, partition, span);
-        self.islands(&format!("SELECT _offset AS o FROM ({rows}) GROUP BY o HAVING count() > 1")).await
+        let twice = format!("SELECT _partition, _offset FROM ({rows}) GROUP BY _partition, _offset HAVING count() > 1");
+        Ok(self.islands(&twice).await?.remove(&partition).unwrap_or_default())
     }
 
     /// How many rows of `span` there are, and at how many different offsets: one pass that mostly says that all is well.
@@ -66,8 +77,7 @@ impl ClickHouse {
 
     /// Partition and offset of every row of `span`, as often as it is stored.
     fn rows_of(&self, source: &str, partition: i32, span: Span) -> String {
-        let Span { first, next } = span;
-        self.rows(source, &format!("_partition = {partition} AND _offset >= {first} AND _offset < {next}"))
+        self.rows(source, &within(partition, span))
     }
 
     /// The same, of all rows that meet a condition.
@@ -79,14 +89,19 @@ impl ClickHouse {
         format!("{} UNION ALL {}", held("events"), held("rejected"))
     }
 
-    /// The islands of a set of offsets `o`: consecutive ones have the same difference to their rank.
-    async fn islands(&self, offsets: &str) -> Result<Islands, Failure> {
+    /// The islands of a set of positions: consecutive offsets of a partition have the same difference to their rank.
+    async fn islands(&self, positions: &str) -> Result<BTreeMap<i32, Islands>, Failure> {
         let sql = format!(
-            "SELECT min(o), max(o) + 1 FROM (SELECT o, o - row_number() OVER (ORDER BY o) AS island FROM ({offsets})) \
-             GROUP BY island"
+            "SELECT _partition, min(_offset), max(_offset) + 1 FROM (SELECT _partition, _offset, \
+             _offset - row_number() OVER (PARTITION BY _partition ORDER BY _offset) AS island FROM ({positions})) \
+             GROUP BY _partition, island{MANY_SMALL_PARTS}"
         );
-        let spans: Vec<(i64, i64)> = self.all(&sql).await?;
-        Ok(Islands::new(spans.into_iter().map(|(first, next)| Span::new(first, next)).collect()))
+        let found: Vec<(i32, i64, i64)> = self.all(&sql).await?;
+        let mut spans: BTreeMap<i32, Vec<Span>> = BTreeMap::new();
+        for (partition, first, next) in found {
+            spans.entry(partition).or_default().push(Span::new(first, next));
+        }
+        Ok(spans.into_iter().map(|(partition, spans)| (partition, Islands::new(spans))).collect())
     }
 
     /// Returns when the insert `query_id` has ended, or can no longer begin because its time to do so is over.
@@ -173,6 +188,15 @@ async fn in_time<A>(question: impl Future<Output = clickhouse::error::Result<A>>
             message: format!("no answer to a question within {} s", ANSWER.as_secs()),
         }),
     }
+}
+
+/// The condition for a row to be of this span.
+fn within(partition: i32, Span { first, next }: Span) -> String {
+    format!("(_partition = {partition} AND _offset >= {first} AND _offset < {next})")
+}
+
+fn either(one: String, other: String) -> String {
+    one + " OR " + &other
 }
 
 /// A string literal.

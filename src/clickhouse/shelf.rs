@@ -6,6 +6,7 @@ use crate::seat::Seat;
 use crate::seldom::Seldom;
 use bytes::Bytes;
 use flows::{Class, Delivery, Failure, InsertId, Islands, Span, Table, Warehouse};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -120,8 +121,8 @@ impl Warehouse for Shelf {
         self.complain(self.clickhouse.quiesce(&id.0, expiry(id)).await)
     }
 
-    async fn stored(&self, partition: i32, span: Span) -> Result<Islands, Failure> {
-        self.complain(self.clickhouse.stored(&self.source, partition, span).await)
+    async fn stored(&self, spans: &[(i32, Span)]) -> Result<BTreeMap<i32, Islands>, Failure> {
+        self.complain(self.clickhouse.stored(&self.source, spans).await)
     }
 }
 

@@ -5,6 +5,7 @@ use super::{ms, records::BAD};
 use flows::{Class, Delivery, Failure, InsertId, Islands, Span, Table, Warehouse};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -161,12 +162,15 @@ impl Warehouse for Depot {
         Ok(())
     }
 
-    async fn stored(&self, partition: i32, span: Span) -> Result<Islands, Failure> {
+    async fn stored(&self, spans: &[(i32, Span)]) -> Result<BTreeMap<i32, Islands>, Failure> {
         self.ask().await?;
         let mut server = self.lock();
         server.catch_up(Instant::now());
-        let offsets = server.index.range((partition, span.first)..(partition, span.next));
-        Ok(Islands::new(offsets.map(|&(_, offset)| Span::new(offset, offset + 1)).collect()))
+        let islands = |&(partition, span): &(i32, Span)| {
+            let offsets = server.index.range((partition, span.first)..(partition, span.next));
+            (partition, Islands::new(offsets.map(|&(_, offset)| Span::new(offset, offset + 1)).collect()))
+        };
+        Ok(spans.iter().map(islands).collect())
     }
 }
 

@@ -9,20 +9,13 @@
 //! anything depends on: without the file there is another name, and the old one's session has to end first, which takes longer
 //! than any insert lives.
 
-use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod kept;
 
-/// More ingesters of one group on one machine than anybody starts.
-const SEATS: u32 = 1_000;
-/// Digits of a time in a file: all of them have the same length, so that each overwrites the one before.
-const DIGITS: usize = 19;
-/// A predecessor of whom nothing is known.
-const UNKNOWN: i64 = i64::MAX;
+use anyhow::Result;
+use kept::Kept;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A seat, for as long as this lives.
 #[derive(Debug)]
@@ -30,14 +23,6 @@ pub struct Seat {
     /// None for a member that has no name, and keeps no file.
     kept: Option<Kept>,
     inserts: Mutex<Inserts>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    name: String,
-    /// Nobody else can have this name: it is random, and behind a lock of ours.
-    is_ours_alone: bool,
-    file: File,
 }
 
 /// Inserts that were sent and whose end is not known. Times are ClickHouse's, in milliseconds since the Unix epoch.
@@ -67,7 +52,7 @@ impl Seat {
     /// # Errors
     /// When there is no directory for it.
     pub fn any(place: &[&str]) -> Result<Self> {
-        Self::any_in(&directory()?, place)
+        Self::any_in(&kept::directory()?, place)
     }
 
     /// The seat of this name.
@@ -75,25 +60,22 @@ impl Seat {
     /// # Errors
     /// When there is no directory for it, or a living process has it.
     pub fn named(name: &str, place: &[&str]) -> Result<Self> {
-        Self::named_in(&directory()?, name, place)
+        Self::named_in(&kept::directory()?, name, place)
     }
 
     fn any_in(directory: &Path, place: &[&str]) -> Result<Self> {
-        let path = |nth| directory.join(format!("{}.{nth}", digest(place)));
-        for nth in 0..SEATS {
-            if let Some(file) = locked(&path(nth))? {
-                let (name, predecessor) = read(&file)?.unwrap_or_else(|| (random_name(), 0));
-                return Ok(Kept { name, is_ours_alone: true, file }.sit(predecessor)?);
-            }
-        }
-        bail!("all {SEATS} seats are taken")
+        Ok(Self::sit(Kept::any(directory, place)?)?)
     }
 
     fn named_in(directory: &Path, name: &str, place: &[&str]) -> Result<Self> {
-        let path = directory.join(format!("{}.named", digest(&[place, &[name]].concat())));
-        let Some(file) = locked(&path)? else { bail!("--instance-id {name}: another ingester of this machine has it") };
-        let predecessor = read(&file)?.map_or(UNKNOWN, |(_, predecessor)| predecessor);
-        Ok(Kept { name: name.to_owned(), is_ours_alone: false, file }.sit(predecessor)?)
+        Ok(Self::sit(Kept::named(directory, name, place)?)?)
+    }
+
+    /// What a predecessor left stays noted until somebody has waited for it.
+    fn sit((kept, predecessor): (Kept, i64)) -> io::Result<Self> {
+        kept.write(predecessor)?;
+        let inserts = Inserts { predecessor, written: predecessor, ..Inserts::default() };
+        Ok(Self { kept: Some(kept), inserts: Mutex::new(inserts) })
     }
 
     /// The name to be known by in the group.
@@ -138,7 +120,7 @@ impl Seat {
             Ok(()) => inserts.written = until,
             // Emptying works on a full disk, too.
             Err(_) => {
-                kept.file.set_len(0)?;
+                kept.empty()?;
                 inserts.blank = true;
             }
         }
@@ -154,19 +136,6 @@ impl Seat {
 impl Inserts {
     fn until(&self) -> i64 {
         self.predecessor.max(self.latest).max(self.doubted)
-    }
-}
-
-impl Kept {
-    fn sit(self, predecessor: i64) -> io::Result<Seat> {
-        self.write(predecessor)?;
-        let inserts = Inserts { predecessor, written: predecessor, ..Inserts::default() };
-        Ok(Seat { kept: Some(self), inserts: Mutex::new(inserts) })
-    }
-
-    /// `NAME UNTIL`
-    fn write(&self, until: i64) -> io::Result<()> {
-        self.file.write_all_at(format!("{} {until:0DIGITS$}\n", self.name).as_bytes(), 0)
     }
 }
 
@@ -199,63 +168,12 @@ impl Drop for Sending {
     }
 }
 
-/// What a file says; none if it is new, or was not written to its end.
-fn read(mut file: &File) -> io::Result<Option<(String, i64)>> {
-    let mut text = String::new();
-    if file.read_to_string(&mut text).is_err() {
-        return Ok(None);
-    }
-    let parsed = text.strip_suffix('\n').and_then(|line| line.rsplit_once(' '));
-    Ok(parsed.and_then(|(name, until)| Some((name.to_owned(), until.parse().ok().filter(|_| until.len() == DIGITS)?))))
-}
-
-/// A file that is ours alone now; none if somebody has it.
-fn locked(path: &Path) -> Result<Option<File>> {
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    let file = open.with_context(|| format!("cannot open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
-    }
-}
-
-/// A directory of this user's own, in the one for temporary files.
-fn directory() -> Result<PathBuf> {
-    let me = rustix::process::geteuid().as_raw();
-    let path = std::env::temp_dir().join(format!("clickstream-{me}"));
-    match DirBuilder::new().mode(0o700).create(&path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(error).with_context(|| format!("cannot make {}", path.display()));
-        }
-        _ => {}
-    }
-    // Anybody may make a directory of that name there.
-    let found = path.symlink_metadata().with_context(|| format!("cannot look at {}", path.display()))?;
-    if !found.is_dir() || found.uid() != me || found.mode() & 0o022 != 0 {
-        bail!("{} is not a directory of this user alone", path.display());
-    }
-    Ok(path)
-}
-
-/// A file's name for this place since this machine was started: a copy of the machine shall not take the same names.
-fn digest(place: &[&str]) -> String {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let mut hash = Sha256::new_with_prefix(boot);
-    for part in place {
-        hash.update(part.len().to_le_bytes());
-        hash.update(part);
-    }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn random_name() -> String {
-    format!("clickstream-{:016x}", rand::random::<u64>())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::kept::{UNKNOWN, digest, random_name, read};
     use super::*;
+    use std::fs::File;
+    use std::path::PathBuf;
 
     const PLACE: &[&str] = &["localhost:9092", "clicks", "clickstream"];
 
