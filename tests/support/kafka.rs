@@ -213,6 +213,7 @@ impl ProducerContext for Receipts {
 
 fn config(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", brokers);
+    // Who takes the time that a pipeline needs after a broker's death must not need more itself, by default up to 10 s.
+    config.set("bootstrap.servers", brokers).set("reconnect.backoff.max.ms", "200");
     config
 }
