@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long it may take until a new topic is known to each broker of a cluster.
+const NEWS: Duration = Duration::from_secs(3);
 
 /// What asking for a topic found.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,17 +30,27 @@ pub fn client(config: &ClientConfig) -> Result<BaseConsumer> {
     config.create().context("cannot set up the Kafka client: check --kafka settings")
 }
 
-/// Asks for a topic.
+/// Asks for a topic. Of several brokers, one that does not know it may not have heard of it yet: then this takes [`NEWS`].
 ///
 /// # Errors
 /// When no broker answers within `patience`.
 pub fn find(client: &BaseConsumer, topic: &str, patience: Duration) -> Result<Found> {
-    let metadata = client.fetch_metadata(Some(topic), patience)?;
-    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(Found::Missing) };
-    match found.error().map(RDKafkaErrorCode::from) {
-        None => Ok(Found::Partitions(found.partitions().iter().map(|partition| partition.id()).collect())),
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(Found::Missing),
-        Some(error) => bail!("topic {topic}: {error}"),
+    let began = Instant::now();
+    loop {
+        let metadata = client.fetch_metadata(Some(topic), patience)?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        match found.map(|found| (found, found.error().map(RDKafkaErrorCode::from))) {
+            Some((found, None)) => {
+                return Ok(Found::Partitions(found.partitions().iter().map(|partition| partition.id()).collect()));
+            }
+            None | Some((_, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic))) => {
+                if metadata.brokers().len() == 1 || began.elapsed() > NEWS {
+                    return Ok(Found::Missing);
+                }
+                std::thread::park_timeout(NEWS / 20);
+            }
+            Some((_, Some(error))) => bail!("topic {topic}: {error}"),
+        }
     }
 }
 

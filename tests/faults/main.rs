@@ -48,6 +48,7 @@ const SCENARIOS: &[Scenario] = &[
     ("f09_handed_on_with_an_insert_on_its_way", members::handed_on_with_an_insert_on_its_way),
     ("f10_frozen_past_its_session_then_woken", ingester::frozen),
     ("f10_frozen_with_an_insert_named_and_not_sent", ingester::frozen_before_sending),
+    ("f10_cut_off_from_kafka_alone", members::cut_off),
     ("f11_commits_fail_again_and_again", commits::fail),
     ("f14_disk_full_read_only_too_many_parts", clickhouse::refuses),
     ("f17_committed_offset_out_of_range", topic::out_of_range),

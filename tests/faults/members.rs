@@ -1,10 +1,12 @@
 //! F9: members join and leave.
 
 use crate::answers::behind_a_proxy;
-use crate::course::{Course, is_at_work};
-use crate::support::proxy::Mishap;
+use crate::course::{Course, Members, is_at_work};
+use crate::support::proxy::{Mishap, Proxy};
 use crate::support::sampler::Sampler;
-use crate::support::shop::Shop;
+use crate::support::shop::{Ground, Shop};
+use crate::support::stack::OwnKafka;
+use crate::support::wire::HELD;
 use crate::support::{PATIENCE, eventually, is};
 use rand::RngExt;
 use std::time::{Duration, Instant};
@@ -81,6 +83,44 @@ pub fn handed_on_with_an_insert_on_its_way(course: &mut Course) {
     let manifest = load.stop();
     shop.drained();
     stays.drains();
+    sampler.saw_only_stored_offsets_committed();
+    course.judge(&shop, &manifest);
+}
+
+/// The network to Kafka holds everything back that one member sends and is sent, and lets it go on with ClickHouse. It does not
+/// learn that its session is over, and has rows left to write, since its inserts come late: another member writes them meanwhile.
+pub fn cut_off(course: &mut Course) {
+    let mut setting = course.draw();
+    (setting.in_flight, setting.rows, setting.rate, setting.members) = (1, 200, 1_000, Members::Dynamic);
+    course.sets(&setting);
+    let (_kafka, wire) = OwnKafka::start_behind_a_wire();
+    let ground = Ground { brokers: wire.address().to_owned(), ..setting.ground() };
+    let (proxy, shop) = (Proxy::start(&ground.clickhouse), Shop::open_in(&ground));
+    let load = shop.produce(&setting.load());
+    let (flags, url, id) = (setting.flags(""), proxy.url(), format!("--kafka=client.id={HELD}"));
+    let mut loner = shop.ingester_at_work(&[&flags[..], &["--clickhouse-url", &url, &id]].concat());
+    let sampler = Sampler::start(&shop);
+    is_at_work(&shop);
+    for _ in course.rounds(1) {
+        // Each as late as it can be and still begin, for longer than a session lasts.
+        let happened = proxy.happened();
+        proxy.plan(vec![Mishap::Late(Duration::from_millis(course.rng.random_range(2_500..3_500))); 4]);
+        eventually(PATIENCE, "an insert is on its way", || is(proxy.happened() > happened, proxy.left()));
+        wire.hold();
+        course.fault();
+        let mut other = shop.ingester_at_work(&flags);
+        course.recovers(&shop);
+        let revoked = loner.said("partitions revoked");
+        wire.release();
+        loner.says("partitions revoked", revoked + 1);
+        course.recovers(&shop);
+        course.weigh(&loner);
+        other.drains();
+        course.recovers(&shop);
+    }
+    let manifest = load.stop();
+    shop.drained();
+    loner.drains();
     sampler.saw_only_stored_offsets_committed();
     course.judge(&shop, &manifest);
 }

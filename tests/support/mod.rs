@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod sampler;
 pub mod shop;
 pub mod stack;
+pub mod wire;
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};

@@ -1,6 +1,7 @@
 //! The services: the ones that all tests share, and those of a test's own, which it may kill.
 
 use super::clickhouse::ClickHouse;
+use super::wire::Wire;
 use rustix::process::{Pid, Signal, kill_process};
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ struct Stack {
     name: String,
     data: PathBuf,
     ports: Vec<String>,
+    /// Where clients are to connect in place of the broker.
+    advertised: Option<String>,
 }
 
 impl Stack {
@@ -31,7 +34,7 @@ impl Stack {
         let name = format!("it-{:08x}", rand::random::<u32>());
         let data = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&name);
         let ports = ports.iter().flat_map(|(option, port)| [option.to_string(), port.to_string()]);
-        Self { name, data, ports: ports.chain(more.iter().map(|part| part.to_string())).collect() }
+        Self { name, data, ports: ports.chain(more.iter().map(|part| part.to_string())).collect(), advertised: None }
     }
 
     /// Starts a service on its old data, and waits until it answers. An embedded ClickHouse can die while it starts right
@@ -59,6 +62,7 @@ impl Stack {
             .arg("--data")
             .arg(&self.data)
             .env("STACK_KAFKA_HEAP", "-Xmx256m -Xms128m")
+            .envs(self.advertised.iter().map(|address| ("STACK_KAFKA_ADVERTISED", address)))
             .output();
         let output = output.expect("ci/stack can be run");
         if output.status.success() {
@@ -154,6 +158,16 @@ impl OwnKafka {
         let own = Self { stack: Stack::new(&ports, &["--brokers", &nodes.to_string()]), port, nodes };
         own.stack.up("kafka");
         own
+    }
+
+    /// One broker, to be reached through a wire only: that is the address that it gives to clients.
+    pub fn start_behind_a_wire() -> (Self, Wire) {
+        let (port, controller) = (free_port(), free_port());
+        let wire = Wire::start(format!("127.0.0.1:{port}"));
+        let mut stack = Stack::new(&[("--kafka-port", port), ("--controller-port", controller)], &[]);
+        stack.advertised = Some(wire.address().to_owned());
+        stack.up("kafka");
+        (Self { stack, port, nodes: 1 }, wire)
     }
 
     pub fn brokers(&self) -> String {
