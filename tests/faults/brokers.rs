@@ -39,8 +39,8 @@ pub fn one_of_three_killed(course: &mut Course) {
         };
         kafka.kill(node);
         course.fault();
-        // Elections and all, while it is away.
-        scene.recovers(course);
+        // Elections and all, while it is away: how long those take is Kafka's own affair.
+        course.goes_on(&scene.shop);
         kafka.up(node);
         scene.recovers(course);
     }

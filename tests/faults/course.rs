@@ -110,6 +110,14 @@ impl Course {
         self.faults += 1;
     }
 
+    /// A fault lasts: waits until all that stood in the topic now is stored and committed nevertheless.
+    #[track_caller]
+    pub fn goes_on(&self, shop: &Shop) {
+        let began = Instant::now();
+        shop.drained();
+        eprintln!("{}: fault {}, it went on after {:.1} s", self.name, self.faults, began.elapsed().as_secs_f64());
+    }
+
     /// A fault is over: waits until all that stood in the topic now is stored and committed, and takes the time.
     #[track_caller]
     pub fn recovers(&mut self, shop: &Shop) {
