@@ -48,7 +48,7 @@ pub fn killed(course: &mut Course) {
 /// is stored. In every second round the next one has to share them at once with another.
 pub fn killed_with_an_insert_on_its_way(course: &mut Course) {
     let mut setting = course.draw();
-    setting.members = Members::Seated;
+    (setting.members, setting.partitions) = (Members::Seated, setting.partitions.max(3));
     course.sets(&setting);
     let (proxy, shop) = behind_a_proxy(&setting);
     let (flags, url) = (setting.flags("one"), proxy.url());
@@ -61,7 +61,7 @@ pub fn killed_with_an_insert_on_its_way(course: &mut Course) {
         course.moment(INTO_WORK);
         let happened = proxy.happened();
         // Less than an insert lives: it will begin, whatever has become of who sent it.
-        proxy.plan([Mishap::Late(Duration::from_millis(course.rng.random_range(1_500..3_500)))]);
+        proxy.plan([Mishap::Late(Duration::from_millis(course.rng.random_range(2_500..3_500)))]);
         eventually(PATIENCE, "an insert is on its way", || is(proxy.happened() > happened, proxy.left()));
         ingester.kill();
         course.fault();

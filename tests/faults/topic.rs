@@ -1,11 +1,13 @@
 //! F17: the committed offset is out of the topic's range. (A topic that was made again: `it rejects`.)
 
 use crate::course::Course;
+use crate::support::manifest::Line;
 use crate::support::oracle;
 use crate::support::shop::Shop;
 use std::collections::BTreeMap;
 
-/// Messages were deleted before they were read: retention has passed the committed offset. The gap is said, and to the offset.
+/// Messages were deleted before they were read: retention has passed the committed offset, or where an ingester stands. The gap is
+/// said, and to the offset.
 pub fn out_of_range(course: &mut Course) {
     let mut setting = course.draw();
     setting.partitions = 3;
@@ -30,10 +32,40 @@ pub fn out_of_range(course: &mut Course) {
         }
         manifest.extend(missed.into_iter().filter(|line| line.offset >= gone[&line.partition]));
     }
+    manifest.extend(deleted_while_frozen(course, &shop, &flags));
     assert_eq!(shop.committed(), shop.ends(), "it went on behind the gap");
     // What is left in the topic is stored once, and so is what was stored before.
     assert_eq!(shop.stored(), manifest.len() as i64);
     assert_eq!(shop.number("SELECT uniqExact(_partition, _offset) FROM db.events"), manifest.len() as i64);
     let topic = shop.kafka.read(&shop.topic);
     assert!(topic.iter().all(|record| record.offset >= 0) && oracle::unstored(&shop, &topic) == 0);
+}
+
+/// The same, under an ingester that is frozen meanwhile. Returns what it could read.
+fn deleted_while_frozen(course: &mut Course, shop: &Shop, flags: &[&str]) -> Vec<Line> {
+    let mut ingester = shop.ingester_at_work(flags);
+    let read = shop.ends();
+    ingester.freeze();
+    let lines = shop.produce(&["--count=3000", "--rate=max"]).finish();
+    let gone: BTreeMap<_, _> = shop.ends().into_iter().map(|(partition, end)| (partition, end - 100)).collect();
+    shop.kafka.delete_records(&shop.topic, &gone);
+    course.fault();
+    ingester.wake();
+    shop.drained();
+    ingester.drains();
+    // Some were on their way to it already.
+    let stored = shop.rows("SELECT toString((_partition, _offset)) FROM db.events");
+    let is_stored = |line: &Line| stored.contains(&vec![format!("({},{})", line.partition, line.offset)]);
+    let is_gone = |line: &Line| line.offset < gone[&line.partition];
+    let came_before = lines.iter().filter(|line| is_gone(line) && is_stored(line)).count() as i64;
+    let said: i64 = ingester.stderr().lines().filter_map(deleted).sum();
+    let missed: i64 = gone.iter().map(|(partition, low)| low - read[partition]).sum();
+    assert_eq!(said + came_before, missed, "each that was deleted unread is said to be");
+    lines.into_iter().filter(|line| !is_gone(line) || is_stored(line)).collect()
+}
+
+/// How many messages a line of the log says were deleted: `… partition 0: 12 messages, offsets 5 to 16, were deleted …`
+fn deleted(line: &str) -> Option<i64> {
+    let (count, _) = line.split_once(" messages, offsets ").filter(|(_, rest)| rest.contains("were deleted"))?;
+    count.rsplit(' ').next()?.parse().ok()
 }
