@@ -78,9 +78,12 @@ pub fn handed_on_with_an_insert_on_its_way(course: &mut Course) {
         let mut guest = shop.ingest(&setting.flags("guest"));
         course.recovers(&shop);
         course.weigh(&stays);
-        // And what it keeps, when it is given more, it begins anew.
+        // The first of a name waits for a while before it joins.
+        guest.says("lease opened", 1);
+        // And what it keeps, when it is given more, it begins anew: some time after the other one is told to leave.
         let happened = proxy.happened();
-        proxy.plan([Mishap::Late(Duration::from_millis(course.rng.random_range(2_500..3_500)))]);
+        let late = Mishap::Late(Duration::from_millis(course.rng.random_range(2_500..3_500)));
+        proxy.plan(vec![late; setting.in_flight as usize]);
         eventually(PATIENCE, "an insert is on its way", || is(proxy.happened() > happened, proxy.left()));
         course.fault();
         guest.drains();
