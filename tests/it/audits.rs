@@ -100,6 +100,33 @@ fn healers_that_die_and_healers_that_meet_put_nothing_back_twice() {
 }
 
 #[test]
+fn a_healer_that_was_frozen_does_not_go_on_where_another_has_healed() {
+    let shop = Shop::open();
+    let manifest = shop.produce(&["--rate", "max", "--count", "150000"]).finish();
+    shop.ingest(&["--until-end"]).succeeds();
+    let all = shop.stored();
+    let mut frozen = loop {
+        lose(&shop, "cityHash64(_partition, _offset) % 3 > 0");
+        let left = shop.stored();
+        let mut heal = shop.run("audit", &["--heal"]);
+        eventually(PATIENCE, "it has begun to put back", || is(shop.stored() > left, left));
+        heal.freeze();
+        // A fast one may have done it all.
+        if shop.stored() < all {
+            break heal;
+        }
+        heal.wake();
+        heal.succeeds();
+    };
+    // Its turn is over with its session; then it wakes up in the middle of its work.
+    shop.run("audit", &["--heal"]).succeeds();
+    frozen.wake();
+    assert_eq!(frozen.exit_code(PATIENCE), Some(1), "it says that its turn was over");
+    shop.run("audit", &[]).succeeds();
+    oracle::exactly_once(&shop, &manifest);
+}
+
+#[test]
 fn offsets_that_hold_no_record_are_no_gaps() {
     let shop = Shop::open();
     raw::send(&shop, 0, &good(5));
