@@ -7,6 +7,7 @@ use crate::support::proxy::{Mishap, Proxy};
 use crate::support::sampler::Sampler;
 use crate::support::shop::{Ground, Shop};
 use crate::support::stack::{OwnClickHouse, OwnKafka};
+use crate::support::{PATIENCE, eventually, is};
 use rand::RngExt;
 use std::time::Duration;
 
@@ -99,12 +100,16 @@ impl World {
                 course.moment(LASTS / 4);
                 self.members[nth].wake();
             }
-            _ => self.proxy.plan([
-                Mishap::CutInRequest(50),
-                Mishap::CutBeforeAnswer,
-                Mishap::Though(500, Some(159), "Code: 159. DB::Exception: as told".into()),
-                Mishap::CutAfterRequest,
-            ]),
+            _ => {
+                self.proxy.plan([
+                    Mishap::CutInRequest(50),
+                    Mishap::CutBeforeAnswer,
+                    Mishap::Though(500, Some(159), "Code: 159. DB::Exception: as told".into()),
+                    Mishap::CutAfterRequest,
+                ]);
+                // One after the other, if there is one insert at a time.
+                eventually(PATIENCE, "all of it has happened", || is(self.proxy.left() == 0, self.proxy.left()));
+            }
         }
     }
 }
