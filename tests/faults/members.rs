@@ -1,4 +1,4 @@
-//! F9: members join and leave.
+//! F9, F10: members join and leave, or are cut off.
 
 use crate::answers::behind_a_proxy;
 use crate::course::{Course, Members, is_at_work};
@@ -103,7 +103,7 @@ pub fn cut_off(course: &mut Course) {
     (setting.in_flight, setting.rows, setting.rate, setting.members) = (1, 200, 1_000, Members::Dynamic);
     course.sets(&setting);
     let (_kafka, wire) = OwnKafka::start_behind_a_wire();
-    let ground = Ground { brokers: wire.address().to_owned(), ..setting.ground() };
+    let ground = Ground { brokers: wire.address(), ..setting.ground() };
     let (proxy, shop) = (Proxy::start(&ground.clickhouse), Shop::open_in(&ground));
     let load = shop.produce(&setting.load());
     let (flags, url, id) = (setting.flags(""), proxy.url(), format!("--kafka=client.id={HELD}"));
@@ -126,7 +126,6 @@ pub fn cut_off(course: &mut Course) {
         course.recovers(&shop);
         course.weigh(&loner);
         other.drains();
-        // Of its inserts, more are still to come late.
         shop.drained();
     }
     let manifest = load.stop();

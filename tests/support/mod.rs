@@ -7,6 +7,7 @@ pub mod broker;
 pub mod browser;
 pub mod clickhouse;
 pub mod demo;
+pub mod door;
 pub mod java;
 pub mod kafka;
 pub mod manifest;

@@ -1,9 +1,10 @@
 //! A proxy between `ingest` and ClickHouse that breaks what it is told to: connections, and answers.
 
+use super::door::Door;
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub enum Mishap {
 
 /// A proxy. Each connection carries one request.
 pub struct Proxy {
-    port: u16,
+    door: Door,
     shared: Arc<Shared>,
 }
 
@@ -38,35 +39,25 @@ struct Shared {
     server: String,
     mishaps: Mutex<VecDeque<Mishap>>,
     happened: AtomicUsize,
-    closed: AtomicBool,
 }
 
 impl Proxy {
     /// In front of the server at this URL.
     pub fn start(url: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("it is bound").port();
         let shared = Arc::new(Shared {
             server: url.trim_start_matches("http://").to_owned(),
             mishaps: Mutex::default(),
             happened: AtomicUsize::new(0),
-            closed: AtomicBool::new(false),
         });
         let mine = shared.clone();
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                if mine.closed.load(SeqCst) {
-                    return;
-                }
-                let shared = mine.clone();
-                std::thread::spawn(move || shared.serve(client));
-            }
+        let door = Door::open(move |client| {
+            mine.serve(client);
         });
-        Self { port, shared }
+        Self { door, shared }
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.door.address)
     }
 
     /// Has these happen to the next inserts, one each.
@@ -82,14 +73,6 @@ impl Proxy {
     /// How many are still to happen.
     pub fn left(&self) -> usize {
         self.shared.mishaps.lock().unwrap().len()
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.shared.closed.store(true, SeqCst);
-        // Wakes the one that listens.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
 

@@ -165,7 +165,7 @@ impl OwnKafka {
         let (port, controller) = (free_port(), free_port());
         let wire = Wire::start(format!("127.0.0.1:{port}"));
         let mut stack = Stack::new(&[("--kafka-port", port), ("--controller-port", controller)], &[]);
-        stack.advertised = Some(wire.address().to_owned());
+        stack.advertised = Some(wire.address());
         stack.up("kafka");
         (Self { stack, port, nodes: 1 }, wire)
     }

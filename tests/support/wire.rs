@@ -1,9 +1,9 @@
 //! A wire between clients and a Kafka broker that can be held for one client alone: what it sends and what it is sent stays on the
 //! way, as when a network drops packets, while its connections stay open.
 
+use super::door::Door;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 
 /// The `client.id` of the client for whom the wire can be held: the first bytes of each connection say it.
@@ -11,7 +11,7 @@ pub const HELD: &str = "held-now-and-then";
 
 /// A wire to one broker, which has to advertise [`Wire::address`].
 pub struct Wire {
-    address: String,
+    door: Door,
     shared: Arc<Shared>,
 }
 
@@ -19,35 +19,21 @@ struct Shared {
     broker: String,
     held: Mutex<bool>,
     released: Condvar,
-    closed: AtomicBool,
 }
 
 impl Wire {
     /// To the broker at this address; nobody has to listen there yet.
     pub fn start(broker: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("it is bound").to_string();
-        let shared = Arc::new(Shared {
-            broker,
-            held: Mutex::default(),
-            released: Condvar::new(),
-            closed: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared { broker, held: Mutex::default(), released: Condvar::new() });
         let mine = shared.clone();
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                if mine.closed.load(SeqCst) {
-                    return;
-                }
-                let shared = mine.clone();
-                std::thread::spawn(move || shared.connect(client));
-            }
+        let door = Door::open(move |client| {
+            mine.connect(client);
         });
-        Self { address, shared }
+        Self { door, shared }
     }
 
-    pub fn address(&self) -> &str {
-        &self.address
+    pub fn address(&self) -> String {
+        self.door.address.to_string()
     }
 
     /// From now on nothing comes through for the client with the id [`HELD`].
@@ -64,10 +50,7 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        self.shared.closed.store(true, SeqCst);
         self.release();
-        // Wakes the one that listens.
-        let _ = TcpStream::connect(&self.address);
     }
 }
 
