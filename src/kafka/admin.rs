@@ -130,3 +130,25 @@ pub async fn create(
     }
     bail!("topic {topic} was created, but the broker does not know it yet: try again")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::mocking::MockCluster;
+
+    #[test]
+    fn of_several_brokers_one_may_not_have_heard_of_a_topic_yet() {
+        let cluster = MockCluster::new(3).unwrap();
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", cluster.bootstrap_servers())
+            .set("allow.auto.create.topics", "false")
+            .create()
+            .unwrap();
+        std::thread::scope(|scope| {
+            let found = scope.spawn(|| find(&client, "clicks", ANSWER).unwrap());
+            std::thread::park_timeout(NEWS / 6); // the news is on its way
+            cluster.create_topic("clicks", 2, 1).unwrap();
+            assert_eq!(found.join().unwrap(), Found::Partitions(vec![0, 1]));
+        });
+    }
+}
