@@ -3,7 +3,7 @@
 use crate::raw;
 use crate::support::oracle;
 use crate::support::process::Program;
-use crate::support::shop::Shop;
+use crate::support::shop::{Ground, Shop};
 use crate::support::{PATIENCE, eventually, is};
 use serde_json::Value;
 use std::time::Duration;
@@ -101,8 +101,9 @@ fn healers_that_die_and_healers_that_meet_put_nothing_back_twice() {
 
 #[test]
 fn a_healer_that_was_frozen_does_not_go_on_where_another_has_healed() {
-    let shop = Shop::open();
-    let manifest = shop.produce(&["--rate", "max", "--count", "150000"]).finish();
+    // One partition that takes several inserts to heal: what is missing is asked once, before the first of them.
+    let shop = Shop::open_in(&Ground { partitions: 1, ..Ground::default() });
+    let manifest = shop.produce(&["--rate", "max", "--count", "300000"]).finish();
     shop.ingest(&["--until-end"]).succeeds();
     let all = shop.stored();
     let mut frozen = loop {
@@ -111,8 +112,8 @@ fn a_healer_that_was_frozen_does_not_go_on_where_another_has_healed() {
         let mut heal = shop.run("audit", &["--heal"]);
         eventually(PATIENCE, "it has begun to put back", || is(shop.stored() > left, left));
         heal.freeze();
-        // A fast one may have done it all.
-        if shop.stored() < all {
+        // Whatever is on its way to ClickHouse now is not the last of it. A fast one is given another try.
+        if shop.stored() < (left + all) / 2 {
             break heal;
         }
         heal.wake();
