@@ -4,6 +4,7 @@ mod batching;
 mod committing;
 mod decoding;
 mod doubt;
+mod latency;
 mod producing;
 mod refusals;
 #[path = "../support/mod.rs"]

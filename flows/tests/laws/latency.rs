@@ -1,0 +1,40 @@
+//! What is measured of an event's way. It goes by the real clock, paused or not.
+
+use crate::support::{Depot, Rig, events, ms, passed, reject};
+use flows::{Content, Meter, Stage, Table, now};
+use std::ops::RangeInclusive;
+
+const SECOND: i64 = 1_000_000_000;
+
+#[tokio::test(start_paused = true)]
+async fn each_event_is_measured_once_in_each_stage_and_nothing_else_is() {
+    let rig = Rig::new(Depot::taking(ms(1)).holding([(Table::Events, 0, 4)]));
+    let began = now();
+    let ten_seconds_ago = (began - 10 * SECOND) / 1_000_000;
+    let mut deliveries = events(0, 0..3);
+    for (older_by, delivery) in deliveries.iter_mut().enumerate() {
+        delivery.received = began - 4 * SECOND;
+        let Content::Event(event) = &mut delivery.content else { unreachable!("they are events") };
+        event.timestamp_ms = ten_seconds_ago - older_by as i64;
+    }
+    deliveries.extend([reject(0, 3), passed(0, 4..5)]);
+    rig.all(deliveries, 10, 1).await.unwrap();
+
+    let latencies = rig.meter.latencies();
+    let took = now() - began;
+    let all_three_took = |stage, nanos: RangeInclusive<i64>| {
+        let histogram = latencies.of(stage);
+        assert_eq!(histogram.len(), 3, "{stage:?}");
+        // Three significant digits, and nothing below a microsecond.
+        let (low, high) = (*nanos.start() as f64 * 0.999, *nanos.end() as f64 * 1.001 + 2_000.0);
+        let (min, max) = (histogram.min() as f64, histogram.max() as f64);
+        assert!(low <= min && max <= high, "{stage:?}: from {min} to {max}, expected {nanos:?}");
+    };
+    let truncated = 3 * SECOND / 1_000; // to whole milliseconds, and older by up to two
+    all_three_took(Stage::Transit, 6 * SECOND..=6 * SECOND + truncated);
+    all_three_took(Stage::Batch, 4 * SECOND..=4 * SECOND + took);
+    all_three_took(Stage::Insert, 0..=took);
+    all_three_took(Stage::Commit, 0..=took);
+    all_three_took(Stage::EndToEnd, 10 * SECOND..=10 * SECOND + truncated + took);
+    assert_eq!(Meter::read(&rig.meter.newest_ms), ten_seconds_ago as u64);
+}
