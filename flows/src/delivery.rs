@@ -125,3 +125,31 @@ impl Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EventType;
+
+    fn weight(content: Content) -> usize {
+        Delivery { partition: 0, span: Span::new(0, 1), received: 0, content }.weight()
+    }
+
+    fn event(user: &str, product: &str) -> Content {
+        let (id, kind) = (uuid::Uuid::nil(), EventType::Purchase);
+        Content::Event(Event { id, kind, user: user.into(), product: product.into(), cents: 1, timestamp_ms: 0 })
+    }
+
+    #[test]
+    fn what_does_not_fit_into_the_struct_weighs() {
+        let long = "x".repeat(1_000);
+        assert_eq!(weight(event("user_0042", "prod_123")), 0);
+        for (content, bytes) in [(event(&long, "p"), 1_000), (event("u", &long), 1_000), (event(&long, &long), 2_000)] {
+            let weight = weight(content);
+            assert!((bytes..bytes * 2).contains(&weight), "{weight} for {bytes}");
+        }
+        let reject = Reject { key: vec![1; 10], payload: vec![2; 200], reason: Reason::NotJson, detail: "why".into() };
+        assert_eq!(weight(Content::Reject(Box::new(reject))), size_of::<Reject>() + 213);
+        assert_eq!(weight(Content::Stored), 0);
+    }
+}

@@ -293,6 +293,16 @@ mod tests {
         assert!(matches!(Event::decode(None, None), Content::Reject(reject) if reject.reason == Reason::NullPayload));
     }
 
+    #[test]
+    fn a_reject_says_what_was_found_and_no_more_of_it_than_is_needed() {
+        let long = format!("{}\u{e9}{}", "x".repeat(39), "y".repeat(1_000));
+        let (reason, detail) = parse(GOOD.replace("page_view", &long).as_bytes()).unwrap_err();
+        assert_eq!(
+            (reason, detail),
+            (Reason::UnknownType, format!("event_type: {:?} is none of the three", &long[..39]))
+        );
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

@@ -56,4 +56,11 @@ mod tests {
         let linger = |ms| Policy::new(1, Duration::from_millis(ms), 1).linger().as_millis();
         assert_eq!((linger(5_000), linger(200), linger(0)), (4_500, 100, 0));
     }
+
+    #[test]
+    fn a_chunk_holds_a_megabyte_and_an_insert_fifty_thousand_rows() {
+        let policy = |rows| Policy::new(rows, Duration::ZERO, 0);
+        assert_eq!((policy(1_000).bytes, policy(1_000).coalesce, policy(70_000).coalesce), (1 << 20, 50, 1));
+        assert_eq!((policy(0).rows, policy(0).in_flight), (1, 1));
+    }
 }

@@ -84,6 +84,12 @@ mod tests {
     }
 
     #[test]
+    fn half_a_second_of_events_may_be_under_way_within_bounds() {
+        let in_flight = [1.0, 1_000.0, 1e9].map(|rate| Rate::PerSecond(rate).in_flight());
+        assert_eq!((in_flight, Rate::Max.in_flight()), ([64, 500, 10_000], 10_000));
+    }
+
+    #[test]
     fn rates_are_read() {
         assert_eq!("max".parse(), Ok(Rate::Max));
         assert_eq!("0.5".parse(), Ok(Rate::PerSecond(0.5)));
