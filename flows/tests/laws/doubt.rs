@@ -1,7 +1,7 @@
 //! What becomes of a batch whose insert failed. That nothing is sent that is stored or may still be, the depot checks.
 
 use crate::support::{Depot, Doubt, Fate, Lease, Rig, events, ms};
-use flows::{Meter, Table};
+use flows::{Class, IngestError, Meter, SettleError, Table};
 use std::sync::Arc;
 
 #[tokio::test(start_paused = true)]
@@ -87,7 +87,27 @@ async fn an_insert_is_named_before_the_lease_is_proved() {
 
 #[tokio::test(start_paused = true)]
 async fn a_question_that_fails_is_asked_again() {
-    // Each question fails in one of ten cases; so do many inserts, in all ways but the permanent one.
+    let rig = Rig::new(Depot::scripted([(Fate::Unanswered, ms(1))]).baffled([Class::Transient, Class::Data]));
+    rig.all(events(0, 0..10), 10, 1).await.unwrap();
+    let (asked, quiesced) = (rig.depot.asked(), rig.depot.quiesced());
+    assert_eq!((asked, quiesced, rig.depot.sent().len(), rig.group.marks(0)), (4, 3, 1, vec![10]));
+    assert_eq!(Meter::read(&rig.meter.retries), 3, "of the insert and of two questions");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_will_never_be_answered_ends_it_and_commits_nothing() {
+    // Without an answer the first question is whether the insert has ended; after a failure, what is stored.
+    for fate in [Fate::Unanswered, Fate::Failed] {
+        let rig = Rig::new(Depot::scripted([(fate, ms(1))]).baffled([Class::Transient, Class::Permanent]));
+        let ran = rig.all(events(0, 0..10), 10, 1).await;
+        assert!(matches!(ran, Err(IngestError::Settle(SettleError::Permanent(_)))));
+        assert_eq!((rig.depot.asked(), rig.depot.sent().len(), rig.group.tries()), (2, 1, vec![]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn inserts_and_questions_may_fail_in_any_order() {
+    // Each question fails in one of ten cases; so do many inserts, in all ways.
     for seed in 0..50 {
         let rig = Rig::new(Depot::moody(seed));
         match rig.all(events(0, 0..10), 10, 1).await {

@@ -53,6 +53,12 @@ impl Depot {
         self
     }
 
+    /// Whose answers to the first questions are these failures.
+    pub fn baffled(self, failures: impl IntoIterator<Item = Class>) -> Self {
+        self.lock().baffled.extend(failures);
+        self
+    }
+
     /// With rows of an earlier owner.
     pub fn holding(self, rows: impl IntoIterator<Item = (Table, i32, i64)>) -> Self {
         for row in rows {
@@ -130,6 +136,9 @@ impl Depot {
     /// A question that takes a moment, or fails.
     async fn ask(&self) -> Result<(), Failure> {
         self.asked.fetch_add(1, SeqCst);
+        if let Some(class) = self.lock().baffled.pop_front() {
+            return Err(answered(class));
+        }
         let mood = self.lock().mood.as_mut().map(|rng| (rng.random_bool(0.1), rng.random_range(0..20)));
         let Some((fails, millis)) = mood else { return Ok(()) };
         sleep(ms(millis)).await;

@@ -62,6 +62,8 @@ pub struct Server {
     /// The fates of the first inserts; then all are stored and take `takes`, unless there is a mood.
     pub script: VecDeque<(Fate, Duration)>,
     pub takes: Duration,
+    /// How the first questions fail.
+    pub baffled: VecDeque<Class>,
     pub doubt: Doubt,
     pub mood: Option<StdRng>,
 }
@@ -89,6 +91,7 @@ impl Server {
             stale: 0,
             script: VecDeque::new(),
             takes: Duration::ZERO,
+            baffled: VecDeque::new(),
             doubt: Doubt::Await,
             mood: None,
         }
