@@ -3,6 +3,10 @@
 use crate::Delivery;
 use futures::{Stream, StreamExt, stream};
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// In this time the first deliveries of all partitions come, once a stream has begun.
+const OPENING: Duration = Duration::from_millis(500);
 
 /// Batching by number, size or time.
 pub(crate) trait ChunksTimeout: Stream<Item = Delivery> + Sized {
@@ -11,14 +15,19 @@ pub(crate) trait ChunksTimeout: Stream<Item = Delivery> + Sized {
     ///
     /// A chunk that the end of the stream cuts short is yielded, not lost: that makes ending the source a drain. The timer
     /// starts with the first delivery of a chunk, so an idle stream yields nothing, and nothing waits longer than `linger`.
+    ///
+    /// Nor longer than the stream has run: what is there when it begins, after a crash or a rebalance, has waited already,
+    /// nobody knows how long, and is not made to wait the same time again.
     fn chunks_timeout(self, rows: usize, bytes: usize, linger: Duration) -> impl Stream<Item = Vec<Delivery>> {
+        let began = Instant::now();
         stream::unfold(Box::pin(self.fuse()), move |mut deliveries| async move {
             let first = deliveries.next().await?;
+            let linger = linger.min(began.elapsed().max(OPENING));
             let mut weight = first.weight();
             // Room for what is usual; a chunk that takes more grows.
             let mut chunk = Vec::with_capacity(rows.min(1_024));
             chunk.push(first);
-            let mut due = std::pin::pin!(tokio::time::sleep(linger));
+            let mut due = std::pin::pin!(sleep(linger));
             while chunk.len() < rows && weight < bytes {
                 tokio::select! {
                     biased; // the timer ends a chunk only when nothing is waiting

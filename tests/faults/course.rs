@@ -191,8 +191,13 @@ impl Setting {
             in_flight,
             strategy: ["range", "cooperative-sticky"][of(&[0, 1]) as usize],
             members: [Members::Seated, Members::Named, Members::Dynamic][of(&[0, 1, 2]) as usize],
-            // ClickHouse on a small machine takes some dozens of inserts a second.
-            rate: if rows == 10 { 400 } else { 1_000 },
+            rate: match (rows, in_flight) {
+                // ClickHouse on a small machine takes some dozens of inserts a second.
+                (10, _) => 400,
+                // As by default, where batches leave by time.
+                (1_000, 4) => 100,
+                _ => 1_000,
+            },
         }
     }
 
@@ -204,7 +209,6 @@ impl Setting {
     pub fn flags(&self, member: &str) -> Vec<&'static str> {
         let mut flags = vec![
             format!("--batch-rows={}", self.rows),
-            "--batch-timeout=1s".into(),
             format!("--in-flight={}", self.in_flight),
             format!("--kafka=partition.assignment.strategy={}", self.strategy),
         ];
