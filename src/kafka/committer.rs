@@ -1,11 +1,11 @@
-//! The committer: brings watermarks to the group, the newest first of all, for as long as it takes; and where there is nothing
-//! new, the old ones once more, to prove that the group still takes them from us.
+//! The committer: brings watermarks to the group, the newest of each partition, for as long as it takes; and where there is
+//! nothing new, the same once more, to prove that the group still takes them from us.
 
 use super::Proof;
 use super::member::Consumer;
 use crate::failpoints::{self, Injected, Step};
 use crate::seldom::Seldom;
-use flows::{Backoff, CommitFailed, Offsets};
+use flows::{CommitFailed, Offsets};
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 /// How long a pipeline waits for a commit before it goes on without: the commit stays owed.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How soon after a failure the group is asked again whether we are a member.
-const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// How soon after a failure the same is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
 
 /// Commits on a thread of its own, because a commit can take as long as a coordinator is away. Several marks of a partition
 /// become one commit of the newest; a mark never moves back.
@@ -32,14 +32,12 @@ pub struct Committer {
 }
 
 struct Desk {
-    /// Marks that are not confirmed yet.
+    /// Marks that are not confirmed yet. The group may have them all the same, where only its answer was lost.
     owed: BTreeMap<i32, i64>,
-    /// When to try to commit them.
-    owed_at: Instant,
     /// For each partition that is held, the mark that was confirmed last, or where its lease began.
     held: BTreeMap<i32, i64>,
-    /// When to prove by them that we are a member.
-    prove_at: Instant,
+    /// When to commit what is owed, or to prove that we are a member.
+    commit_at: Instant,
     /// A commit is under way.
     busy: bool,
     /// The topic's id: it goes along with every commit, so that nobody takes an offset of a topic that was deleted for one
@@ -54,15 +52,13 @@ struct Desk {
 impl Committer {
     /// Starts the thread. It ends when the committer or the consumer is gone.
     pub fn start(consumer: &Arc<Consumer>, topic: &str, proof: Arc<Proof>) -> Arc<Self> {
-        let now = Instant::now();
         let committer = Arc::new(Self {
             topic: topic.to_owned(),
             proof,
             desk: Mutex::new(Desk {
                 owed: BTreeMap::new(),
-                owed_at: now,
                 held: BTreeMap::new(),
-                prove_at: now,
+                commit_at: Instant::now(),
                 busy: false,
                 source: String::new(),
                 last_error: None,
@@ -86,7 +82,7 @@ impl Committer {
         let mut desk = self.desk();
         source.clone_into(&mut desk.source);
         desk.held = starts.iter().copied().collect();
-        desk.prove_at = Instant::now();
+        desk.commit_at = Instant::now();
         drop(desk);
         self.work.notify_all();
     }
@@ -127,16 +123,15 @@ impl Committer {
     }
 
     fn run(&self, consumer: &Weak<Consumer>) {
-        let mut backoff = Backoff::default();
         while let Some((marks, are_owed)) = self.next() {
             let Some(consumer) = consumer.upgrade() else { return };
-            let outcome = if are_owed { self.pay(&consumer, &marks) } else { self.commit_now(&consumer, &marks) };
+            let asked = Instant::now();
+            let outcome = if are_owed { self.pay(&consumer, &marks) } else { self.bring(&consumer, &marks) };
             drop(consumer);
             let mut desk = self.desk();
             desk.busy = false;
             match outcome {
-                Ok(()) if are_owed => {
-                    backoff = Backoff::default();
+                Ok(()) => {
                     desk.last_error = None;
                     desk.late = false;
                     // What moved on, or was forgotten, in the meantime stays as it is.
@@ -144,17 +139,16 @@ impl Committer {
                     for (partition, mark) in marks {
                         desk.held.entry(partition).and_modify(|held| *held = mark.max(*held));
                     }
+                    // Half of the time that a proof is good for is left for the next one.
+                    let next = if desk.owed.is_empty() { self.proof.good_for() / 2 } else { Duration::ZERO };
+                    desk.commit_at = asked + next;
                 }
-                Ok(()) => {}
                 Err(error) => {
                     if self.complaints.now() {
                         tracing::info!("offsets not committed yet, trying again: {error}");
                     }
                     desk.last_error = Some(error.to_string());
-                    desk.prove_at = Instant::now() + ASK_AGAIN;
-                    if are_owed {
-                        desk.owed_at = Instant::now() + backoff.step();
-                    }
+                    desk.commit_at = Instant::now() + TRY_AGAIN;
                 }
             }
             drop(desk);
@@ -162,22 +156,24 @@ impl Committer {
         }
     }
 
-    /// Waits for what is to be committed next: what is owed, or what proves that we are a member. None once closed.
+    /// Waits until it is time, and returns the newest mark of each partition, and whether any is owed. None once closed.
     fn next(&self) -> Option<(BTreeMap<i32, i64>, bool)> {
         let mut desk = self.desk();
         while !desk.closed {
             let now = Instant::now();
-            let owed_at = (!desk.owed.is_empty()).then_some(desk.owed_at);
-            let prove_at = (!desk.held.is_empty()).then_some(desk.prove_at);
-            let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-            if due(owed_at) || due(prove_at) {
+            let idle = desk.owed.is_empty() && desk.held.is_empty();
+            if !idle && desk.commit_at <= now {
                 desk.busy = true;
-                let are_owed = due(owed_at);
-                return Some((if are_owed { &desk.owed } else { &desk.held }.clone(), are_owed));
+                // Also what only proves our membership holds what is owed: else it would take back a mark whose answer was lost.
+                let mut marks = desk.held.clone();
+                marks.extend(&desk.owed);
+                return Some((marks, !desk.owed.is_empty()));
             }
-            desk = match owed_at.into_iter().chain(prove_at).min() {
-                Some(at) => self.work.wait_timeout(desk, at - now).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.work.wait(desk).unwrap_or_else(PoisonError::into_inner),
+            desk = if idle {
+                self.work.wait(desk).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                let wait = desk.commit_at - now;
+                self.work.wait_timeout(desk, wait).unwrap_or_else(PoisonError::into_inner).0
             };
         }
         None
@@ -185,17 +181,15 @@ impl Committer {
 
     fn pay(&self, consumer: &Consumer, marks: &BTreeMap<i32, i64>) -> KafkaResult<()> {
         failpoints::reach_blocking(Step::BeforeCommit).map_err(unavailable)?;
-        self.commit_now(consumer, marks)?;
+        self.bring(consumer, marks)?;
         failpoints::reach_blocking(Step::AfterCommit).map_err(unavailable)
     }
 
-    fn commit_now(&self, consumer: &Consumer, marks: &BTreeMap<i32, i64>) -> KafkaResult<()> {
+    fn bring(&self, consumer: &Consumer, marks: &BTreeMap<i32, i64>) -> KafkaResult<()> {
         let source = self.desk().source.clone();
         let asked = Instant::now();
         consumer.commit(&list(&self.topic, &source, marks), CommitMode::Sync)?;
         self.proof.given(asked);
-        // Half of the time that it is good for is left for the next one.
-        self.desk().prove_at = asked + self.proof.good_for() / 2;
         Ok(())
     }
 
@@ -213,6 +207,10 @@ impl Offsets for Committer {
             for &(partition, mark) in marks {
                 let owed = desk.owed.entry(partition).or_insert(mark);
                 *owed = mark.max(*owed);
+            }
+            // After a failure the time for the next try is set already.
+            if desk.last_error.is_none() {
+                desk.commit_at = Instant::now();
             }
         }
         self.work.notify_all();

@@ -11,7 +11,7 @@ pub fn fail(course: &mut Course) {
     let setting = course.draw();
     let shop = Shop::open_in(&setting.ground());
     let load = shop.produce(&setting.load());
-    let failing = [(VARIABLE, "before_commit=fail%70,after_commit=fail%50")];
+    let failing = [(VARIABLE, "before_commit=fail%50,after_commit=fail%80")];
     let mut ingester = shop.run_with("ingest", &setting.flags("one"), &failing);
     ingester.says("lease opened", 1);
     let sampler = Sampler::start(&shop);

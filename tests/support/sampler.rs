@@ -1,4 +1,5 @@
-//! A witness: looks again and again, while faults happen, whether something is committed that is not stored.
+//! A witness: looks again and again, while faults happen, whether something is committed that is not stored, and whether what is
+//! committed goes back.
 
 use super::shop::Shop;
 use std::collections::BTreeMap;
@@ -33,10 +34,19 @@ impl Sampler {
         let (stop, stopped) = channel();
         // Rows never go away: what was found stored once need not be looked at again.
         let mut known: BTreeMap<i32, i64> = BTreeMap::new();
+        let mut last: BTreeMap<i32, i64> = BTreeMap::new();
         let mut look = move || {
             // First what is committed, then what is stored: the other way round proves nothing. Whoever does not answer is
             // just now being killed: then this look tells nothing.
             let Ok(marks) = kafka.committed(&topic) else { return Ok(0) };
+            for (partition, before) in &last {
+                if let Some(mark) = marks.get(partition).filter(|mark| *mark < before) {
+                    return Err(format!(
+                        "partition {partition}: the committed offset went back from {before} to {mark}"
+                    ));
+                }
+            }
+            last.extend(&marks);
             let new: BTreeMap<i32, (i64, i64)> = marks
                 .into_iter()
                 .map(|(partition, mark)| (partition, (known.get(&partition).copied().unwrap_or(0), mark)))
@@ -54,7 +64,7 @@ impl Sampler {
                 let stored = stored.get(&partition).copied().unwrap_or(0);
                 if stored != mark - from {
                     return Err(format!(
-                        "partition {partition}: offsets {from} to {mark} committed, only {stored} of them stored"
+                        "partition {partition}: offsets {from} to {mark} committed, only {stored} of them stored: LOST if it dies now"
                     ));
                 }
                 known.insert(partition, mark);
@@ -71,14 +81,14 @@ impl Sampler {
         Self { stop, thread }
     }
 
-    /// Asserts that at no moment an offset was committed whose row was not stored.
+    /// Asserts that at no moment an offset was committed whose row was not stored, nor one lower than before.
     #[track_caller]
     pub fn saw_only_stored_offsets_committed(self) {
         // A witness who has found something has left already.
         let _ = self.stop.send(());
         match self.thread.join().expect("the sampler does not panic") {
             Ok(seen) => assert!(seen > 0, "the sampler saw no commit at all"),
-            Err(found) => panic!("LOST if it dies now: {found}"),
+            Err(found) => panic!("{found}"),
         }
     }
 }
