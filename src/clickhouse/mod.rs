@@ -1,5 +1,6 @@
 //! The ClickHouse adapter: connecting, applying and checking the schema, inserting, and asking what is stored.
 
+mod clock;
 mod failure;
 mod http;
 mod insert;
@@ -11,6 +12,7 @@ mod schema;
 mod shelf;
 pub mod users;
 
+pub use clock::{Clock, Moment};
 pub use failure::describe;
 pub use questions::WINDOW;
 pub use reader::{Columns, NoAnswer, Reader};
@@ -21,17 +23,12 @@ pub use shelf::{LIFETIME, Shelf};
 use crate::cli::ClickHouseArgs;
 use anyhow::{Context, Result};
 use insert::Inserter;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
 /// How long an answer to a question may take before the question is asked again.
 const ANSWER: Duration = Duration::from_secs(10);
-
-/// An answer that took longer says little about the server's clock.
-const PROMPT_MS: i64 = 1_000;
-/// No clock has been seen yet.
-const UNSEEN: i64 = i64::MIN;
 
 /// The password out of its file; empty where there is none.
 fn password(args: &ClickHouseArgs) -> Result<String> {
@@ -47,8 +44,7 @@ pub struct ClickHouse {
     inserter: Inserter,
     url: Url,
     database: String,
-    /// The server's clock less ours, in milliseconds, or less than that; [`UNSEEN`] before its first answer.
-    clock_ahead_ms: AtomicI64,
+    clock: Arc<Clock>,
 }
 
 impl ClickHouse {
@@ -70,7 +66,7 @@ impl ClickHouse {
             inserter: Inserter::new(args.clickhouse_url.clone(), &args.clickhouse_user, &password)?,
             url: args.clickhouse_url.clone(),
             database: args.database.clone(),
-            clock_ahead_ms: AtomicI64::new(UNSEEN),
+            clock: Arc::default(),
         })
     }
 
@@ -88,24 +84,14 @@ impl ClickHouse {
         format!("`{}`.`{name}`", self.database)
     }
 
-    /// The server's clock: milliseconds since the Unix epoch, or up to [`PROMPT_MS`] less, but never more: what expires by it
-    /// must not live too long.
-    fn server_now_ms(&self) -> i64 {
-        let ahead = self.clock_ahead_ms.load(Relaxed);
-        flows::now() / 1_000_000 + if ahead == UNSEEN { 0 } else { ahead }
+    /// The server's clock.
+    pub fn clock(&self) -> &Arc<Clock> {
+        &self.clock
     }
 
     /// How long it takes until an insert that may begin until `until_ms`, by the server's clock, no longer can.
     pub fn outwait(&self, until_ms: i64) -> Duration {
-        let left_ms = until_ms.saturating_sub(self.server_now_ms()).saturating_add(1);
+        let left_ms = until_ms.saturating_sub(self.clock.now_ms()).saturating_add(1);
         Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)).min(LIFETIME)
-    }
-
-    /// Takes the server's clock from an answer to a question that was asked `asked_ms` by ours.
-    fn set_clock(&self, server_ms: i64, asked_ms: i64) {
-        let now_ms = flows::now() / 1_000_000;
-        if now_ms - asked_ms <= PROMPT_MS || self.clock_ahead_ms.load(Relaxed) == UNSEEN {
-            self.clock_ahead_ms.store(server_ms - now_ms, Relaxed);
-        }
     }
 }

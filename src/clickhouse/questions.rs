@@ -3,7 +3,7 @@
 use super::{ANSWER, ClickHouse, failure};
 use flows::{Class, Failure, Islands, Span};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many offsets are asked about at a time: bounds the memory, here and in ClickHouse.
 pub const WINDOW: usize = 1_000_000;
@@ -16,9 +16,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 impl ClickHouse {
     /// Asks for the server's clock, which shows that it is there, knows us and lets us in.
     pub async fn greet(&self) -> Result<(), Failure> {
-        let asked = flows::now() / 1_000_000;
+        let asked = Instant::now();
         let server: i64 = self.one("SELECT toUnixTimestamp64Milli(now64(3))").await?;
-        self.set_clock(server, asked);
+        self.clock.set(server, asked);
         Ok(())
     }
 
@@ -148,12 +148,12 @@ impl ClickHouse {
 
     /// The server's clock, and the running queries that match, seen after the clock was read.
     async fn running(&self, filter: &str) -> Result<(i64, Vec<String>), Failure> {
-        let asked = flows::now() / 1_000_000;
+        let asked = Instant::now();
         let sql = format!(
             "SELECT toUnixTimestamp64Milli(now64(3)), assumeNotNull((SELECT arrayStringConcat(groupArray(query_id), '\n') FROM system.processes WHERE {filter}))"
         );
         let (clock, running): (i64, String) = self.one(&sql).await?;
-        self.set_clock(clock, asked);
+        self.clock.set(clock, asked);
         Ok((clock, running.lines().map(str::to_owned).collect()))
     }
 

@@ -9,6 +9,7 @@ use flows::{Class, Delivery, Failure, InsertId, Islands, Span, Table, Warehouse}
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// An insert may begin this long after it was named, by the server's clock; then ClickHouse refuses it. Well below any
@@ -28,6 +29,7 @@ pub struct Shelf {
     /// `/topic/group`: the end of the name of every insert.
     suffix: String,
     seat: Arc<Seat>,
+    closed: CancellationToken,
     complaints: Seldom,
 }
 
@@ -35,7 +37,13 @@ impl Shelf {
     /// The shelf for rows of the topic `topic` with the id `source`.
     pub fn new(clickhouse: Arc<ClickHouse>, source: &str, topic: &str, group: &str, seat: Arc<Seat>) -> Self {
         let suffix = format!("/{topic}/{group}");
-        Self { clickhouse, source: source.to_owned(), suffix, seat, complaints: Seldom::default() }
+        let (source, closed) = (source.to_owned(), CancellationToken::new());
+        Self { clickhouse, source, suffix, seat, closed, complaints: Seldom::default() }
+    }
+
+    /// With this, its lease ends: nothing more is sent.
+    pub fn closed(&self) -> CancellationToken {
+        self.closed.clone()
     }
 
     /// Makes sure that nobody else still writes rows of these partitions.
@@ -55,11 +63,25 @@ impl Shelf {
             ended: true,
             message: format!("cannot note an insert in the directory for temporary files: {error}"),
         })?;
+        // Noted first, then looked at: who ends the lease ends it first, and then looks at what is noted.
+        if self.closed.is_cancelled() {
+            sending.ended();
+            return Err(Failure { class: Class::Transient, ended: true, message: "the lease has ended".into() });
+        }
         let outcome = self.clickhouse.inserter.send(&id.0, &self.statement(table, expiry(id)), body).await;
         if outcome.as_ref().map_or_else(|failure| failure.ended, |()| true) {
             sending.ended();
         }
         outcome
+    }
+
+    /// Where all is well nothing else is asked of the server, and its clock has to be known.
+    fn keep_time(&self) {
+        if self.clickhouse.clock.is_old() {
+            let clickhouse = self.clickhouse.clone();
+            // Where there is no answer, the next insert tries again.
+            tokio::spawn(async move { clickhouse.greet().await });
+        }
     }
 
     /// Questions fail in series while ClickHouse is away: one line now and then says so.
@@ -91,13 +113,16 @@ impl Warehouse for Shelf {
     /// `clickstream/PARTITIONS/EXPIRES/UUID/TOPIC/GROUP`, so that others can see whose it is and what it touches.
     fn name(&self, spans: &[(i32, Span)]) -> InsertId {
         let partitions = spans.iter().map(|(partition, _)| partition.to_string()).collect::<Vec<_>>().join(",");
-        let expires = self.clickhouse.server_now_ms() + LIFETIME_MS;
+        let expires = self.clickhouse.clock.now_ms() + LIFETIME_MS;
         InsertId(format!("clickstream/{partitions}/{expires}/{}{}", Uuid::new_v4(), self.suffix))
     }
 
     async fn insert(&self, id: &InsertId, table: Table, deliveries: &[&Delivery]) -> Result<(), Failure> {
         let body = rows::encode(table, &self.source, deliveries);
-        let Err(failure) = self.send(id, table, body).await else { return Ok(()) };
+        let Err(failure) = self.send(id, table, body).await else {
+            self.keep_time();
+            return Ok(());
+        };
         let (rows, name) = (deliveries.len(), rows::name(table));
         if failure.message.contains(TOO_LATE) {
             tracing::info!(

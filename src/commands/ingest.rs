@@ -216,6 +216,12 @@ async fn start(args: &IngestArgs) -> Result<(Arc<ClickHouse>, Option<BTreeMap<i3
 /// A session has to outlast an insert's time to begin (`clickhouse::LIFETIME`), by the time that a proof of membership is good for.
 const SHORTEST_SESSION_MS: u64 = 6_000;
 
+/// What a rebalance may take beside the drain: the last commits, and waiting for inserts that were let go of.
+const BESIDE_THE_DRAIN: Duration = Duration::from_secs(30);
+/// `max.poll.interval.ms`: what librdkafka has without a setting, and the most that it takes.
+const USUAL_POLL_MS: u128 = 300_000;
+const LONGEST_POLL_MS: u128 = 86_400_000;
+
 fn consumer_config(args: &IngestArgs) -> Result<ClientConfig> {
     if let Some(setting) = args.kafka.kafka.iter().find(|setting| FIXED.contains(&setting.key.as_str())) {
         bail!("--kafka {}=… cannot be set: the promises depend on it", setting.key);
@@ -225,6 +231,21 @@ fn consumer_config(args: &IngestArgs) -> Result<ClientConfig> {
     let session = config.get("session.timeout.ms").and_then(|ms| ms.parse::<u64>().ok());
     if session.is_some_and(|ms| ms < SHORTEST_SESSION_MS) {
         bail!("--kafka session.timeout.ms=…: must be {SHORTEST_SESSION_MS} or more: the promises depend on it");
+    }
+    // Who drains does not poll, and who has not polled for this long is put out, without the time that a session would leave.
+    let (drain, poll) =
+        (args.run.drain_timeout, config.get("max.poll.interval.ms").and_then(|ms| ms.parse::<u128>().ok()));
+    let shortest = (drain + BESIDE_THE_DRAIN).as_millis();
+    if poll.is_some_and(|poll| poll < shortest) {
+        bail!("--kafka max.poll.interval.ms=…: must be {shortest} or more: --drain-timeout is {drain:?}");
+    }
+    if shortest > LONGEST_POLL_MS {
+        bail!(
+            "--drain-timeout {drain:?}: must be half a minute less than a day at most: Kafka waits no longer for a member"
+        );
+    }
+    if poll.is_none() {
+        config.set("max.poll.interval.ms", shortest.max(USUAL_POLL_MS).to_string());
     }
     // In the new protocol the broker sets the session, and revokes without asking.
     if config.get("group.protocol").is_some_and(|protocol| !protocol.eq_ignore_ascii_case("classic")) {

@@ -2,6 +2,7 @@
 //! nothing new, the same once more, to prove that the group still takes them from us.
 
 use super::Proof;
+use super::marks::{Commit, Marks};
 use super::member::Consumer;
 use crate::failpoints::{self, Injected, Step};
 use crate::seldom::Seldom;
@@ -9,7 +10,6 @@ use flows::{CommitFailed, Offsets};
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
-use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -32,17 +32,11 @@ pub struct Committer {
 }
 
 struct Desk {
-    /// Marks that are not confirmed yet. The group may have them all the same, where only its answer was lost.
-    owed: BTreeMap<i32, i64>,
-    /// For each partition that is held, the mark that was confirmed last, or where its lease began.
-    held: BTreeMap<i32, i64>,
+    marks: Marks,
     /// When to commit what is owed, or to prove that we are a member.
     commit_at: Instant,
     /// A commit is under way.
     busy: bool,
-    /// The topic's id: it goes along with every commit, so that nobody takes an offset of a topic that was deleted for one
-    /// of its namesake.
-    source: String,
     last_error: Option<String>,
     /// The last commit was not confirmed in time.
     late: bool,
@@ -56,11 +50,9 @@ impl Committer {
             topic: topic.to_owned(),
             proof,
             desk: Mutex::new(Desk {
-                owed: BTreeMap::new(),
-                held: BTreeMap::new(),
+                marks: Marks::default(),
                 commit_at: Instant::now(),
                 busy: false,
-                source: String::new(),
                 last_error: None,
                 late: false,
                 closed: false,
@@ -80,33 +72,27 @@ impl Committer {
     /// A lease begins: everything before these marks is stored. From now on, marks are those of the topic with this id.
     pub fn begin(&self, source: &str, starts: &[(i32, i64)]) {
         let mut desk = self.desk();
-        source.clone_into(&mut desk.source);
-        desk.held = starts.iter().copied().collect();
+        desk.marks.begin(source, starts);
         desk.commit_at = Instant::now();
         drop(desk);
         self.work.notify_all();
     }
 
-    /// Forgets what is owed for partitions that are not ours any more: their new owner finds the rows and commits them.
+    /// Forgets what is owed for partitions that are not ours any more.
     pub fn forget(&self, partitions: &[i32]) {
-        let mut desk = self.desk();
-        for partition in partitions {
-            desk.owed.remove(partition);
-            desk.held.remove(partition);
-        }
-        drop(desk);
+        self.desk().marks.forget(partitions);
         self.done.notify_waiters();
     }
 
     /// What is confirmed for a partition.
     pub fn confirmed(&self, partition: i32) -> Option<i64> {
-        self.desk().held.get(&partition).copied()
+        self.desk().marks.confirmed(partition)
     }
 
     /// Waits until nothing is owed and nothing under way; false if `patience` ends first.
     pub fn settle_up(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
-        let is_settled = |desk: MutexGuard<'_, Desk>| desk.owed.is_empty() && !desk.busy;
+        let is_settled = |desk: MutexGuard<'_, Desk>| desk.marks.is_settled() && !desk.busy;
         while !is_settled(self.desk()) {
             if Instant::now() >= deadline {
                 return false;
@@ -123,10 +109,10 @@ impl Committer {
     }
 
     fn run(&self, consumer: &Weak<Consumer>) {
-        while let Some((marks, are_owed)) = self.next() {
+        while let Some(commit) = self.next() {
             let Some(consumer) = consumer.upgrade() else { return };
             let asked = Instant::now();
-            let outcome = if are_owed { self.pay(&consumer, &marks) } else { self.bring(&consumer, &marks) };
+            let outcome = if commit.is_owed { self.pay(&consumer, &commit) } else { self.bring(&consumer, &commit) };
             drop(consumer);
             let mut desk = self.desk();
             desk.busy = false;
@@ -134,13 +120,9 @@ impl Committer {
                 Ok(()) => {
                     desk.last_error = None;
                     desk.late = false;
-                    // What moved on, or was forgotten, in the meantime stays as it is.
-                    desk.owed.retain(|partition, mark| marks.get(partition) != Some(mark));
-                    for (partition, mark) in marks {
-                        desk.held.entry(partition).and_modify(|held| *held = mark.max(*held));
-                    }
+                    desk.marks.confirm(&commit);
                     // Half of the time that a proof is good for is left for the next one.
-                    let next = if desk.owed.is_empty() { self.proof.good_for() / 2 } else { Duration::ZERO };
+                    let next = if desk.marks.is_settled() { self.proof.good_for() / 2 } else { Duration::ZERO };
                     desk.commit_at = asked + next;
                 }
                 Err(error) => {
@@ -156,45 +138,39 @@ impl Committer {
         }
     }
 
-    /// Waits until it is time, and returns the newest mark of each partition, and whether any is owed. None once closed.
-    fn next(&self) -> Option<(BTreeMap<i32, i64>, bool)> {
+    /// Waits until it is time, and returns what to commit. None once closed.
+    fn next(&self) -> Option<Commit> {
         let mut desk = self.desk();
         while !desk.closed {
-            let now = Instant::now();
-            let idle = desk.owed.is_empty() && desk.held.is_empty();
-            if !idle && desk.commit_at <= now {
-                desk.busy = true;
-                // Also what only proves our membership holds what is owed: else it would take back a mark whose answer was lost.
-                let mut marks = desk.held.clone();
-                marks.extend(&desk.owed);
-                return Some((marks, !desk.owed.is_empty()));
-            }
-            desk = if idle {
-                self.work.wait(desk).unwrap_or_else(PoisonError::into_inner)
-            } else {
-                let wait = desk.commit_at - now;
-                self.work.wait_timeout(desk, wait).unwrap_or_else(PoisonError::into_inner).0
+            let Some(commit) = desk.marks.commit() else {
+                desk = self.work.wait(desk).unwrap_or_else(PoisonError::into_inner);
+                continue;
             };
+            let wait = desk.commit_at.saturating_duration_since(Instant::now());
+            if wait.is_zero() {
+                desk.busy = true;
+                return Some(commit);
+            }
+            desk = self.work.wait_timeout(desk, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
         None
     }
 
-    fn pay(&self, consumer: &Consumer, marks: &BTreeMap<i32, i64>) -> KafkaResult<()> {
+    fn pay(&self, consumer: &Consumer, commit: &Commit) -> KafkaResult<()> {
         failpoints::reach_blocking(Step::BeforeCommit).map_err(unavailable)?;
-        self.bring(consumer, marks)?;
+        self.bring(consumer, commit)?;
         failpoints::reach_blocking(Step::AfterCommit).map_err(unavailable)
     }
 
-    fn bring(&self, consumer: &Consumer, marks: &BTreeMap<i32, i64>) -> KafkaResult<()> {
-        let source = self.desk().source.clone();
-        let asked = Instant::now();
-        consumer.commit(&list(&self.topic, &source, marks), CommitMode::Sync)?;
+    fn bring(&self, consumer: &Consumer, commit: &Commit) -> KafkaResult<()> {
+        let asked = self.proof.asks();
+        consumer.commit(&list(&self.topic, commit), CommitMode::Sync)?;
         self.proof.given(asked);
         Ok(())
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
-        // Two maps that are each updated in one step: a panic elsewhere leaves them whole.
+        // Nothing in here panics between two steps that belong together.
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -205,8 +181,7 @@ impl Offsets for Committer {
         {
             let mut desk = self.desk();
             for &(partition, mark) in marks {
-                let owed = desk.owed.entry(partition).or_insert(mark);
-                *owed = mark.max(*owed);
+                desk.marks.owe(partition, mark);
             }
             // After a failure the time for the next try is set already.
             if desk.last_error.is_none() {
@@ -217,7 +192,7 @@ impl Offsets for Committer {
         let confirmed = async {
             loop {
                 let done = self.done.notified();
-                if marks.iter().all(|(partition, _)| !self.desk().owed.contains_key(partition)) {
+                if !marks.iter().any(|(partition, _)| self.desk().marks.owes(*partition)) {
                     return;
                 }
                 done.await;
@@ -237,12 +212,12 @@ const fn unavailable(_: Injected) -> KafkaError {
 }
 
 /// A list of offsets as librdkafka takes it, with the topic's id as metadata.
-fn list(topic: &str, source: &str, marks: &BTreeMap<i32, i64>) -> TopicPartitionList {
-    let mut list = TopicPartitionList::with_capacity(marks.len());
-    for (&partition, &mark) in marks {
+fn list(topic: &str, commit: &Commit) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(commit.marks.len());
+    for (&partition, &mark) in &commit.marks {
         let mut place = list.add_partition(topic, partition);
         place.set_offset(Offset::Offset(mark)).expect("an offset of a real message is valid");
-        place.set_metadata(source);
+        place.set_metadata(&commit.source);
     }
     list
 }

@@ -70,7 +70,7 @@ impl Lease {
     pub fn open(starts: Vec<(i32, i64)>, shelf: Arc<Shelf>, identity: Identity, proof: Arc<Proof>) -> (Source, Self) {
         let (deliveries, receiver) = mpsc::channel(HAULS);
         let (end, ended) = thread_mpsc::channel();
-        let (lost, given_up) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+        let (lost, given_up) = (shelf.closed(), Arc::new(AtomicBool::new(false)));
         let load = Arc::new(Load::default());
         let tenure = Arc::new(Holding { proof, identity, lost: lost.clone() });
         let lease = Self {
@@ -196,6 +196,8 @@ impl Hold {
                 source.ended.recv_timeout(Duration::from_secs(5)).ok().flatten().filter(|_| drained)
             }
         };
+        // A task that was let go of may still be at work for a moment: from here on it sends nothing more.
+        source.lost.cancel();
         self.resume_from(marks.as_deref());
     }
 

@@ -74,7 +74,7 @@ pub fn join(
     leases: tokio::sync::mpsc::UnboundedSender<Result<Lease>>,
 ) -> Result<(std::thread::JoinHandle<()>, Arc<Committer>)> {
     let session_ms = to.config.get("session.timeout.ms").and_then(|ms| ms.parse().ok()).unwrap_or(6_000);
-    let proof = Arc::new(Proof::new(Duration::from_millis(session_ms)));
+    let proof = Arc::new(Proof::new(Duration::from_millis(session_ms), to.clickhouse.clock().clone()));
     let consumer: Consumer = to
         .config
         .create_with_context(Callbacks::new(&to, meter.clone()))
@@ -107,10 +107,15 @@ impl Member {
         let mut looked = Instant::now();
         while !self.stop.is_requested() && !self.put_out && !self.is_done() {
             match self.consumer.poll(wait) {
-                Some(Ok(message)) => tracing::error!("a message of partition {} went astray", {
-                    use rdkafka::Message;
-                    message.partition()
-                }),
+                Some(Ok(message)) => {
+                    // Not by the way that all go: it is read again.
+                    tracing::error!("a message of partition {} went astray", {
+                        use rdkafka::Message;
+                        message.partition()
+                    });
+                    drop(message);
+                    self.rethink();
+                }
                 Some(Err(error)) => self.complain(&error),
                 None => {}
             }

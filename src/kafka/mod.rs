@@ -8,6 +8,7 @@ mod identity;
 pub mod lease;
 mod lifeline;
 mod load;
+mod marks;
 pub mod member;
 pub mod native;
 mod opening;

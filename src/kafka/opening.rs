@@ -130,6 +130,8 @@ impl Question {
         let ends = admin::ends(&self.consumer, &self.topic, &self.partitions).map_err(unanswered)?;
         let mut positions = Vec::with_capacity(self.partitions.len());
         for place in committed.elements() {
+            // Not to know what is committed is not the same as that nothing is.
+            place.error().map_err(unanswered)?;
             let (low, high) = ends[&place.partition()];
             let first = match place.offset() {
                 Offset::Offset(mark) if identity.is_foreign(place.metadata()) => {
