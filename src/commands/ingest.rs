@@ -118,7 +118,12 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
         match membership(&to, policy, stop, meter).await {
             // After a broker's death, a late request of ours under our old member id has us taken for somebody else. Under a
             // name that others could have it may be somebody else, who would be put out in turn.
-            Err(error) if error.is::<PutOut>() && (to.seat.is_ours_alone() || joined.elapsed() > A_WHILE) => {
+            Err(error)
+                if error.downcast_ref::<PutOut>().is_some_and(|put_out| match put_out {
+                    PutOut::Fenced(_) => to.seat.is_ours_alone() || joined.elapsed() > A_WHILE,
+                    PutOut::Unheard => true,
+                }) =>
+            {
                 tracing::warn!("{error}; joining again");
                 joined = Instant::now();
             }

@@ -2,7 +2,7 @@
 
 use super::lease::{Hold, Place};
 use super::member::{Consumer, Membership};
-use super::native::Redirect;
+use super::native::{Redirect, member_id};
 use super::{Committer, complain, lifeline, log, queue};
 use crate::clickhouse::ClickHouse;
 use crate::failpoints::{self, Step};
@@ -124,12 +124,16 @@ impl ConsumerContext for Callbacks {
         }
     }
 
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(list) = rebalance {
             let new: Vec<_> = self.mine(list).collect();
             tracing::info!(?new, "partitions assigned");
             let _ = failpoints::reach_blocking(Step::OnAssign);
+            let member = member_id(consumer.client().native_client());
             let mut hold = self.hold();
+            if hold.places.is_empty() {
+                hold.member = member;
+            }
             hold.assigned_once = true;
             Meter::count(&self.meter.rebalances, 1);
             // A cooperative rebalance that gives nothing new ends no lease.

@@ -4,6 +4,7 @@
 use super::Proof;
 use super::marks::{Commit, Marks};
 use super::member::Consumer;
+use super::native::member_id;
 use crate::failpoints::{self, Injected, Step};
 use crate::seldom::Seldom;
 use flows::{CommitFailed, Offsets};
@@ -20,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How soon after a failure the same is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
 
+/// What the coordinator says to whoever is no member any more. (A wrong generation is only behind the times.)
+const PUT_OUT: [RDKafkaErrorCode; 2] = [RDKafkaErrorCode::UnknownMemberId, RDKafkaErrorCode::FencedInstanceId];
+
 /// Commits on a thread of its own, because a commit can take as long as a coordinator is away. Several marks of a partition
 /// become one commit of the newest; a mark never moves back.
 pub struct Committer {
@@ -33,6 +37,8 @@ pub struct Committer {
 
 struct Desk {
     marks: Marks,
+    /// Whose they are: the member's id.
+    member: Option<String>,
     /// When to commit what is owed, or to prove that we are a member.
     commit_at: Instant,
     /// A commit is under way.
@@ -51,6 +57,7 @@ impl Committer {
             proof,
             desk: Mutex::new(Desk {
                 marks: Marks::default(),
+                member: None,
                 commit_at: Instant::now(),
                 busy: false,
                 last_error: None,
@@ -69,12 +76,15 @@ impl Committer {
         committer
     }
 
-    /// A lease begins: everything before these marks is stored. From now on, marks are those of the topic with this id.
-    pub fn begin(&self, source: &str, starts: &[(i32, i64)]) {
+    /// A lease begins of the member with this id: everything before these marks is stored. From now on, marks are those of the topic
+    /// with the id `source`.
+    pub fn begin(&self, member: Option<String>, source: &str, starts: &[(i32, i64)]) {
         let mut desk = self.desk();
+        desk.member = member;
         desk.marks.begin(source, starts);
         desk.commit_at = Instant::now();
         drop(desk);
+        self.proof.begin();
         self.work.notify_all();
     }
 
@@ -89,12 +99,12 @@ impl Committer {
         self.desk().marks.confirmed(partition)
     }
 
-    /// Waits until nothing is owed and nothing under way; false if `patience` ends first.
+    /// Waits until nothing is owed and nothing under way; false if `patience` ends first, or the group has gone on without us.
     pub fn settle_up(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let is_settled = |desk: MutexGuard<'_, Desk>| desk.marks.is_settled() && !desk.busy;
         while !is_settled(self.desk()) {
-            if Instant::now() >= deadline {
+            if Instant::now() >= deadline || self.proof.is_denied() {
                 return false;
             }
             std::thread::park_timeout(Duration::from_millis(5));
@@ -163,10 +173,23 @@ impl Committer {
     }
 
     fn bring(&self, consumer: &Consumer, commit: &Commit) -> KafkaResult<()> {
+        // librdkafka commits as whoever it is by then: also as one that was put out, has joined again, and has not been told that
+        // its partitions are gone.
+        let member = self.desk().member.clone();
+        let is_still_it = || member_id(consumer.client().native_client()) == member;
         let asked = self.proof.asks();
-        consumer.commit(&list(&self.topic, commit), CommitMode::Sync)?;
-        self.proof.given(asked);
-        Ok(())
+        let taken = if is_still_it() {
+            consumer.commit(&list(&self.topic, commit), CommitMode::Sync)
+        } else {
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId))
+        };
+        match &taken {
+            Ok(()) if is_still_it() => self.proof.given(asked),
+            Ok(()) => self.proof.denied(),
+            Err(KafkaError::ConsumerCommit(code)) if PUT_OUT.contains(code) => self.proof.denied(),
+            Err(_) => {}
+        }
+        taken
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {

@@ -8,7 +8,7 @@ use futures::channel::mpsc;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::mpsc as thread_mpsc;
+use std::sync::mpsc::{self as thread_mpsc, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,8 @@ pub enum Place {
 #[derive(Default)]
 pub struct Hold {
     pub places: BTreeMap<i32, Place>,
+    /// This member's id when it was given them.
+    pub member: Option<String>,
     /// The assignment has changed: the lease, if there is one, is not the right one any more.
     pub changed: bool,
     pub assigned_once: bool,
@@ -47,6 +49,7 @@ pub struct Source {
     ended: thread_mpsc::Receiver<Option<Vec<(i32, i64)>>>,
     lost: CancellationToken,
     given_up: Arc<AtomicBool>,
+    proof: Arc<Proof>,
 }
 
 /// The far end of a lease, for the pipeline.
@@ -72,7 +75,7 @@ impl Lease {
         let (end, ended) = thread_mpsc::channel();
         let (lost, given_up) = (shelf.closed(), Arc::new(AtomicBool::new(false)));
         let load = Arc::new(Load::default());
-        let tenure = Arc::new(Holding { proof, identity, lost: lost.clone() });
+        let tenure = Arc::new(Holding { proof: proof.clone(), identity, lost: lost.clone() });
         let lease = Self {
             deliveries: receiver,
             starts,
@@ -82,7 +85,7 @@ impl Lease {
             load: load.clone(),
             ended: end,
         };
-        (Source { deliveries, stuck: None, load, ended, lost, given_up }, lease)
+        (Source { deliveries, stuck: None, load, ended, lost, given_up, proof }, lease)
     }
 
     /// Where its ledger commits.
@@ -147,6 +150,23 @@ impl Source {
         self.deliveries.is_closed()
     }
 
+    /// Whether to go on waiting. A member that was put out while it drains, because it was frozen, say, would wait in vain: no
+    /// proof comes any more, and nothing is sent without.
+    fn may_drain(&self, deadline: Instant) -> bool {
+        Instant::now() < deadline && !self.proof.is_denied()
+    }
+
+    /// How the pipeline ended; none where it has not, and is not to be waited for any longer.
+    fn await_end(&self, deadline: Instant) -> Option<Option<Vec<(i32, i64)>>> {
+        loop {
+            match self.ended.recv_timeout(LOOK_AGAIN) {
+                Ok(marks) => return Some(marks),
+                Err(RecvTimeoutError::Timeout) if self.may_drain(deadline) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
     /// Hands over what is stuck; false while there is no room.
     pub fn flush(&mut self) -> bool {
         match self.stuck.take().map(|haul| self.deliveries.try_send(haul)) {
@@ -178,16 +198,17 @@ impl Hold {
         if patience.is_zero() {
             source.lost.cancel();
         }
-        while !source.flush() && Instant::now() < deadline && !source.deliveries.is_closed() {
+        while !source.flush() && source.may_drain(deadline) && !source.deliveries.is_closed() {
             std::thread::park_timeout(LOOK_AGAIN);
         }
         let drained = source.stuck.is_none();
         source.deliveries.close_channel();
-        let left = deadline.saturating_duration_since(Instant::now());
-        let marks = match source.ended.recv_timeout(left) {
-            Ok(marks) => marks.filter(|_| drained),
-            Err(_) => {
-                if !patience.is_zero() {
+        let marks = match source.await_end(deadline) {
+            Some(marks) => marks.filter(|_| drained),
+            None => {
+                if source.proof.is_denied() {
+                    tracing::info!("the group has gone on without us: letting go of what is not stored yet");
+                } else if !patience.is_zero() {
                     tracing::warn!("not drained within {patience:?}: letting go of what is not stored yet");
                     source.given_up.store(true, SeqCst);
                 }

@@ -7,7 +7,7 @@ use super::callbacks::Callbacks;
 use super::haul::{HAUL, Haul};
 use super::lease::{Hold, Lease, Place, Source};
 use super::lifeline;
-use super::native::{Inbox, is_member, known_watermarks};
+use super::native::{Inbox, known_watermarks, member_id};
 use super::opening::{Opened, Opening};
 use super::{Committer, Naming, Proof};
 use crate::clickhouse::ClickHouse;
@@ -45,10 +45,16 @@ pub struct Membership {
     pub until: Option<BTreeMap<i32, i64>>,
 }
 
-/// Kafka takes this client for another one than the member of its name, and will not have it any more.
+/// This client is no member any more, and has to begin anew.
 #[derive(Debug, thiserror::Error)]
-#[error("Kafka put this member out of its group: {0}: does another one run with the same --instance-id?")]
-pub struct PutOut(RDKafkaErrorCode);
+pub enum PutOut {
+    /// Kafka takes it for another one than the member of its name.
+    #[error("Kafka put this member out of its group: {0}: does another one run with the same --instance-id?")]
+    Fenced(RDKafkaErrorCode),
+    /// Its session was over during a rebalance, and librdkafka, which has joined again, goes on with the partitions of before.
+    #[error("the group has given away what this member still holds")]
+    Unheard,
+}
 
 /// The thread's own state. Fields are dropped in this order: a consumer that is destroyed waits for ever for a queue of its
 /// own that is still held.
@@ -124,6 +130,7 @@ impl Member {
             if looked.elapsed() > LOOK {
                 looked = Instant::now();
                 self.look_at_lag();
+                self.look_at_membership();
                 if self.consumer.context().is_lost() {
                     let brokers = self.to.config.get("bootstrap.servers").unwrap_or_default();
                     lifeline::throw(self.consumer.client().native_client(), brokers);
@@ -175,7 +182,7 @@ impl Member {
                 return;
             }
         }
-        self.committer.begin(opened.identity.source(), &starts);
+        self.committer.begin(hold.member.clone(), opened.identity.source(), &starts);
         tracing::info!(?starts, "lease opened");
         let (source, lease) = Lease::open(starts, opened.shelf, opened.identity, self.proof.clone());
         hold.lease = Some(source);
@@ -263,14 +270,29 @@ impl Member {
         self.meter.partitions.store(hold.places.len() as u64, Relaxed);
     }
 
+    /// Whoever has another id than when it was given its partitions may hold some of before, which others have by now: librdkafka
+    /// takes them back, but not where a rebalance was under way.
+    fn look_at_membership(&mut self) {
+        let hold = self.consumer.context().hold();
+        let is_another = !hold.places.is_empty() && hold.member != member_id(self.consumer.client().native_client());
+        drop(hold);
+        if is_another {
+            self.is_put_out(PutOut::Unheard);
+        }
+    }
+
+    fn is_put_out(&mut self, why: PutOut) {
+        let _ = self.leases.send(Err(why.into()));
+        self.put_out = true;
+    }
+
     fn complain(&mut self, error: &KafkaError) {
         match error {
             KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition) => {
                 tracing::warn!("topic {} is gone; waiting for it to come back", self.to.topic);
             }
             KafkaError::MessageConsumptionFatal(code) => {
-                let _ = self.leases.send(Err(PutOut(*code).into()));
-                self.put_out = true;
+                self.is_put_out(PutOut::Fenced(*code));
             }
             // Whatever it is, the context has said it too.
             other => tracing::debug!("Kafka: {other}"),
@@ -293,7 +315,7 @@ impl Member {
         self.consumer.unsubscribe();
         let deadline = Instant::now() + Duration::from_secs(5);
         // A member with a name that is closed before it has left stays in the group until its session is over, as KIP-345 has it.
-        while is_member(self.consumer.client().native_client()) && Instant::now() < deadline {
+        while member_id(self.consumer.client().native_client()).is_some() && Instant::now() < deadline {
             let _ = self.consumer.poll(IDLE);
         }
     }

@@ -132,14 +132,15 @@ pub fn add_brokers(client: &NativeClient, brokers: &str) {
     unsafe { sys::rd_kafka_brokers_add(client.ptr(), brokers.as_ptr()) };
 }
 
-/// Whether a consumer has an id in its group: not before it has joined, and not after its leaving is on its way.
-pub fn is_member(client: &NativeClient) -> bool {
+/// A consumer's id in its group: none before it has joined, and after its leaving is on its way. Whoever is put out, and joins
+/// again, has another one.
+pub fn member_id(client: &NativeClient) -> Option<String> {
     // SAFETY: the client is alive; the result is null or a text of ours, read before it is freed.
     unsafe {
         let id = sys::rd_kafka_memberid(client.ptr());
-        let is = !id.is_null() && *id != 0;
+        let text = (!id.is_null()).then(|| CStr::from_ptr(id).to_string_lossy().into_owned());
         sys::rd_kafka_mem_free(client.ptr(), id.cast());
-        is
+        text.filter(|text| !text.is_empty())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The proof that a member's partitions are its own.
 
 use crate::clickhouse::{Clock, LIFETIME, Moment};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,12 +17,18 @@ pub struct Proof {
     good_for: Duration,
     clock: Arc<Clock>,
     asked: Mutex<Option<Moment>>,
+    denied: AtomicBool,
 }
 
 impl Proof {
     /// No proof yet, for a member with this session timeout, whose inserts expire by this clock.
     pub fn new(session: Duration, clock: Arc<Clock>) -> Self {
-        Self { good_for: session.saturating_sub(LIFETIME), clock, asked: Mutex::default() }
+        Self {
+            good_for: session.saturating_sub(LIFETIME),
+            clock,
+            asked: Mutex::default(),
+            denied: AtomicBool::default(),
+        }
     }
 
     /// How long one is good for.
@@ -37,6 +44,22 @@ impl Proof {
     /// The coordinator has taken what was sent then, or later. There is one who asks, one question after the other.
     pub fn given(&self, asked: Moment) {
         *self.asked() = Some(asked);
+        self.denied.store(false, Relaxed);
+    }
+
+    /// A lease begins: what was said of the one before does not matter any more.
+    pub fn begin(&self) {
+        self.denied.store(false, Relaxed);
+    }
+
+    /// The coordinator has said *you are no member*.
+    pub fn denied(&self) {
+        self.denied.store(true, Relaxed);
+    }
+
+    /// Whether that is the last that it has said. Who polls learns it from librdkafka as well; who drains does not poll.
+    pub fn is_denied(&self) -> bool {
+        self.denied.load(Relaxed)
     }
 
     /// Whether what was named up to now may be sent.

@@ -248,6 +248,46 @@ pub fn frozen_before_sending(course: &mut Course) {
     course.judge(&shop, &manifest);
 }
 
+/// Frozen while it drains, past its session: when it wakes up it is no member, and nothing of what is left may be sent. It lets go
+/// of that and joins again, and does not wait for its drain to be over, which it never would be.
+pub fn frozen_in_a_drain(course: &mut Course) {
+    let mut setting = course.draw();
+    // Each insert takes a second, and while it is on its way there is more.
+    (setting.in_flight, setting.rows, setting.rate) = (4, 200, 1_000);
+    // Some of them are handed on, also in a cooperative group.
+    setting.partitions = setting.partitions.max(3);
+    course.sets(&setting);
+    let shop = Shop::open_in(&setting.ground());
+    let load = shop.produce(&setting.load());
+    let slow = |name| shop.run_with("ingest", &setting.flags(name), &[(VARIABLE, "before_insert=stall:1s")]);
+    let mut sleeper = slow("0");
+    is_at_work(&shop);
+    let sampler = Sampler::start(&shop);
+    for round in course.rounds(2) {
+        sleeper.says("lease opened", 1);
+        course.moment(INTO_WORK);
+        let mut other = shop.ingest(&setting.flags(&format!("other-{round}")));
+        sleeper.says("partitions revoked", 1);
+        sleeper.freeze();
+        course.fault();
+        other.says("lease opened", 1);
+        course.recovers(&shop);
+        sleeper.wake();
+        // The other one stays, or leaves at once, when librdkafka may still take for the sleeper's what was so before.
+        sleeper.says(["partitions assigned", "lease opened"][round as usize % 2], 2);
+        course.recovers(&shop);
+        assert_eq!(sleeper.said("not drained within"), 0, "it waited for what could not come");
+        other.drains();
+        sleeper.kill();
+        sleeper = slow("0");
+    }
+    let manifest = load.stop();
+    shop.drained();
+    sleeper.drains();
+    sampler.saw_only_stored_offsets_committed();
+    course.judge(&shop, &manifest);
+}
+
 /// The lines that it ended with.
 fn last_words(program: &Program) -> Vec<String> {
     program.stderr().lines().filter(|line| line.starts_with("clickstream: ")).map(str::to_owned).collect()

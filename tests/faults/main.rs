@@ -47,6 +47,7 @@ const SCENARIOS: &[Scenario] = &[
     ("f09_members_join_and_leave_eager", members::eager),
     ("f09_handed_on_with_an_insert_on_its_way", members::handed_on_with_an_insert_on_its_way),
     ("f10_frozen_past_its_session_then_woken", ingester::frozen),
+    ("f10_frozen_in_a_drain", ingester::frozen_in_a_drain),
     ("f10_frozen_with_an_insert_named_and_not_sent", ingester::frozen_before_sending),
     ("f10_cut_off_from_kafka_alone", members::cut_off),
     ("f11_commits_fail_again_and_again", commits::fail),

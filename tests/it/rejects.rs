@@ -133,3 +133,24 @@ fn a_shorter_topic_made_again_under_the_ingester_is_another_source() {
 fn a_longer_topic_made_again_under_the_ingester_is_another_source() {
     a_topic_made_again_under_the_ingester("1000", "3000");
 }
+
+/// Commits of the old topic are owed, or on their way, when the new one is there already.
+#[test]
+fn a_topic_made_again_under_load_goes_on_with_nothing_of_the_old_one() {
+    let shop = Shop::open();
+    let mut ingester = shop.ingester_at_work(&["--batch-rows", "10", "--batch-timeout", "500ms", "--in-flight", "1"]);
+    produce(&shop, "100000");
+    eventually(PATIENCE, "some of it is stored", || is(shop.stored() > 1_000, shop.stored()));
+    make_again(&shop);
+    produce(&shop, "200");
+    let ends = shop.ends();
+    eventually(PATIENCE, "the group has committed so far, and no further", || {
+        is(shop.committed() == ends, shop.committed())
+    });
+    ingester.drains();
+    assert_eq!(shop.committed(), ends);
+    let by_source = stored_by_source(&shop);
+    assert!(by_source.contains(&(200, 200)), "{by_source:?}");
+    assert!(by_source.iter().all(|(rows, positions)| rows == positions), "{by_source:?}");
+    shop.run("audit", &[]).succeeds();
+}
