@@ -3,13 +3,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// An answer that took longer says little about the server's clock.
+/// An answer that took longer says little about the server's clock: only that it shows at least that.
 const PROMPT: Duration = Duration::from_secs(1);
-/// After that long the server is asked anew: clocks drift apart, and are set.
-const GOOD_FOR: Duration = Duration::from_secs(60);
 
-/// What the server's clock shows, going by its last prompt answer and the time that has passed since: up to [`PROMPT`] less, but
-/// never more, so that what expires by it does not live too long. Time is counted by a clock that nobody sets, and that stands
+/// What the server's clock shows, going by its last prompt answer and the time that has passed since: mostly up to [`PROMPT`] less,
+/// but never more, so that what expires by it does not live too long. Time is counted by a clock that nobody sets, and that stands
 /// still while the machine sleeps: then, too, this one falls behind, and does not run ahead.
 #[derive(Debug, Default)]
 pub struct Clock {
@@ -50,14 +48,11 @@ impl Clock {
     pub fn set(&self, server_ms: i64, asked: Instant) {
         let at = Instant::now();
         let mut read = self.read();
-        if at - asked <= PROMPT || read.is_none() {
+        let is_behind =
+            read.is_none_or(|read| read.server_ms + millis(at.saturating_duration_since(read.at)) < server_ms);
+        if at - asked <= PROMPT || is_behind {
             *read = Some(Moment { at, server_ms });
         }
-    }
-
-    /// Whether the server should be asked again.
-    pub fn is_old(&self) -> bool {
-        self.read().is_none_or(|read| read.at.elapsed() > GOOD_FOR)
     }
 
     fn read(&self) -> MutexGuard<'_, Option<Moment>> {
@@ -75,16 +70,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_goes_by_prompt_answers_only() {
+    fn it_goes_by_prompt_answers_and_by_late_ones_only_where_it_is_behind() {
         let clock = Clock::default();
-        assert!(clock.is_old());
         let long_ago = Instant::now().checked_sub(PROMPT * 3).unwrap();
         clock.set(1_000_000, long_ago);
         assert!((1_000_000..1_060_000).contains(&clock.now_ms()), "better than none");
         clock.set(5_000_000, Instant::now());
-        clock.set(9_000_000, long_ago);
+        clock.set(4_000_000, long_ago);
         assert!((5_000_000..5_060_000).contains(&clock.now_ms()));
-        assert!(!clock.is_old());
+        clock.set(9_000_000, long_ago);
+        assert!((9_000_000..9_060_000).contains(&clock.now_ms()));
+        clock.set(3_000_000, Instant::now());
+        assert!((3_000_000..3_060_000).contains(&clock.now_ms()), "it was set back");
     }
 
     #[test]

@@ -30,6 +30,10 @@ use url::Url;
 /// How long an answer to a question may take before the question is asked again.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// How often the server's clock is read, and how soon again where it could not be.
+const READ_CLOCK: Duration = Duration::from_secs(30);
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
 /// The password out of its file; empty where there is none.
 fn password(args: &ClickHouseArgs) -> Result<String> {
     let Some(path) = &args.clickhouse_password_file else { return Ok(String::new()) };
@@ -87,6 +91,14 @@ impl ClickHouse {
     /// The server's clock.
     pub fn clock(&self) -> &Arc<Clock> {
         &self.clock
+    }
+
+    /// Reads the server's clock now and then, as long as this is polled: clocks drift apart, and are set.
+    pub async fn keep_time(self: Arc<Self>) {
+        loop {
+            let wait = if self.greet().await.is_ok() { READ_CLOCK } else { TRY_AGAIN };
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// How long it takes until an insert that may begin until `until_ms`, by the server's clock, no longer can.

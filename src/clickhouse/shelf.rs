@@ -75,15 +75,6 @@ impl Shelf {
         outcome
     }
 
-    /// Where all is well nothing else is asked of the server, and its clock has to be known.
-    fn keep_time(&self) {
-        if self.clickhouse.clock.is_old() {
-            let clickhouse = self.clickhouse.clone();
-            // Where there is no answer, the next insert tries again.
-            tokio::spawn(async move { clickhouse.greet().await });
-        }
-    }
-
     /// Questions fail in series while ClickHouse is away: one line now and then says so.
     fn complain<A>(&self, answer: Result<A, Failure>) -> Result<A, Failure> {
         if let Err(failure) = &answer
@@ -119,10 +110,7 @@ impl Warehouse for Shelf {
 
     async fn insert(&self, id: &InsertId, table: Table, deliveries: &[&Delivery]) -> Result<(), Failure> {
         let body = rows::encode(table, &self.source, deliveries);
-        let Err(failure) = self.send(id, table, body).await else {
-            self.keep_time();
-            return Ok(());
-        };
+        let Err(failure) = self.send(id, table, body).await else { return Ok(()) };
         let (rows, name) = (deliveries.len(), rows::name(table));
         if failure.message.contains(TOO_LATE) {
             tracing::info!(
@@ -130,6 +118,8 @@ impl Warehouse for Shelf {
             );
             // Or it is our idea of the server's clock that is wrong. Where it does not answer, the next one is late again.
             let _ = self.clickhouse.greet().await;
+        } else if self.closed.is_cancelled() {
+            tracing::debug!("insert into {name} let go of, {rows} rows: {failure}");
         } else {
             tracing::warn!("insert into {name} not confirmed, {rows} rows ({:?}): {failure}", failure.class);
         }

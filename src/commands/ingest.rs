@@ -22,6 +22,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Settings of the consumer, unless `--kafka` says otherwise.
 const DEFAULTS: &[(&str, &str)] = &[
@@ -101,6 +102,7 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
     };
     let (clickhouse, until) = started;
     ready.ingesting(&clickhouse);
+    let _clock = AbortOnDropHandle::new(tokio::spawn(clickhouse.clone().keep_time()));
     let to = Membership {
         topic: args.kafka.topic.clone(),
         naming,
@@ -115,25 +117,19 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
     let policy = Policy::new(args.batch_rows as usize, args.batch_timeout, args.in_flight.into());
     let mut joined = Instant::now();
     let drained = loop {
-        match membership(&to, policy, stop, meter).await {
+        let drained = membership(&to, policy, stop, meter).await;
+        let Some(put_out) = drained.as_ref().err().and_then(|error| error.downcast_ref()) else { break drained };
+        match put_out {
             // After a broker's death, a late request of ours under our old member id has us taken for somebody else. Under a
             // name that others could have it may be somebody else, who would be put out in turn.
-            Err(error)
-                if error.downcast_ref::<PutOut>().is_some_and(|put_out| match put_out {
-                    PutOut::Fenced(_) => to.seat.is_ours_alone() || joined.elapsed() > A_WHILE,
-                    PutOut::Unheard => true,
-                }) =>
-            {
-                tracing::warn!("{error}; joining again");
-                joined = Instant::now();
-            }
-            drained => break drained,
+            PutOut::Fenced(_) if to.seat.is_ours_alone() || joined.elapsed() > A_WHILE => joined = Instant::now(),
+            PutOut::Fenced(_) => break drained,
+            PutOut::GivenAway => {}
         }
+        tracing::warn!("{put_out}; joining again");
     };
     if !drained? {
-        bail!(
-            "not drained within --drain-timeout: what was not stored is not committed either, the next start goes on there"
-        );
+        bail!("not drained: what was not stored is not committed either, the next start goes on there");
     }
     Ok(())
 }
@@ -249,7 +245,7 @@ fn consumer_config(args: &IngestArgs) -> Result<ClientConfig> {
             "--drain-timeout {drain:?}: must be half a minute less than a day at most: Kafka waits no longer for a member"
         );
     }
-    if poll.is_none() {
+    if config.get("max.poll.interval.ms").is_none() {
         config.set("max.poll.interval.ms", shortest.max(USUAL_POLL_MS).to_string());
     }
     // In the new protocol the broker sets the session, and revokes without asking.

@@ -21,8 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How soon after a failure the same is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
 
-/// What the coordinator says to whoever is no member any more. (A wrong generation is only behind the times.)
-const PUT_OUT: [RDKafkaErrorCode; 2] = [RDKafkaErrorCode::UnknownMemberId, RDKafkaErrorCode::FencedInstanceId];
+/// What is said to whoever is no member any more: by the coordinator, and by librdkafka once it was told that others have our name.
+/// (A wrong generation is only behind the times.)
+const PUT_OUT: [RDKafkaErrorCode; 3] =
+    [RDKafkaErrorCode::UnknownMemberId, RDKafkaErrorCode::FencedInstanceId, RDKafkaErrorCode::Fatal];
 
 /// Commits on a thread of its own, because a commit can take as long as a coordinator is away. Several marks of a partition
 /// become one commit of the newest; a mark never moves back.
@@ -77,11 +79,11 @@ impl Committer {
     }
 
     /// A lease begins of the member with this id: everything before these marks is stored. From now on, marks are those of the topic
-    /// with the id `source`.
-    pub fn begin(&self, member: Option<String>, source: &str, starts: &[(i32, i64)]) {
+    /// with the id `source`; if it is cut back, older ones mean nothing.
+    pub fn begin(&self, member: Option<String>, source: &str, starts: &[(i32, i64)], is_cut_back: bool) {
         let mut desk = self.desk();
         desk.member = member;
-        desk.marks.begin(source, starts);
+        desk.marks.begin(source, starts, is_cut_back);
         desk.commit_at = Instant::now();
         drop(desk);
         self.proof.begin();
@@ -99,12 +101,12 @@ impl Committer {
         self.desk().marks.confirmed(partition)
     }
 
-    /// Waits until nothing is owed and nothing under way; false if `patience` ends first, or the group has gone on without us.
+    /// Waits until nothing is owed and nothing under way; false if `patience` ends first, or nothing can come of it.
     pub fn settle_up(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let is_settled = |desk: MutexGuard<'_, Desk>| desk.marks.is_settled() && !desk.busy;
         while !is_settled(self.desk()) {
-            if Instant::now() >= deadline || self.proof.is_denied() {
+            if Instant::now() >= deadline || self.proof.is_denied() || self.desk().closed {
                 return false;
             }
             std::thread::park_timeout(Duration::from_millis(5));
@@ -176,7 +178,7 @@ impl Committer {
         // librdkafka commits as whoever it is by then: also as one that was put out, has joined again, and has not been told that
         // its partitions are gone.
         let member = self.desk().member.clone();
-        let is_still_it = || member_id(consumer.client().native_client()) == member;
+        let is_still_it = || member.is_some() && member_id(consumer.client().native_client()) == member;
         let asked = self.proof.asks();
         let taken = if is_still_it() {
             consumer.commit(&list(&self.topic, commit), CommitMode::Sync)

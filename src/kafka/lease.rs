@@ -62,7 +62,7 @@ pub struct Lease {
     pub shelf: Arc<Shelf>,
     /// The right to write them.
     pub tenure: Arc<Holding>,
-    /// The drain took longer than it may.
+    /// The drain took longer than it may, or the group has gone on without us.
     pub given_up: Arc<AtomicBool>,
     load: Arc<Load>,
     ended: thread_mpsc::Sender<Option<Vec<(i32, i64)>>>,
@@ -206,10 +206,12 @@ impl Hold {
         let marks = match source.await_end(deadline) {
             Some(marks) => marks.filter(|_| drained),
             None => {
-                if source.proof.is_denied() {
-                    tracing::info!("the group has gone on without us: letting go of what is not stored yet");
-                } else if !patience.is_zero() {
-                    tracing::warn!("not drained within {patience:?}: letting go of what is not stored yet");
+                if !patience.is_zero() {
+                    if source.proof.is_denied() {
+                        tracing::info!("the group has gone on without us: letting go of what is not stored yet");
+                    } else {
+                        tracing::warn!("not drained within {patience:?}: letting go of what is not stored yet");
+                    }
                     source.given_up.store(true, SeqCst);
                 }
                 source.lost.cancel();

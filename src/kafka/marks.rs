@@ -27,16 +27,21 @@ pub struct Commit {
 }
 
 impl Marks {
-    /// A lease begins: everything before these marks is stored. From now on, marks are those of the topic with this id.
-    pub fn begin(&mut self, source: &str, starts: &[(i32, i64)]) {
-        let is_cut_back = |&(partition, start)| self.held.get(&partition).is_some_and(|held| start < *held);
-        if self.source != source || starts.iter().any(is_cut_back) {
+    /// A lease begins: everything before these marks is stored. From now on, marks are those of the topic with this id, and if it
+    /// is cut back, of what is left of it.
+    pub fn begin(&mut self, source: &str, starts: &[(i32, i64)], is_cut_back: bool) {
+        if self.source != source || is_cut_back {
             // Whatever was owed, or is on its way, says nothing about this topic.
             source.clone_into(&mut self.source);
             self.owed.clear();
+            self.held.clear();
             self.era += 1;
         }
-        self.held = starts.iter().copied().collect();
+        // A commit may have been confirmed since the group was asked where to begin.
+        let newest = |(partition, start): (i32, i64)| {
+            (partition, self.held.get(&partition).map_or(start, |held| start.max(*held)))
+        };
+        self.held = starts.iter().copied().map(newest).collect();
     }
 
     /// Everything before this mark is stored.
@@ -104,7 +109,7 @@ mod tests {
 
     fn marks(source: &str, starts: &[(i32, i64)]) -> Marks {
         let mut marks = Marks::default();
-        marks.begin(source, starts);
+        marks.begin(source, starts, false);
         marks
     }
 
@@ -144,7 +149,7 @@ mod tests {
         let mut marks = marks("a", &[(0, 10)]);
         marks.owe(0, 30);
         let commit = marks.commit().unwrap();
-        marks.begin("a", &[(0, 10)]);
+        marks.begin("a", &[(0, 10)], false);
         marks.owe(0, 20);
         assert_eq!(next(&marks), [(0, 30)]);
         marks.confirm(&commit);
@@ -152,6 +157,8 @@ mod tests {
         assert_eq!(next(&marks), [(0, 30)]);
         marks.confirm(&marks.commit().unwrap());
         assert!(marks.is_settled());
+        marks.begin("a", &[(0, 10)], false);
+        assert_eq!(next(&marks), [(0, 30)], "it was confirmed after the group was asked");
     }
 
     #[test]
@@ -159,7 +166,7 @@ mod tests {
         let mut marks = marks("a", &[(0, 10)]);
         marks.owe(0, 1_000);
         let commit = marks.commit().unwrap();
-        marks.begin("b", &[(0, 0)]);
+        marks.begin("b", &[(0, 0)], false);
         assert_eq!((next(&marks), commit.source.as_str()), (vec![(0, 0)], "a"));
         marks.confirm(&commit);
         assert_eq!((next(&marks), marks.is_settled()), (vec![(0, 0)], true));
@@ -173,7 +180,7 @@ mod tests {
         marks.owe(0, 1_000);
         let commit = marks.commit().unwrap();
         marks.confirm(&commit);
-        marks.begin("a", &[(0, 500)]);
+        marks.begin("a", &[(0, 500)], true);
         marks.confirm(&commit);
         assert_eq!(next(&marks), [(0, 500)]);
     }

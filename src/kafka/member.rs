@@ -53,7 +53,7 @@ pub enum PutOut {
     Fenced(RDKafkaErrorCode),
     /// Its session was over during a rebalance, and librdkafka, which has joined again, goes on with the partitions of before.
     #[error("the group has given away what this member still holds")]
-    Unheard,
+    GivenAway,
 }
 
 /// The thread's own state. Fields are dropped in this order: a consumer that is destroyed waits for ever for a queue of its
@@ -69,6 +69,8 @@ struct Member {
     leases: tokio::sync::mpsc::UnboundedSender<Result<Lease>>,
     stop: Stop,
     put_out: bool,
+    /// At the last look, its id was another one than when it was given its partitions.
+    was_another: bool,
     runtime: Handle,
 }
 
@@ -102,6 +104,7 @@ pub fn join(
         leases,
         stop,
         put_out: false,
+        was_another: false,
     };
     let thread = std::thread::Builder::new().name("kafka".into()).spawn(move || member.run())?;
     Ok((thread, committer))
@@ -152,7 +155,10 @@ impl Member {
             hold.changed = false;
             hold.end_lease(self.to.drain_timeout);
             self.opening = None;
-            if !hold.places.is_empty() {
+            if !hold.places.is_empty() && self.is_another(&hold) {
+                // Others may own them: nothing to ask about, until that is settled.
+                hold.changed = true;
+            } else if !hold.places.is_empty() {
                 let unknown = hold.places.iter().filter(|(_, place)| matches!(place, Place::Unknown));
                 let partitions = unknown.map(|(&partition, _)| partition).collect();
                 self.opening = Some(Opening::start(&self.runtime, &self.consumer, &self.to, partitions));
@@ -182,7 +188,7 @@ impl Member {
                 return;
             }
         }
-        self.committer.begin(hold.member.clone(), opened.identity.source(), &starts);
+        self.committer.begin(hold.member.clone(), opened.identity.source(), &starts, opened.is_cut_back);
         tracing::info!(?starts, "lease opened");
         let (source, lease) = Lease::open(starts, opened.shelf, opened.identity, self.proof.clone());
         hold.lease = Some(source);
@@ -271,17 +277,22 @@ impl Member {
     }
 
     /// Whoever has another id than when it was given its partitions may hold some of before, which others have by now: librdkafka
-    /// takes them back, but not where a rebalance was under way.
+    /// takes them back at the next poll, but not where a rebalance was under way.
     fn look_at_membership(&mut self) {
         let hold = self.consumer.context().hold();
-        let is_another = !hold.places.is_empty() && hold.member != member_id(self.consumer.client().native_client());
+        let is_another = !hold.places.is_empty() && self.is_another(&hold);
         drop(hold);
-        if is_another {
-            self.is_put_out(PutOut::Unheard);
+        if is_another && self.was_another {
+            self.put_out_for(PutOut::GivenAway);
         }
+        self.was_another = is_another;
     }
 
-    fn is_put_out(&mut self, why: PutOut) {
+    fn is_another(&self, hold: &Hold) -> bool {
+        hold.member.is_none() || hold.member != member_id(self.consumer.client().native_client())
+    }
+
+    fn put_out_for(&mut self, why: PutOut) {
         let _ = self.leases.send(Err(why.into()));
         self.put_out = true;
     }
@@ -292,7 +303,7 @@ impl Member {
                 tracing::warn!("topic {} is gone; waiting for it to come back", self.to.topic);
             }
             KafkaError::MessageConsumptionFatal(code) => {
-                self.is_put_out(PutOut::Fenced(*code));
+                self.put_out_for(PutOut::Fenced(*code));
             }
             // Whatever it is, the context has said it too.
             other => tracing::debug!("Kafka: {other}"),
@@ -303,6 +314,8 @@ impl Member {
     fn abandon(&self) {
         self.consumer.context().hold().end_lease(Duration::ZERO);
         self.committer.close();
+        // Whoever still has a share of this client must not have it join once more, beside the next one.
+        self.consumer.unsubscribe();
     }
 
     /// Drains, commits, and leaves the group.

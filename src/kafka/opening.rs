@@ -32,7 +32,17 @@ pub struct Opening {
 pub struct Opened {
     pub shelf: Arc<Shelf>,
     pub identity: Identity,
+    /// What is committed lies outside of what the topic holds, or belongs to another one.
+    pub is_cut_back: bool,
     pub starts: Vec<Start>,
+}
+
+/// What Kafka says.
+struct Found {
+    identity: Identity,
+    /// For each partition the offset to go on at.
+    positions: Vec<(i32, i64)>,
+    is_cut_back: bool,
 }
 
 /// Where to go on in a partition.
@@ -107,7 +117,7 @@ impl Question {
         let asked = tokio::task::spawn_blocking(move || kafka.ask_kafka());
         self.clickhouse.check_tables().await?;
         let asked = asked.await.map_err(|crash| transient(format!("asking Kafka crashed: {crash}")))?;
-        let (identity, positions) = asked?;
+        let Found { identity, positions, is_cut_back } = asked?;
         let source = identity.source();
         let shelf = Shelf::new(self.clickhouse.clone(), source, &self.topic, &self.group, self.seat.clone());
         shelf.evict(&self.partitions).await?;
@@ -115,11 +125,11 @@ impl Question {
         let start =
             |(partition, first)| Start { partition, first, stored: stored.remove(&partition).unwrap_or_default() };
         let starts = positions.into_iter().map(start).collect();
-        Ok(Opened { shelf: Arc::new(shelf), identity, starts })
+        Ok(Opened { shelf: Arc::new(shelf), identity, is_cut_back, starts })
     }
 
-    /// The topic's id, and where to go on: (partition, first offset).
-    fn ask_kafka(&self) -> Result<(Identity, Vec<(i32, i64)>), Failure> {
+    /// Which topic it is, and where to go on.
+    fn ask_kafka(&self) -> Result<Found, Failure> {
         let identity = Identity::ask(&self.consumer, &self.topic, self.naming)
             .map_err(|error| transient(format!("topic {}: {error}", self.topic)))?;
         let mut wanted = TopicPartitionList::new();
@@ -128,7 +138,7 @@ impl Question {
         }
         let committed = self.consumer.committed_offsets(wanted, ANSWER).map_err(unanswered)?;
         let ends = admin::ends(&self.consumer, &self.topic, &self.partitions).map_err(unanswered)?;
-        let mut positions = Vec::with_capacity(self.partitions.len());
+        let (mut positions, mut is_cut_back) = (Vec::with_capacity(self.partitions.len()), false);
         for place in committed.elements() {
             // Not to know what is committed is not the same as that nothing is.
             place.error().map_err(unanswered)?;
@@ -140,6 +150,7 @@ impl Question {
                         place.partition(),
                         self.topic
                     );
+                    is_cut_back = true;
                     low
                 }
                 Offset::Offset(mark) if (low..=high).contains(&mark) => mark,
@@ -157,6 +168,7 @@ impl Question {
                         "partition {}: committed offset {mark} is out of range {low} to {high}: {why}; going on at {low}",
                         place.partition()
                     );
+                    is_cut_back = true;
                     low
                 }
                 _ if self.from_end => high,
@@ -164,7 +176,7 @@ impl Question {
             };
             positions.push((place.partition(), first));
         }
-        Ok((identity, positions))
+        Ok(Found { identity, positions, is_cut_back })
     }
 }
 

@@ -52,8 +52,9 @@ impl Proof {
         self.denied.store(false, Relaxed);
     }
 
-    /// The coordinator has said *you are no member*.
+    /// The coordinator has said *you are no member*: what it had said before is void.
     pub fn denied(&self) {
+        *self.asked() = None;
         self.denied.store(true, Relaxed);
     }
 
@@ -97,6 +98,10 @@ mod tests {
         assert!(!proof.holds(), "the answer came, but long after the question");
         proof.given(proof.asks());
         assert!(proof.holds());
+        proof.denied();
+        assert!(!proof.holds() && proof.is_denied());
+        proof.given(proof.asks());
+        assert!(proof.holds() && !proof.is_denied());
     }
 
     #[test]
