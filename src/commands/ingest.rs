@@ -129,7 +129,9 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
         tracing::warn!("{put_out}; joining again");
     };
     if !drained? {
-        bail!("not drained: what was not stored is not committed either, the next start goes on there");
+        bail!(
+            "not drained within --drain-timeout, or before the group went on: what was not stored is not committed either, the next start goes on there"
+        );
     }
     Ok(())
 }
