@@ -179,6 +179,7 @@ pub struct Setting {
     pub strategy: &'static str,
     pub members: Members,
     pub rate: u32,
+    batch_timeout: &'static str,
 }
 
 impl Setting {
@@ -191,14 +192,15 @@ impl Setting {
             in_flight,
             strategy: ["range", "cooperative-sticky"][of(&[0, 1]) as usize],
             members: [Members::Seated, Members::Named, Members::Dynamic][of(&[0, 1, 2]) as usize],
-            rate: match (rows, in_flight) {
-                // ClickHouse on a small machine takes some dozens of inserts a second.
-                (10, _) => 400,
-                // As by default, where batches leave by time.
-                (1_000, 4) => 100,
-                _ => 1_000,
-            },
+            // As by default, where batches leave by time.
+            rate: if (rows, in_flight) == (1_000, 4) { 100 } else { fast(rows) },
+            batch_timeout: "5s",
         }
+    }
+
+    /// For what is about inserts on their way: there is one at each moment, and the next one does not wait.
+    pub const fn keep_inserting(&mut self) {
+        (self.batch_timeout, self.rate) = ("1s", fast(self.rows));
     }
 
     pub fn ground(&self) -> Ground {
@@ -209,6 +211,7 @@ impl Setting {
     pub fn flags(&self, member: &str) -> Vec<&'static str> {
         let mut flags = vec![
             format!("--batch-rows={}", self.rows),
+            format!("--batch-timeout={}", self.batch_timeout),
             format!("--in-flight={}", self.in_flight),
             format!("--kafka=partition.assignment.strategy={}", self.strategy),
         ];
@@ -226,9 +229,14 @@ impl Setting {
     }
 }
 
+/// Events a second: ClickHouse on a small machine takes some dozens of inserts.
+const fn fast(rows: u32) -> u32 {
+    if rows == 10 { 400 } else { 1_000 }
+}
+
 impl std::fmt::Display for Setting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { partitions, rows, in_flight, strategy, members, rate } = self;
+        let Self { partitions, rows, in_flight, strategy, members, rate, .. } = self;
         write!(f, "{partitions} partitions, {rows} rows x {in_flight}, {strategy}, {members:?}, {rate}/s")
     }
 }

@@ -49,6 +49,7 @@ pub fn killed(course: &mut Course) {
 pub fn killed_with_an_insert_on_its_way(course: &mut Course) {
     let mut setting = course.draw();
     (setting.members, setting.partitions) = (Members::Seated, setting.partitions.max(3));
+    setting.keep_inserting();
     course.sets(&setting);
     let (proxy, shop) = behind_a_proxy(&setting);
     let (flags, url) = (setting.flags("one"), proxy.url());
@@ -219,6 +220,7 @@ pub fn frozen_before_sending(course: &mut Course) {
     let mut setting = course.draw();
     // Several inserts at once, so that some are always at that step.
     (setting.in_flight, setting.rows, setting.members) = (8, 200, Members::Dynamic);
+    setting.keep_inserting();
     course.sets(&setting);
     let shop = Shop::open_in(&setting.ground());
     let load = shop.produce(&setting.load());
@@ -253,7 +255,8 @@ pub fn frozen_before_sending(course: &mut Course) {
 pub fn frozen_in_a_drain(course: &mut Course) {
     let mut setting = course.draw();
     // Each insert takes a second, and while it is on its way there is more.
-    (setting.in_flight, setting.rows, setting.rate) = (4, 200, 1_000);
+    (setting.in_flight, setting.rows) = (4, 200);
+    setting.keep_inserting();
     // Some of them are handed on, also in a cooperative group.
     setting.partitions = setting.partitions.max(3);
     course.sets(&setting);

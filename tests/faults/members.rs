@@ -62,6 +62,7 @@ fn join_and_leave(course: &mut Course, strategy: &'static str) {
 pub fn handed_on_with_an_insert_on_its_way(course: &mut Course) {
     let mut setting = course.draw();
     setting.partitions = setting.partitions.max(3);
+    setting.keep_inserting();
     course.sets(&setting);
     let (proxy, shop) = behind_a_proxy(&setting);
     let (flags, url) = (setting.flags("stays"), proxy.url());
@@ -100,7 +101,8 @@ pub fn handed_on_with_an_insert_on_its_way(course: &mut Course) {
 /// learn that its session is over, and has rows left to write, since its inserts come late: another member writes them meanwhile.
 pub fn cut_off(course: &mut Course) {
     let mut setting = course.draw();
-    (setting.in_flight, setting.rows, setting.rate, setting.members) = (1, 200, 1_000, Members::Dynamic);
+    (setting.in_flight, setting.rows, setting.members) = (1, 200, Members::Dynamic);
+    setting.keep_inserting();
     course.sets(&setting);
     let (_kafka, wire) = OwnKafka::start_behind_a_wire();
     let ground = Ground { brokers: wire.address(), ..setting.ground() };
