@@ -128,7 +128,7 @@ fn events_are_as_produced(shop: &Shop, manifest: &[Line], topic: &[Record]) {
         }
     }
     none(&wrong, "events that are not stored as they were produced (position, expected, found)");
-    none(&stored.into_iter().collect::<Vec<_>>(), "rows of `events` that nobody produced");
+    none(&stored.into_iter().collect::<Vec<_>>(), "rows of `events` that nobody produced, or the producer twice");
 }
 
 /// `rejected` holds the bad messages, with their reasons and bytes, and nothing else.
