@@ -185,15 +185,19 @@ fn a_stall_of_the_broker_shows_in_the_tail_as_an_open_loop_predicts() {
 
     let longest = stage(&json(&shop, &log, &[]), "e2e")["max_ns"].as_f64().unwrap() / 1e9;
     assert!(
-        (stall - 0.1..stall + 1.5).contains(&longest),
+        (stall - 0.1..stall + 5.0).contains(&longest),
         "the first one waited for all of it: {longest} of {stall} s"
     );
     for above in [3_u32, 5, 7] {
         let promise = &json(&shop, &log, &["--promise", &format!("{above}s")])["promise"];
         let events = promise["of"].as_f64().unwrap() - promise["kept_for"].as_f64().unwrap();
-        // Those due in the first (longest − above) seconds of the stall: no sample is left out.
-        let predicted = RATE * (longest - f64::from(above));
-        let off = (events - predicted).abs() / (RATE * stall);
-        assert!(off < 0.02, "{events} events above {above} s, {predicted} predicted");
+        // No sample is left out: those due in the first (stall − above) seconds were late by more, and if some had to wait for
+        // longer than the stall, until their partition had a leader again, others may have, in as much as the longest wait says.
+        let (least, most) = (RATE * (stall - f64::from(above)), RATE * (longest - f64::from(above)));
+        let slack = 0.02 * RATE * stall;
+        assert!(
+            (least - slack..most + slack).contains(&events),
+            "{events} events above {above} s, {least:.0} to {most:.0} predicted"
+        );
     }
 }
