@@ -142,3 +142,29 @@ impl Topic for KafkaTopic {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flows::{Faults, Shoppers};
+    use futures::future::join_all;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    /// This broker takes messages in any order: with a second request on its way, that one would come before the first.
+    #[tokio::test]
+    async fn nothing_is_sent_behind_a_request_that_may_have_to_be_sent_again() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("clicks", 1, 1).unwrap();
+        let mut config: ClientConfig = DEFAULTS.iter().map(|&(key, value)| (key.into(), value.into())).collect();
+        config.set("bootstrap.servers", cluster.bootstrap_servers()).set("batch.num.messages", "1");
+        let topic = KafkaTopic::new(&config, "clicks", Arc::default()).unwrap();
+        topic.warm_up(Duration::from_secs(20)).await;
+        cluster.broker_round_trip_time(1, Duration::from_millis(200)).unwrap();
+        cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION]);
+        let mut shoppers = Shoppers::new(1, 1, Faults::default());
+        let sent: Vec<_> = (0..4).map(|due| topic.send(&shoppers.next(due))).collect();
+        let offsets: Vec<_> = join_all(sent).await.into_iter().map(|acked| acked.unwrap().offset).collect();
+        assert_eq!(offsets, [0, 1, 2, 3]);
+    }
+}
