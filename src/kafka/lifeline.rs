@@ -2,12 +2,19 @@
 //!
 //! A broker that is going down may answer with a topic and no brokers; librdkafka (its issue 5301) then forgets every broker that
 //! it knows, those of `bootstrap.servers` too, and with none left it asks nobody any more: it would stand still for ever, without
-//! a word. Its statistics show that, and the cure is to give it the addresses again.
+//! a word. Or it is left with one that it has given up and cannot free yet, and waits for a connection that this one will never
+//! make. Its statistics show both, and the cure is to give it the addresses again.
 
 use super::native;
 use rdkafka::client::NativeClient;
 use serde::Deserialize;
 use std::collections::HashMap;
+use std::time::Duration;
+
+/// A broker that librdkafka has given up stays in its first state, in which it connects to nothing. One that is only away leaves
+/// that state again for another try, after `reconnect.backoff.max.ms`, 2 s, at the latest; one that is not needed stays in it,
+/// too, but then another one is connected.
+const GIVEN_UP: Duration = Duration::from_secs(4);
 
 /// The part of librdkafka's statistics that is looked at.
 #[derive(Deserialize)]
@@ -18,12 +25,31 @@ struct Statistics {
 #[derive(Deserialize)]
 struct Broker {
     source: String,
+    state: String,
+    /// How long it has been in that state, in µs.
+    stateage: i64,
 }
 
-/// Whether a client has no broker left, by its statistics. A group's coordinator, which is listed too, is a pointer to one.
+impl Broker {
+    /// Whether it is one, and not a pointer to one like a group's coordinator, which is listed too.
+    fn is_real(&self) -> bool {
+        matches!(self.source.as_str(), "configured" | "learned")
+    }
+
+    fn is_coordinator_up(&self) -> bool {
+        self.source == "logical" && self.state == "UP"
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.state == "INIT" && u128::try_from(self.stateage).is_ok_and(|age| age > GIVEN_UP.as_micros())
+    }
+}
+
+/// Whether a client has no broker left, by its statistics.
 pub fn is_lost(statistics: &[u8]) -> bool {
-    let real = |broker: &Broker| matches!(broker.source.as_str(), "configured" | "learned");
-    serde_json::from_slice::<Statistics>(statistics).is_ok_and(|found| !found.brokers.values().any(real))
+    let Ok(Statistics { brokers }) = serde_json::from_slice(statistics) else { return false };
+    let mut real = brokers.values().filter(|broker| broker.is_real()).peekable();
+    real.peek().is_none() || real.all(Broker::is_given_up) && !brokers.values().any(Broker::is_coordinator_up)
 }
 
 /// Gives a client the addresses of `bootstrap.servers` again.
@@ -38,19 +64,33 @@ mod tests {
     use rdkafka::ClientConfig;
     use rdkafka::mocking::MockCluster;
     use rdkafka::producer::{BaseProducer, Producer};
-    use std::time::Duration;
 
     #[test]
     fn a_client_is_lost_when_only_what_points_to_brokers_is_left() {
-        let statistics = |sources: &[&str]| {
-            let broker = |(nth, source)| format!(r#""{nth}":{{"source":"{source}","state":"UP"}}"#);
-            let brokers: Vec<_> = sources.iter().enumerate().map(broker).collect();
+        let statistics = |brokers: &[(&str, &str, i64)]| {
+            let broker = |(nth, (source, state, seconds)): (usize, &(&str, &str, i64))| {
+                format!(r#""{nth}":{{"source":"{source}","state":"{state}","stateage":{seconds}000000}}"#)
+            };
+            let brokers: Vec<_> = brokers.iter().enumerate().map(broker).collect();
             format!(r#"{{"brokers":{{{}}},"topics":{{}}}}"#, brokers.join(","))
         };
-        for alive in [&["configured"][..], &["learned", "logical"]] {
+        let coordinator = ("logical", "UP", 60);
+        for alive in [
+            &[("configured", "UP", 60)][..],
+            &[("learned", "UP", 60), coordinator],
+            &[("learned", "INIT", 60), ("learned", "UP", 60)],
+            &[("configured", "INIT", 2)],
+            &[("configured", "TRY_CONNECT", 60)],
+            &[("learned", "INIT", 60), coordinator],
+        ] {
             assert!(!is_lost(statistics(alive).as_bytes()), "{alive:?}");
         }
-        for lost in [&[][..], &["logical", "internal"]] {
+        for lost in [
+            &[][..],
+            &[coordinator, ("internal", "UP", 60)],
+            &[("learned", "INIT", 60), ("logical", "TRY_CONNECT", 60)],
+            &[("configured", "INIT", 5), ("learned", "INIT", 60)],
+        ] {
             assert!(is_lost(statistics(lost).as_bytes()), "{lost:?}");
         }
         assert!(!is_lost(b"no statistics"));
