@@ -16,6 +16,7 @@ mod latency_log;
 mod manifest;
 mod metrics;
 mod percentile;
+mod printable;
 mod report;
 mod seat;
 mod secrets;

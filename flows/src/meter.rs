@@ -17,6 +17,8 @@ pub struct Meter {
     pub batches: AtomicU64,
     /// Inserts sent, the failed ones included.
     pub inserts: AtomicU64,
+    /// Inserts into `events` that went in.
+    pub accepted: AtomicU64,
     /// Inserts and questions that failed and were tried again.
     pub retries: AtomicU64,
     /// Commits that Kafka confirmed.
@@ -25,10 +27,10 @@ pub struct Meter {
     pub commits_owed: AtomicU64,
     /// Payload bytes handed to Kafka, or received from it.
     pub bytes: AtomicU64,
-    /// Failed attempts by what they mean for the next one: transient, data, permanent.
-    pub failures: [AtomicU64; 3],
+    /// Failed attempts by what they mean for the next one, in the order of [`Class::ALL`].
+    pub failures: [AtomicU64; Class::ALL.len()],
     /// When an attempt of that class last failed: milliseconds since the Unix epoch, 0 for never.
-    pub failed_ms: [AtomicU64; 3],
+    pub failed_ms: [AtomicU64; Class::ALL.len()],
     /// Batches that are being settled now.
     pub in_flight: AtomicU64,
     /// Messages that wait in the partitions at hand, as last seen.

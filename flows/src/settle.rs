@@ -1,5 +1,6 @@
 //! From a batch to durable rows: tries until it is certain, and resolves every doubt by reading.
 
+use crate::refusal;
 use crate::{
     Backoff, Batch, Class, Content, Delivery, Failure, LeaseLost, Meter, OutOfOrder, Reason, Reject, Table, Tenure,
     Warehouse, now,
@@ -81,10 +82,10 @@ pub enum SettleError {
 
 /// Stores every row of `batch` exactly once, and returns when that is certain.
 ///
-/// An insert is atomic, but its answer can be lost. So after any failure nothing is sent again before the insert has
-/// provably ended and the warehouse has said which offsets it holds; then exactly the rest is sent. Transient failures are
-/// tried again for ever. Where the rows themselves are refused, halving finds the culprits: they go to
-/// [`Table::Rejected`], all others in.
+/// An insert is atomic, but its answer can be lost, or say less than it seems to. So after any failure, and after an answer that
+/// names fewer rows than were sent, nothing is sent again before the insert has provably ended and the warehouse has said
+/// which offsets it holds; then exactly the rest is sent. Transient failures are tried again without end. Where the rows
+/// themselves are refused, halving finds the culprits: they go to [`Table::Rejected`], all others in.
 ///
 /// # Errors
 /// See [`SettleError`].
@@ -105,18 +106,15 @@ pub async fn settle<W: Warehouse, T: Tenure>(
         }
     }
     let total = (events.len() + rejects.len()) as u64;
-    let settling = Settling { batch: &batch, warehouse, tenure, meter };
-    let refused = settling.events(events).await?;
+    let settling = Settling { batch: &batch, warehouse, tenure, meter, accepted_before: Meter::read(&meter.accepted) };
+    let refused = settling.store(Table::Events, events).await?;
     let queryable = now();
-    rejects.extend(&refused);
-    let rejected = rejects.len() as u64;
-    // A row of `rejected` is only bytes: if that is refused, the table is not the one of the schema.
-    if let Outcome::Refused(_, failure) = settling.insert(Table::Rejected, rejects).await? {
-        return Err(SettleError::Permanent(failure));
-    }
+    rejects.extend(refused.iter().filter(|row| !row.is_stored).map(|row| &row.reject));
+    let rejected = rejects.len() + refused.iter().filter(|row| row.is_stored).count();
+    settling.store(Table::Rejected, rejects).await?;
 
-    Meter::count(&meter.events, total - rejected);
-    Meter::count(&meter.rejects, rejected);
+    Meter::count(&meter.events, total - rejected as u64);
+    Meter::count(&meter.rejects, rejected as u64);
     Meter::count(&meter.skipped, skipped);
     Meter::count(&meter.batches, 1);
     Ok(Durable { began, queryable, stored: now(), batch })
@@ -127,75 +125,187 @@ struct Settling<'a, W, T> {
     warehouse: &'a W,
     tenure: &'a T,
     meter: &'a Meter,
+    /// How many inserts had gone in, from any batch, when this one began.
+    accepted_before: u64,
+}
+
+/// What is known of rows that are inserted together.
+enum Group {
+    /// The whole batch, not tried yet.
+    Whole,
+    /// A part of a group that was refused, not tried yet.
+    Part,
+    /// The other part of a group that was refused for this reason, and whose first half went in: the culprit is in this one.
+    HoldsCulprit(Failure),
+    /// It was refused itself.
+    Refused(Failure),
 }
 
 /// What became of a group of rows.
 enum Outcome<'d> {
     /// All are stored.
     Stored,
-    /// These are not, because at least one of them is not to the warehouse's liking.
+    /// These are not: the warehouse refuses at least one of them, or all together.
     Refused(Vec<&'d Delivery>, Failure),
 }
 
+/// A row that was refused, alone.
+struct RefusedRow {
+    reject: Delivery,
+    /// Its reject is stored already.
+    is_stored: bool,
+}
+
 impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
-    /// Stores all events but those that the warehouse refuses, which it returns as rejects.
+    /// Stores all rows but those that the warehouse refuses, which it returns as rejects.
     ///
-    /// When the first half of a refused group goes in, the culprit is known to be in the second, which is halved without
-    /// trying it whole: one bad row among a thousand takes about fifteen inserts, 21 at most.
-    async fn events(&self, rows: Vec<&Delivery>) -> Result<Vec<Delivery>, SettleError> {
+    /// When the first half of a refused group goes in, the culprit is known to be in the second, which is halved without trying
+    /// it whole. A row is a culprit only if it was itself refused, alone. One bad row among a thousand takes at most 22
+    /// inserts where the error says that the row is bad, and 30 where that has to be found out ([`refusal`]).
+    async fn store(&self, table: Table, rows: Vec<&Delivery>) -> Result<Vec<RefusedRow>, SettleError> {
         let mut refused = Vec::new();
-        // Groups still to store, the next one last; with a failure where one is known to hold a culprit.
-        let mut groups = vec![(rows, None)];
-        while let Some((rows, known)) = groups.pop() {
-            let (mut rows, failure) = match known {
-                Some(failure) => (rows, failure),
-                None => match self.insert(Table::Events, rows).await? {
+        // The next one last.
+        let mut groups = vec![(rows, Group::Whole)];
+        while let Some((rows, group)) = groups.pop() {
+            let is_part = !matches!(group, Group::Whole);
+            let (mut rows, failure) = match group {
+                Group::Refused(failure) => (rows, failure),
+                Group::HoldsCulprit(failure) if rows.len() > 1 => (rows, failure),
+                _ => match self.insert(table, rows, is_part).await? {
                     Outcome::Stored => continue,
                     Outcome::Refused(rows, failure) => (rows, failure),
                 },
             };
             if let [row] = rows[..] {
-                refused.push(refuse(row, &failure));
+                refused.extend(self.condemn(row, failure).await?);
                 continue;
             }
             let second = rows.split_off(rows.len() / 2);
-            match self.insert(Table::Events, rows).await? {
-                Outcome::Stored => groups.push((second, Some(failure))),
-                Outcome::Refused(first, failure) => groups.extend([(second, None), (first, Some(failure))]),
+            if failure.class == Class::TooLarge {
+                groups.extend([(second, Group::Part), (rows, Group::Part)]);
+                continue;
+            }
+            match self.insert(table, rows, true).await? {
+                Outcome::Stored => groups.push((second, Group::HoldsCulprit(failure))),
+                Outcome::Refused(first, own) => groups.extend([(second, Group::Part), (first, Group::Refused(own))]),
             }
         }
         Ok(refused)
     }
 
-    /// Stores `rows`, all of them, however many attempts it takes.
-    async fn insert<'d>(&self, table: Table, mut rows: Vec<&'d Delivery>) -> Result<Outcome<'d>, SettleError> {
-        let mut backoff = Backoff::default();
+    /// What becomes of a row that was refused alone: it is rejected, or stored in the end.
+    ///
+    /// An error that nobody knows may be the server's fault and not the row's. So the row is rejected only if the server
+    /// has taken other rows since this batch began, or else takes the reject of this one.
+    async fn condemn(&self, row: &Delivery, mut failure: Failure) -> Result<Option<RefusedRow>, SettleError> {
+        loop {
+            let reject = refuse(row, &failure);
+            let is_proved = failure.class == Class::Data || Meter::read(&self.meter.accepted) > self.accepted_before;
+            if is_proved || self.try_reject(&reject).await? {
+                return Ok(Some(RefusedRow { reject, is_stored: !is_proved }));
+            }
+            match self.insert(Table::Events, vec![row], true).await? {
+                Outcome::Stored => return Ok(None),
+                Outcome::Refused(_, again) => failure = again,
+            }
+        }
+    }
+
+    /// Tries once to store a reject; whether it is stored.
+    async fn try_reject(&self, reject: &Delivery) -> Result<bool, SettleError> {
+        let mut rows = vec![reject];
+        let id = self.warehouse.name(self.batch.spans());
+        self.tenure.prove().await?;
+        Meter::count(&self.meter.inserts, 1);
+        if let Err(failure) = self.warehouse.insert(&id, Table::Rejected, &rows).await {
+            self.fail(&failure)?;
+            self.quiesce(&id, &failure).await?;
+        }
+        self.keep_missing(&mut rows).await?;
+        Ok(rows.is_empty())
+    }
+
+    /// Stores `rows`, all of them, however many attempts it takes; or returns those that the warehouse refuses.
+    async fn insert<'d>(
+        &self,
+        table: Table,
+        mut rows: Vec<&'d Delivery>,
+        is_part: bool,
+    ) -> Result<Outcome<'d>, SettleError> {
+        let (mut backoff, mut refusals) = (Backoff::default(), 0);
         while !rows.is_empty() {
             // Named first: a name is good for a short time only, so a process that freezes anywhere behind this line wakes
             // up with an insert that nobody accepts.
             let id = self.warehouse.name(self.batch.spans());
             self.tenure.prove().await?;
             Meter::count(&self.meter.inserts, 1);
-            let Err(failure) = self.warehouse.insert(&id, table, &rows).await else {
-                break;
+            let failure = match self.warehouse.insert(&id, table, &rows).await {
+                Ok(written) if written >= rows.len() as u64 && self.warehouse.read_back().is_done(table) => break,
+                Ok(written) => {
+                    self.read_back(table, written, &mut rows).await?;
+                    if !rows.is_empty() {
+                        Meter::count(&self.meter.retries, 1);
+                        backoff.wait().await;
+                    }
+                    continue;
+                }
+                Err(failure) => failure,
             };
-            self.meter.count_failure(failure.class);
-            if failure.class == Class::Permanent {
+            self.fail(&failure)?;
+            // A row of `rejected` is only bytes: if that is refused, the table is not the one of the schema.
+            if failure.class == Class::Data && table == Table::Rejected {
                 return Err(SettleError::Permanent(failure));
             }
-            if failure.class == Class::Transient {
+            if failure.class != Class::Data {
                 Meter::count(&self.meter.retries, 1);
                 backoff.wait().await;
             }
-            if !failure.ended {
-                self.ask(|| self.warehouse.quiesce(&id)).await?;
-            }
+            self.quiesce(&id, &failure).await?;
             self.keep_missing(&mut rows).await?;
-            if failure.class == Class::Data && !rows.is_empty() {
+            refusals += u32::from(failure.class != Class::Transient);
+            let limit = refusal::limit(table, failure.class, rows.len(), is_part);
+            if !rows.is_empty() && limit.is_some_and(|limit| refusals >= limit) {
                 return Ok(Outcome::Refused(rows, failure));
             }
         }
+        if table == Table::Events {
+            Meter::count(&self.meter.accepted, 1);
+        }
         Ok(Outcome::Stored)
+    }
+
+    /// Keeps of `rows` what is not there, though an answer said that they are written.
+    ///
+    /// An answer that names fewer rows than were sent is a doubt like any other. The first answer under a lease is compared
+    /// with what can be read: rows that are written and not shown would be sent again after each doubt, and doubled.
+    async fn read_back(&self, table: Table, written: u64, rows: &mut Vec<&Delivery>) -> Result<(), SettleError> {
+        let sent = rows.len();
+        self.keep_missing(rows).await?;
+        let seen = (sent - rows.len()) as u64;
+        let expected = written.min(sent as u64);
+        if seen < expected {
+            let message = format!(
+                "ClickHouse has confirmed {expected} rows of `{table}` and shows {seen} of them to this user: look for a row \
+                 policy, a setting that filters, or several servers behind the address; the offsets are not committed"
+            );
+            return Err(SettleError::Permanent(Failure { class: Class::Permanent, ended: true, message }));
+        }
+        self.warehouse.read_back().succeeded(table);
+        Ok(())
+    }
+
+    /// Counts a failure.
+    fn fail(&self, failure: &Failure) -> Result<(), SettleError> {
+        self.meter.count_failure(failure.class);
+        if failure.class == Class::Permanent { Err(SettleError::Permanent(failure.clone())) } else { Ok(()) }
+    }
+
+    /// Waits for the end of an insert that has failed, where its answer does not say that it has ended.
+    async fn quiesce(&self, id: &W::InsertId, failure: &Failure) -> Result<(), SettleError> {
+        if !failure.ended {
+            self.ask(|| self.warehouse.quiesce(id)).await?;
+        }
+        Ok(())
     }
 
     /// Keeps of `rows` what is not stored.
@@ -214,16 +324,10 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
         loop {
             match question().await {
                 Ok(answer) => return Ok(answer),
-                Err(failure) if failure.class == Class::Permanent => {
-                    self.meter.count_failure(failure.class);
-                    return Err(SettleError::Permanent(failure));
-                }
-                Err(failure) => {
-                    self.meter.count_failure(failure.class);
-                    Meter::count(&self.meter.retries, 1);
-                    backoff.wait().await;
-                }
+                Err(failure) => self.fail(&failure)?,
             }
+            Meter::count(&self.meter.retries, 1);
+            backoff.wait().await;
         }
     }
 }

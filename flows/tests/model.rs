@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
-use support::{Commits, Depot, FRESH, Lease, Rig, bad, event, ms, passed, reject};
+use support::{Commits, Depot, FRESH, Lease, Rig, bad, event, ms, odd, passed, reject};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -35,14 +35,16 @@ struct Record {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Event,
-    /// An event that the warehouse refuses.
+    /// An event that the warehouse refuses, with an error that says so, or with any other.
     Bad,
+    Odd,
     Reject,
 }
 
 fn record(partitions: i32) -> impl Strategy<Value = Record> {
     let gap = prop_oneof![9 => Just(0), 1 => 1..4i64];
-    let kind = prop_oneof![12 => Just(Kind::Event), 1 => Just(Kind::Bad), 2 => Just(Kind::Reject)];
+    let kind =
+        prop_oneof![12 => Just(Kind::Event), 1 => Just(Kind::Bad), 1 => Just(Kind::Odd), 2 => Just(Kind::Reject)];
     let pause = prop_oneof![12 => Just(0), 3 => 1..300u64, 1 => 300..7_000u64].prop_map(ms);
     (0..partitions, gap, kind, pause).prop_map(|(partition, gap, kind, pause)| Record { partition, gap, kind, pause })
 }
@@ -97,6 +99,7 @@ fn deliveries(topic: &[Record]) -> Vec<(Duration, Delivery)> {
         let make = match record.kind {
             Kind::Event => event,
             Kind::Bad => bad,
+            Kind::Odd => odd,
             Kind::Reject => reject,
         };
         (record.pause, Delivery { span: Span::new(first, *end), ..make(record.partition, *end - 1) })
@@ -238,7 +241,7 @@ impl World {
     /// Every record is stored exactly once, where it belongs.
     fn check(&self) {
         let table = |delivery: &Delivery| match delivery.event() {
-            Some(event) if event.product != support::BAD => Table::Events,
+            Some(event) if ![support::BAD, support::ODD].contains(&&*event.product) => Table::Events,
             _ => Table::Rejected,
         };
         let rows = self.topic.iter().map(|(_, delivery)| (delivery.partition, delivery.offset(), table(delivery)));
@@ -280,7 +283,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let steps = runtime.block_on(async {
-            let rig = Rig::new(Depot::moody(seed.into()));
+            let rig = Rig::new(Depot::moody(seed.into()).fresh());
             rig.group.moody(seed.into());
             let mut world =
                 World { topic: deliveries(&topic), rig, policy, seed: seed.into(), forsaken: Vec::new() };

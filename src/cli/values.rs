@@ -1,5 +1,6 @@
 //! Values of options: how they are read, and what is refused.
 
+use crate::printable::printable;
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use flows::Rate;
@@ -65,16 +66,35 @@ impl TypedValueParser for HttpUrl {
     type Value = Url;
 
     fn parse_ref(&self, _: &clap::Command, _: Option<&clap::Arg>, value: &OsStr) -> Result<Url, clap::Error> {
-        let refuse = |why| clap::Error::raw(ErrorKind::ValueValidation, format!("--clickhouse-url: {why}\n"));
+        let refuse = |why: &str| clap::Error::raw(ErrorKind::ValueValidation, format!("--clickhouse-url: {why}\n"));
         let url = value.to_str().and_then(|text| Url::parse(text).ok()).filter(Url::has_host);
         match url {
             Some(url) if url.password().is_some() || !url.username().is_empty() => {
                 Err(refuse("no user or password in it: use --clickhouse-user and --clickhouse-password-file"))
             }
-            Some(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
+            Some(url) if matches!(url.scheme(), "http" | "https") => match query_refused(&url) {
+                Some(why) => Err(refuse(&why)),
+                None => Ok(url),
+            },
             _ => Err(refuse("expected http://HOST:PORT or https://HOST:PORT")),
         }
     }
+}
+
+/// What the query of a URL may not hold: secrets that an option takes from a file, and what each request sets for itself. All
+/// else (a role, a token for a proxy) goes along with every request, and is never shown.
+fn query_refused(url: &Url) -> Option<String> {
+    url.query_pairs().find_map(|(name, _)| match &*name.to_ascii_lowercase() {
+        "user" | "password" => {
+            Some("no user or password in it: use --clickhouse-user and --clickhouse-password-file".into())
+        }
+        "database" => Some("no database in it: use --database".into()),
+        "query" | "query_id" | "default_format" | "session_id" => {
+            Some(format!("`{name}` cannot stand in it: each request has its own"))
+        }
+        parameter if parameter.starts_with("param_") => Some(format!("`{}` cannot stand in it", printable(&name))),
+        _ => None,
+    })
 }
 
 pub fn identifier(text: &str) -> Result<String, &'static str> {
@@ -101,6 +121,20 @@ pub fn header_value(text: &str) -> Result<String, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_query_may_not_hold_is_refused_without_its_value() {
+        let url = |query: &str| Url::parse(&format!("http://localhost:8123/{query}")).unwrap();
+        for query in
+            ["?user=x", "?a=b&Password=secret", "?query=secret", "?query_id=x", "?param_source=x", "?database=secret"]
+        {
+            let why = query_refused(&url(query)).unwrap_or_else(|| panic!("{query} is taken"));
+            assert!(!why.contains("secret"), "{why}");
+        }
+        for query in ["", "?role=writer", "?role=a&role=b", "?token=secret"] {
+            assert_eq!(query_refused(&url(query)), None, "{query}");
+        }
+    }
 
     #[test]
     fn a_setting_never_shows_its_value() {

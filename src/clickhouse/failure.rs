@@ -1,6 +1,8 @@
-//! What a failure means: the one place where errors of ClickHouse are classed.
+//! What a failure means: the one place where errors of ClickHouse, and of what stands before it, are classed.
 
+use crate::printable::printable;
 use flows::{Class, Failure};
+use hyper::HeaderMap;
 
 /// Codes that say: these rows are not to the server's liking. Names as in ClickHouse's `ErrorCodes.cpp`.
 const DATA: &[u16] = &[
@@ -21,20 +23,13 @@ const DATA: &[u16] = &[
     691, // UNKNOWN_ELEMENT_OF_ENUM
 ];
 
-/// Codes that say: this will not pass by itself.
+/// Codes of a statement that cannot run at all, whatever its rows: it will not pass by itself.
 const PERMANENT: &[u16] = &[
     8,   // THERE_IS_NO_COLUMN
-    10,  // NOT_FOUND_COLUMN_IN_BLOCK
     16,  // NO_SUCH_COLUMN_IN_TABLE
     20,  // NUMBER_OF_COLUMNS_DOESNT_MATCH
-    36,  // BAD_ARGUMENTS
-    43,  // ILLEGAL_TYPE_OF_ARGUMENT
-    44,  // ILLEGAL_COLUMN
     46,  // UNKNOWN_FUNCTION
     47,  // UNKNOWN_IDENTIFIER
-    48,  // NOT_IMPLEMENTED
-    50,  // UNKNOWN_TYPE
-    53,  // TYPE_MISMATCH
     60,  // UNKNOWN_TABLE
     62,  // SYNTAX_ERROR
     73,  // UNKNOWN_FORMAT
@@ -48,52 +43,150 @@ const PERMANENT: &[u16] = &[
     291, // DATABASE_ACCESS_DENIED
     452, // SETTING_CONSTRAINT_VIOLATION
     497, // ACCESS_DENIED
+    511, // UNKNOWN_ROLE
     516, // AUTHENTICATION_FAILED
 ];
 
-/// The class of an exception's code. Whatever is in neither list (network, memory, overload, read only, disk full, and all
-/// that later versions come up with) is taken to pass: trying again loses nothing, skipping would.
+/// Codes that say: too much at once.
+const TOO_LARGE: &[u16] = &[
+    158, // TOO_MANY_ROWS
+    173, // CANNOT_ALLOCATE_MEMORY
+    241, // MEMORY_LIMIT_EXCEEDED
+    307, // TOO_MANY_BYTES
+    396, // TOO_MANY_ROWS_OR_BYTES
+];
+
+/// Codes of a server that is busy, ill or on its way down: about no row in particular.
+const TRANSIENT: &[u16] = &[
+    74,   // CANNOT_READ_FROM_FILE_DESCRIPTOR
+    75,   // CANNOT_WRITE_TO_FILE_DESCRIPTOR
+    76,   // CANNOT_OPEN_FILE
+    77,   // CANNOT_CLOSE_FILE
+    159,  // TIMEOUT_EXCEEDED
+    160,  // TOO_SLOW
+    198,  // DNS_ERROR
+    201,  // QUOTA_EXCEEDED
+    202,  // TOO_MANY_SIMULTANEOUS_QUERIES
+    203,  // NO_FREE_CONNECTION
+    204,  // CANNOT_FSYNC
+    209,  // SOCKET_TIMEOUT
+    210,  // NETWORK_ERROR
+    216,  // QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING
+    218,  // TABLE_IS_DROPPED
+    225,  // NO_ZOOKEEPER
+    236,  // ABORTED
+    242,  // TABLE_IS_READ_ONLY
+    243,  // NOT_ENOUGH_SPACE
+    252,  // TOO_MANY_PARTS
+    279,  // ALL_CONNECTION_TRIES_FAILED
+    285,  // TOO_FEW_LIVE_REPLICAS
+    286,  // UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE
+    290,  // LIMIT_EXCEEDED
+    319,  // UNKNOWN_STATUS_OF_INSERT
+    335,  // BARRIER_TIMEOUT
+    373,  // SESSION_IS_LOCKED
+    394,  // QUERY_WAS_CANCELLED
+    425,  // SYSTEM_ERROR
+    439,  // CANNOT_SCHEDULE_TASK
+    473,  // DEADLOCK_AVOIDED
+    499,  // S3_ERROR
+    692,  // TOO_MANY_MUTATIONS
+    722,  // ASYNC_LOAD_WAIT_FAILED
+    733,  // TABLE_IS_BEING_RESTARTED
+    735,  // QUERY_WAS_CANCELLED_BY_CLIENT
+    745,  // SERVER_OVERLOADED
+    999,  // KEEPER_EXCEPTION
+    1000, // POCO_EXCEPTION
+];
+
+/// Codes of an answer to an insert that may still take effect, or runs already.
+const NOT_ENDED: &[u16] = &[
+    216, // QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING: somebody has repeated our request, and the first copy runs
+    319, // UNKNOWN_STATUS_OF_INSERT
+];
+
+/// The status of a proxy that takes no body of this size. Each body's size is announced, so it has passed nothing on.
+const PAYLOAD_TOO_LARGE: u16 = 413;
+
+/// The class of an exception's code. The lists only save time: a code in none of them is judged by what happens next.
 fn class(code: u16) -> Class {
-    if DATA.contains(&code) {
-        Class::Data
-    } else if PERMANENT.contains(&code) {
-        Class::Permanent
-    } else {
-        Class::Transient
+    let lists = [
+        (DATA, Class::Data),
+        (PERMANENT, Class::Permanent),
+        (TOO_LARGE, Class::TooLarge),
+        (TRANSIENT, Class::Transient),
+    ];
+    let listed = lists.into_iter().find(|(list, _)| list.contains(&code));
+    listed.map_or(Class::Unexplained, |(_, class)| class)
+}
+
+/// The code of an exception, out of the header of an answer.
+pub fn exception_code(headers: &HeaderMap) -> Option<u16> {
+    headers.get("X-ClickHouse-Exception-Code")?.to_str().ok()?.parse().ok()
+}
+
+/// What an answer means that is not the one hoped for: to an insert or to a question. `status` is 0 where it is not known, and
+/// `code` is that of ClickHouse's header.
+pub fn answered(status: u16, code: Option<u16>, body: &str) -> Failure {
+    match code.or_else(|| code_in(body)) {
+        Some(code) => {
+            let what = first_line(body);
+            let message = if what.is_empty() { format!("Code: {code}") } else { what };
+            // An exception of ClickHouse ends what it answers, but for a few.
+            Failure { class: class(code), ended: !NOT_ENDED.contains(&code), message }
+        }
+        // Something in front of ClickHouse, or another server altogether: it says nothing about what is behind it, and is
+        // mostly gone in a moment.
+        None => {
+            let is_too_large = status == PAYLOAD_TOO_LARGE;
+            let class = if is_too_large { Class::TooLarge } else { Class::Transient };
+            Failure { class, ended: is_too_large, message: foreign(status, body) }
+        }
     }
 }
 
-/// What an answer means that is not the one hoped for.
-pub fn answered(status: u16, code: Option<u16>, body: &str) -> Failure {
-    let code = code.or_else(|| code_in(body));
-    let class = match code {
-        Some(code) => class(code),
-        // No exception of ClickHouse: something in front of it, or another server altogether.
-        None if matches!(status, 400..=499) && !matches!(status, 408 | 425 | 429) => Class::Permanent,
-        None => Class::Transient,
+/// An answer of something that is not ClickHouse, in one line.
+fn foreign(status: u16, body: &str) -> String {
+    let status = if status == 0 { String::new() } else { format!(" with HTTP status {status}") };
+    let said = match title(body) {
+        Some(title) => format!(", a page titled \"{}\"", printable(clip(title.trim()))),
+        None if body.trim().is_empty() => String::new(),
+        None if body.trim_start().starts_with('<') => ", a page of HTML".into(),
+        None => format!(": {}", first_line(body)),
     };
-    let what = first_line(body);
-    let message = if what.is_empty() { format!("HTTP status {status}") } else { what };
-    // A proxy that gives up says nothing about the insert behind it; an exception of ClickHouse ends it.
-    Failure { class, ended: code.is_some(), message }
+    format!("answered{status} by something that is not ClickHouse, like a proxy{said}")
+}
+
+/// The title of an HTML page.
+fn title(body: &str) -> Option<&str> {
+    let lower = body.to_ascii_lowercase();
+    let from = lower.find("<title>")? + "<title>".len();
+    let to = lower[from..].find("</title>")?;
+    body.get(from..from + to).filter(|title| !title.trim().is_empty())
 }
 
 /// What an error of the client library means, of a question.
 pub fn asked(error: &clickhouse::error::Error) -> Failure {
     use clickhouse::error::Error;
-    let message = describe(error);
-    let class = match error {
-        Error::BadResponse(body) => match code_in(body) {
-            Some(code) => class(code),
-            None => match body.get(..3).and_then(|status| status.parse().ok()) {
-                Some(status) => answered(status, None, body).class,
-                None => Class::Transient,
-            },
+    match error {
+        Error::BadResponse(body) => answered(status_in(body), None, body),
+        Error::Network(_) | Error::TimedOut | Error::Other(_) => {
+            Failure { class: Class::Transient, ended: false, message: describe(error) }
+        }
+        Error::InvalidParams(_) => Failure { class: Class::Permanent, ended: false, message: describe(error) },
+        // A 200 that is not the answer to the question.
+        _ => Failure {
+            class: Class::Transient,
+            ended: false,
+            message: format!("an answer that does not fit the question: {}", describe(error)),
         },
-        Error::Network(_) | Error::TimedOut | Error::Other(_) => Class::Transient,
-        _ => Class::Permanent,
-    };
-    Failure { class, ended: false, message }
+    }
+}
+
+/// `502 Bad Gateway`, as the client library says it of an answer without a body.
+fn status_in(body: &str) -> u16 {
+    let status = body.get(..4).and_then(|head| head.strip_suffix(' ')).and_then(|status| status.parse().ok());
+    status.filter(|status| (100..=599).contains(status)).unwrap_or(0)
 }
 
 /// An error in one line, causes included, without ClickHouse's version and stack.
@@ -110,17 +203,21 @@ pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// `Code: 241. DB::Exception: …` → 241
+/// `Code: 241. DB::Exception: …` → 241, where it begins a line: a page that quotes one is not one.
 fn code_in(body: &str) -> Option<u16> {
-    let (_, rest) = body.split_once("Code: ")?;
+    let rest = body.lines().find_map(|line| line.trim_start().strip_prefix("Code: "))?;
     rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
 }
 
-/// The first line, clipped, without the version at its end.
+/// The first line, printable and clipped, without the version at its end.
 fn first_line(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     let line = line.split_once(" (version ").map_or(line, |(line, _)| line);
-    line[..line.floor_char_boundary(300)].to_owned()
+    printable(clip(line)).into_owned()
+}
+
+fn clip(text: &str) -> &str {
+    &text[..text.floor_char_boundary(300)]
 }
 
 #[cfg(test)]
@@ -130,32 +227,71 @@ mod tests {
     #[test]
     fn each_answer_has_its_class() {
         for (status, body, expected) in [
-            (500, "Code: 241. DB::Exception: Memory limit exceeded", Class::Transient),
+            (500, "Code: 241. DB::Exception: Memory limit exceeded", Class::TooLarge),
             (500, "Code: 252. DB::Exception: Too many parts", Class::Transient),
             (500, "Code: 202. DB::Exception: Too many simultaneous queries", Class::Transient),
             (500, "Code: 159. DB::Exception: Timeout exceeded", Class::Transient),
             (500, "Code: 242. DB::Exception: Table is in readonly mode", Class::Transient),
             (500, "Code: 243. DB::Exception: Not enough space", Class::Transient),
-            (500, "Code: 9999. DB::Exception: of a later version", Class::Transient),
-            (500, "", Class::Transient),
-            (503, "Service Unavailable", Class::Transient),
-            (429, "slow down", Class::Transient),
+            (500, "Code: 153. DB::Exception: Division by zero", Class::Unexplained),
+            (500, "Code: 36. DB::Exception: Bad arguments", Class::Unexplained),
+            (500, "Code: 9999. DB::Exception: of a later version", Class::Unexplained),
             (400, "Code: 469. DB::Exception: Constraint is violated", Class::Data),
             (404, "Code: 60. DB::Exception: Table does not exist", Class::Permanent),
             (403, "Code: 516. DB::Exception: Authentication failed", Class::Permanent),
-            (401, "", Class::Permanent),
-            (404, "not found", Class::Permanent),
-            (200, "Code: 241. DB::Exception: in a body", Class::Transient),
+            (200, "Code: 241. DB::Exception: in a body", Class::TooLarge),
         ] {
-            assert_eq!(answered(status, None, body).class, expected, "{status} {body}");
+            let failure = answered(status, None, body);
+            assert_eq!((failure.class, failure.ended), (expected, true), "{status} {body}");
         }
         assert_eq!(answered(500, Some(60), "").class, Class::Permanent, "the header's code counts");
     }
 
     #[test]
-    fn messages_are_one_line_without_the_version() {
-        let failure =
-            answered(500, None, "Code: 60. DB::Exception: No table. (UNKNOWN_TABLE) (version 26.7.2.1)\nStack");
-        assert_eq!(failure.message, "Code: 60. DB::Exception: No table. (UNKNOWN_TABLE)");
+    fn what_is_not_clickhouse_says_nothing_for_good() {
+        let page = "<html><head><title>404 Not Found</title></head><body>Code: 60. is what they say</body></html>";
+        for (status, body, said) in [
+            (404, page, "HTTP status 404"),
+            (403, page, "\"404 Not Found\""),
+            (401, "", "HTTP status 401"),
+            (502, "<html>\nCode", "a page of HTML"),
+            (200, "hello", "hello"),
+            (503, "Service Unavailable", "Service Unavailable"),
+        ] {
+            let failure = answered(status, None, body);
+            assert_eq!((failure.class, failure.ended), (Class::Transient, false), "{status} {body}");
+            assert!(failure.message.contains(said) && !failure.message.contains('<'), "{}", failure.message);
+        }
+        assert_eq!(answered(413, None, page).class, Class::TooLarge);
+    }
+
+    #[test]
+    fn a_question_and_an_insert_are_classed_alike() {
+        use clickhouse::error::Error;
+        for body in
+            ["404 Not Found", "<html><title>x</title></html>", "Code: 241. DB::Exception: y", "Code: 60. DB::Exception"]
+        {
+            let (question, insert) = (asked(&Error::BadResponse(body.into())), answered(404, None, body));
+            assert_eq!((question.class, question.ended), (insert.class, insert.ended), "{body}");
+        }
+        assert!(asked(&Error::BadResponse("502 Bad Gateway".into())).message.contains("502"));
+        assert_eq!(asked(&Error::RowNotFound).class, Class::Transient);
+    }
+
+    #[test]
+    fn a_query_id_that_is_in_use_is_of_an_insert_that_runs() {
+        let failure = answered(500, None, "Code: 216. DB::Exception: Query with id = x is already running");
+        assert_eq!((failure.class, failure.ended), (Class::Transient, false));
+        assert!(!answered(500, Some(319), "").ended);
+    }
+
+    #[test]
+    fn messages_are_one_printable_line_without_the_version() {
+        let failure = answered(
+            500,
+            None,
+            "Code: 60. DB::Exception: No \u{1b}[2Jtable. (UNKNOWN_TABLE) (version 26.7.2.1)\nStack",
+        );
+        assert_eq!(failure.message, r"Code: 60. DB::Exception: No \u{1b}[2Jtable. (UNKNOWN_TABLE)");
     }
 }

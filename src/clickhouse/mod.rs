@@ -1,9 +1,11 @@
 //! The ClickHouse adapter: connecting, applying and checking the schema, inserting, and asking what is stored.
 
 mod clock;
+mod endpoint;
 mod failure;
 mod http;
 mod insert;
+mod insert_id;
 mod questions;
 mod reader;
 mod rejects;
@@ -13,7 +15,9 @@ mod shelf;
 pub mod users;
 
 pub use clock::{Clock, Moment};
+pub use endpoint::Endpoint;
 pub use failure::describe;
+pub use insert_id::InsertId;
 pub use questions::WINDOW;
 pub use reader::{Columns, NoAnswer, Reader};
 pub use rejects::{Choice, Count, Place, Row};
@@ -25,7 +29,6 @@ use anyhow::{Context, Result};
 use insert::Inserter;
 use std::sync::Arc;
 use std::time::Duration;
-use url::Url;
 
 /// How long an answer to a question may take before the question is asked again.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -46,7 +49,7 @@ fn password(args: &ClickHouseArgs) -> Result<String> {
 pub struct ClickHouse {
     client: clickhouse::Client,
     inserter: Inserter,
-    url: Url,
+    endpoint: Endpoint,
     database: String,
     clock: Arc<Clock>,
 }
@@ -55,32 +58,21 @@ impl ClickHouse {
     /// A client; nothing is sent yet.
     ///
     /// # Errors
-    /// When the URL is not one of http or https, the database's name is no plain identifier, or the password's file
-    /// cannot be read.
+    /// When the password's file cannot be read.
     pub fn new(args: &ClickHouseArgs) -> Result<Self> {
-        let password = password(args)?;
-        let client = clickhouse::Client::default()
-            .with_url(args.clickhouse_url.as_str())
-            .with_user(&args.clickhouse_user)
-            .with_password(&password)
-            .with_setting("max_execution_time", ANSWER.as_secs().to_string())
-            .with_validation(true);
+        let endpoint = Endpoint::new(args)?;
         Ok(Self {
-            client,
-            inserter: Inserter::new(args.clickhouse_url.clone(), &args.clickhouse_user, &password)?,
-            url: args.clickhouse_url.clone(),
+            client: endpoint.client().with_setting("max_execution_time", ANSWER.as_secs().to_string()),
+            inserter: Inserter::new(endpoint.clone()),
+            endpoint,
             database: args.database.clone(),
             clock: Arc::default(),
         })
     }
 
-    /// Where it is, without a password.
-    pub fn address(&self) -> String {
-        let mut url = self.url.clone();
-        // Both fail only for URLs that cannot have a user, where there is nothing to hide.
-        let _ = url.set_password(None);
-        let _ = url.set_username("");
-        url.to_string().trim_end_matches('/').to_owned()
+    /// Where it is, without anything that could be a secret.
+    pub fn address(&self) -> &str {
+        self.endpoint.address()
     }
 
     /// `database.table`, quoted.

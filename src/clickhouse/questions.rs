@@ -1,6 +1,8 @@
 //! What ClickHouse is asked: its clock, which offsets it holds, and which inserts still run.
 
-use super::{ANSWER, ClickHouse, failure};
+use super::insert_id::Scope;
+use super::{ANSWER, ClickHouse, InsertId, failure};
+use clickhouse::query::Query;
 use flows::{Class, Failure, Islands, Span};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,6 +14,13 @@ pub const WINDOW: usize = 1_000_000;
 const MANY_SMALL_PARTS: &str = " SETTINGS optimize_move_to_prewhere = 0";
 /// How often a running insert is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Queries that run, seen after the server's clock was read: milliseconds since the Unix epoch.
+#[derive(clickhouse::Row, serde::Deserialize)]
+struct Running {
+    clock_ms: i64,
+    query_ids: Vec<String>,
+}
 
 impl ClickHouse {
     /// Asks for the server's clock, which shows that it is there, knows us and lets us in.
@@ -27,7 +36,8 @@ impl ClickHouse {
         let Some(wanted) = spans.iter().map(|&(partition, span)| within(partition, span)).reduce(either) else {
             return Ok(BTreeMap::new());
         };
-        self.islands(&format!("SELECT DISTINCT _partition, _offset FROM ({})", self.rows(source, &wanted))).await
+        let positions = format!("SELECT DISTINCT _partition, _offset FROM ({})", self.rows(&wanted));
+        self.islands(source, &positions).await
     }
 
     /// Which offsets of these partitions are stored, each from the given one on. For most there are none, so one question about
@@ -35,11 +45,11 @@ impl ClickHouse {
     pub async fn stored_from(&self, source: &str, starts: &[(i32, i64)]) -> Result<BTreeMap<i32, Islands>, Failure> {
         let from = |&(partition, first): &(i32, i64)| format!("(_partition = {partition} AND _offset >= {first})");
         let Some(wanted) = starts.iter().map(from).reduce(either) else { return Ok(BTreeMap::new()) };
-        let rows = self.rows(source, &wanted);
+        let rows = self.rows(&wanted);
         let sql = format!(
             "SELECT _partition, min(_offset), max(_offset) + 1 FROM ({rows}) GROUP BY _partition{MANY_SMALL_PARTS}"
         );
-        let extents: Vec<(i32, i64, i64)> = self.all(&sql).await?;
+        let extents: Vec<(i32, i64, i64)> = fetch_all(self.of(source, &sql)).await?;
         let windows = |(partition, first, next)| Span::new(first, next).windows(WINDOW).map(move |it| (partition, it));
         let mut windows = extents.into_iter().flat_map(windows).peekable();
         let mut stored: BTreeMap<i32, Vec<Span>> = BTreeMap::new();
@@ -57,46 +67,48 @@ impl ClickHouse {
 
     /// Which offsets of `span` are stored more than once, in `events`, in `rejected`, or in both.
     pub async fn doubled(&self, source: &str, partition: i32, span: Span) -> Result<Islands, Failure> {
-        let rows = self.rows_of(source, partition, span);
+        let rows = self.rows(&within(partition, span));
         let twice = format!("SELECT _partition, _offset FROM ({rows}) GROUP BY _partition, _offset HAVING count() > 1");
-        Ok(self.islands(&twice).await?.remove(&partition).unwrap_or_default())
+        Ok(self.islands(source, &twice).await?.remove(&partition).unwrap_or_default())
     }
 
     /// How many rows of `span` there are, and at how many different offsets: one pass that mostly says that all is well.
     pub async fn census(&self, source: &str, partition: i32, span: Span) -> Result<(u64, u64), Failure> {
-        let rows = self.rows_of(source, partition, span);
-        self.one(&format!("SELECT count(), uniqExact(_offset) FROM ({rows})")).await
+        let rows = self.rows(&within(partition, span));
+        fetch_one(self.of(source, &format!("SELECT count(), uniqExact(_offset) FROM ({rows})"))).await
     }
 
     /// The first offset below `end` that is stored, if there is one.
     pub async fn first_below(&self, source: &str, partition: i32, end: i64) -> Result<Option<i64>, Failure> {
-        let rows = self.rows_of(source, partition, Span::new(0, end));
-        let (count, first): (u64, i64) = self.one(&format!("SELECT count(), min(_offset) FROM ({rows})")).await?;
+        let rows = self.rows(&within(partition, Span::new(0, end)));
+        let sql = format!("SELECT count(), min(_offset) FROM ({rows})");
+        let (count, first): (u64, i64) = fetch_one(self.of(source, &sql)).await?;
         Ok((count > 0).then_some(first))
     }
 
-    /// Partition and offset of every row of `span`, as often as it is stored.
-    fn rows_of(&self, source: &str, partition: i32, span: Span) -> String {
-        self.rows(source, &within(partition, span))
-    }
-
-    /// The same, of all rows that meet a condition.
-    fn rows(&self, source: &str, condition: &str) -> String {
+    /// Partition and offset of every row of a source that meets a condition, as often as it is stored; to be asked with
+    /// [`of`](Self::of).
+    fn rows(&self, condition: &str) -> String {
         let held = |table| {
-            let (table, source) = (self.table(table), quoted(source));
-            format!("SELECT _partition, _offset FROM {table} WHERE _source = {source} AND ({condition})")
+            let table = self.table(table);
+            format!("SELECT _partition, _offset FROM {table} WHERE _source = {{source:String}} AND ({condition})")
         };
         format!("{} UNION ALL {}", held("events"), held("rejected"))
     }
 
+    /// A question about rows of this source.
+    fn of(&self, source: &str, sql: &str) -> Query {
+        self.query(sql).param("source", source)
+    }
+
     /// The islands of a set of positions: consecutive offsets of a partition have the same difference to their rank.
-    async fn islands(&self, positions: &str) -> Result<BTreeMap<i32, Islands>, Failure> {
+    async fn islands(&self, source: &str, positions: &str) -> Result<BTreeMap<i32, Islands>, Failure> {
         let sql = format!(
             "SELECT _partition, min(_offset), max(_offset) + 1 FROM (SELECT _partition, _offset, \
              _offset - row_number() OVER (PARTITION BY _partition ORDER BY _offset) AS island FROM ({positions})) \
              GROUP BY _partition, island{MANY_SMALL_PARTS}"
         );
-        let found: Vec<(i32, i64, i64)> = self.all(&sql).await?;
+        let found: Vec<(i32, i64, i64)> = fetch_all(self.of(source, &sql)).await?;
         let mut spans: BTreeMap<i32, Vec<Span>> = BTreeMap::new();
         for (partition, first, next) in found {
             spans.entry(partition).or_default().push(Span::new(first, next));
@@ -104,41 +116,38 @@ impl ClickHouse {
         Ok(spans.into_iter().map(|(partition, spans)| (partition, Islands::new(spans))).collect())
     }
 
-    /// Returns when the insert `query_id` has ended, or can no longer begin because its time to do so is over.
+    /// Returns when an insert has ended, or can no longer begin because its time to do so is over.
     ///
-    /// A request may sit in a stalled server's socket, unseen. But it carries the time until which it may begin
-    /// (its name says which); so once it is not among the running ones at a later time, by the server's own clock, it either
-    /// has ended or never will begin.
-    pub async fn quiesce(&self, query_id: &str, expires_ms: i64) -> Result<(), Failure> {
+    /// A request may sit in a stalled server's socket, unseen. But it carries the time until which it may begin; so once it
+    /// is not among the running ones at a later time, by the server's own clock, it either has ended or never will begin.
+    pub async fn quiesce(&self, id: &InsertId) -> Result<(), Failure> {
+        let name = id.to_string();
         loop {
-            let (clock, running) = self.running(&format!("query_id = {}", quoted(query_id))).await?;
-            if running.is_empty() && clock > expires_ms {
+            let seen = self.running("query_id = {name:String}", |query| query.param("name", &name)).await?;
+            if seen.query_ids.is_empty() && seen.clock_ms > id.expires_ms {
                 return Ok(());
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
-    /// Makes sure that nobody else still writes rows of these partitions for this topic and group: kills the inserts of a
+    /// Makes sure that nobody else still writes rows of these partitions in this scope: kills the inserts of a
     /// dead owner and waits until they are gone. Those of living members, of other partitions, are left alone. What has not begun
     /// yet has expired: its owner had it named long enough before it lost its partitions.
-    pub async fn evict(&self, suffix: &str, partitions: &[i32]) -> Result<(), Failure> {
-        let theirs = format!(
-            "startsWith(query_id, 'clickstream/') AND endsWith(query_id, {}) AND \
-             hasAny(splitByChar(',', splitByChar('/', query_id)[2]), {:?})",
-            quoted(suffix),
-            partitions.iter().map(i32::to_string).collect::<Vec<_>>(),
-        )
-        .replace('"', "'");
+    pub async fn evict(&self, scope: &Scope, partitions: &[i32]) -> Result<(), Failure> {
+        let theirs = "startsWith(query_id, {scope:String}) AND hasAny({partitions:Array(Int32)}, \
+                      arrayMap(number -> toInt32OrZero(number), splitByChar(',', splitByChar('/', query_id)[3])))";
+        let prefix = scope.prefix();
         loop {
-            let (_, running) = self.running(&theirs).await?;
+            let of_them = |query: Query| query.param("scope", &prefix).param("partitions", partitions);
+            let running = self.running(theirs, of_them).await?.query_ids;
             if running.is_empty() {
                 return Ok(());
             }
             for query_id in running {
-                let kill = format!("KILL QUERY WHERE query_id = {} ASYNC", quoted(&query_id));
-                // Whoever may not kill it waits for its end just the same.
-                if let Err(failure) = self.run(&kill).await {
+                let kill = self.query("KILL QUERY WHERE query_id = {name:String} ASYNC").param("name", &query_id);
+                // A user who may not kill it waits for its end just the same.
+                if let Err(failure) = execute(kill).await {
                     tracing::debug!(%query_id, %failure, "cannot kill an insert of a dead owner");
                 }
             }
@@ -146,37 +155,64 @@ impl ClickHouse {
         }
     }
 
-    /// The server's clock, and the running queries that match, seen after the clock was read.
-    async fn running(&self, filter: &str) -> Result<(i64, Vec<String>), Failure> {
+    /// The server's clock, and the running queries that match.
+    async fn running(&self, filter: &str, parameters: impl FnOnce(Query) -> Query) -> Result<Running, Failure> {
         let asked = Instant::now();
         let sql = format!(
-            "SELECT toUnixTimestamp64Milli(now64(3)), assumeNotNull((SELECT arrayStringConcat(groupArray(query_id), '\n') FROM system.processes WHERE {filter}))"
+            "SELECT toUnixTimestamp64Milli(now64(3)) AS clock_ms, groupArray(query_id) AS query_ids \
+             FROM system.processes WHERE {filter}"
         );
-        let (clock, running): (i64, String) = self.one(&sql).await?;
-        self.clock.set(clock, asked);
-        Ok((clock, running.lines().map(str::to_owned).collect()))
+        let running: Running = fetch_one(parameters(self.query(&sql))).await?;
+        self.clock.set(running.clock_ms, asked);
+        Ok(running)
     }
 
-    /// A question with one row for an answer.
+    /// A statement, to which parameters can be given.
+    pub(super) fn query(&self, sql: &str) -> Query {
+        self.client.query_raw(sql)
+    }
+
+    /// A question without parameters that has one row for an answer.
     pub(super) async fn one<A>(&self, sql: &str) -> Result<A, Failure>
     where
         A: clickhouse::RowOwned + clickhouse::RowRead,
     {
-        in_time(self.client.query_raw(sql).fetch_one::<A>()).await
+        fetch_one(self.query(sql)).await
     }
 
-    /// A question with any number of rows for an answer.
+    /// A question without parameters that has any number of rows for an answer.
     pub async fn all<A>(&self, sql: &str) -> Result<Vec<A>, Failure>
     where
         A: clickhouse::RowOwned + clickhouse::RowRead,
     {
-        in_time(self.client.query_raw(sql).fetch_all::<A>()).await
+        fetch_all(self.query(sql)).await
     }
 
-    /// A statement without an answer.
+    /// A statement without parameters and without an answer.
     pub(super) async fn run(&self, sql: &str) -> Result<(), Failure> {
-        in_time(self.client.query_raw(sql).execute()).await
+        execute(self.query(sql)).await
     }
+}
+
+/// The answer of one row.
+pub(super) async fn fetch_one<A>(question: Query) -> Result<A, Failure>
+where
+    A: clickhouse::RowOwned + clickhouse::RowRead,
+{
+    in_time(question.fetch_one::<A>()).await
+}
+
+/// All rows of an answer.
+pub(super) async fn fetch_all<A>(question: Query) -> Result<Vec<A>, Failure>
+where
+    A: clickhouse::RowOwned + clickhouse::RowRead,
+{
+    in_time(question.fetch_all::<A>()).await
+}
+
+/// Runs a statement that has no answer.
+pub(super) async fn execute(statement: Query) -> Result<(), Failure> {
+    in_time(statement.execute()).await
 }
 
 async fn in_time<A>(question: impl Future<Output = clickhouse::error::Result<A>>) -> Result<A, Failure> {

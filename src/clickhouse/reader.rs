@@ -1,16 +1,15 @@
 //! Questions of people: SQL in, columns out, read-only, and bounded in time and size.
 
-use super::{failure, http, password};
+use super::{Endpoint, failure, http};
 use crate::cli::ClickHouseArgs;
 use anyhow::Result;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::time::Duration;
-use url::Url;
 
 /// What ClickHouse may take for an answer, and what we wait for it.
 const SECONDS: u64 = 8;
@@ -21,9 +20,7 @@ const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 /// Asks as a user who may only read.
 pub struct Reader {
     http: http::Client<Empty<Bytes>>,
-    url: Url,
-    user: String,
-    password: String,
+    endpoint: Endpoint,
     database: String,
 }
 
@@ -60,18 +57,12 @@ impl Reader {
     /// # Errors
     /// When the password's file cannot be read.
     pub fn new(args: &ClickHouseArgs) -> Result<Self> {
-        Ok(Self {
-            http: http::client(),
-            url: args.clickhouse_url.clone(),
-            user: args.clickhouse_user.clone(),
-            password: password(args)?,
-            database: args.database.clone(),
-        })
+        Ok(Self { http: http::client(), endpoint: Endpoint::new(args)?, database: args.database.clone() })
     }
 
     /// Where it asks.
     pub fn address(&self) -> &str {
-        self.url.as_str().trim_end_matches('/')
+        self.endpoint.address()
     }
 
     /// Asks.
@@ -85,15 +76,15 @@ impl Reader {
     async fn exchange(&self, sql: &str) -> Result<Columns, NoAnswer> {
         let away = |error: &(dyn std::error::Error + 'static)| NoAnswer::Away(failure::describe(error));
         let response = self.http.request(self.request(sql)).await.map_err(|error| away(&error))?;
-        let status = response.status();
+        let (status, code) = (response.status(), failure::exception_code(response.headers()));
         let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(|error| away(&*error))?;
         let body = body.to_bytes();
         if status != StatusCode::OK {
-            let said = String::from_utf8_lossy(&body);
-            let line = said.lines().next().unwrap_or_default();
-            return Err(match status {
-                StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => NoAnswer::Away(line.to_owned()),
-                _ => NoAnswer::Refused(line.chars().take(500).collect()),
+            let failure = failure::answered(status.as_u16(), code, &String::from_utf8_lossy(&body));
+            // What ClickHouse itself has said ends the question; all else says that it cannot be asked.
+            return Err(match failure.ended {
+                true => NoAnswer::Refused(failure.message),
+                false => NoAnswer::Away(failure.message),
             });
         }
         let raw: Raw = serde_json::from_slice(&body)
@@ -103,17 +94,14 @@ impl Reader {
 
     /// A GET: ClickHouse runs it read-only whatever the user may do otherwise.
     fn request(&self, sql: &str) -> Request<Empty<Bytes>> {
-        let mut url = self.url.clone();
-        url.query_pairs_mut()
-            .append_pair("database", &self.database)
-            .append_pair("default_format", "JSONColumnsWithMetadata")
-            .append_pair("max_execution_time", &SECONDS.to_string())
-            .append_pair("query", sql);
-        Request::get(url.as_str())
-            .header("X-ClickHouse-User", &self.user)
-            .header("X-ClickHouse-Key", &self.password)
-            .body(Empty::new())
-            .expect("a URL and headers that were checked when the arguments were read")
+        let seconds = SECONDS.to_string();
+        let parameters = [
+            ("database", self.database.as_str()),
+            ("default_format", "JSONColumnsWithMetadata"),
+            ("max_execution_time", &seconds),
+            ("query", sql),
+        ];
+        self.endpoint.request(Method::GET, parameters, Empty::new())
     }
 }
 

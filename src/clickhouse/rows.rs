@@ -43,14 +43,6 @@ pub const fn columns(table: Table) -> &'static [Column] {
     }
 }
 
-/// The table's name in the database.
-pub const fn name(table: Table) -> &'static str {
-    match table {
-        Table::Events => "events",
-        Table::Rejected => "rejected",
-    }
-}
-
 /// What the header takes at most, and a row beside its [`Delivery::weight`] on average: more would be grown into, by doubling.
 const HEAD_BYTES: usize = 512;
 const ROW_BYTES: usize = 112;

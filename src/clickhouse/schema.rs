@@ -43,7 +43,7 @@ impl ClickHouse {
     /// The first thing that does not fit, with what was expected and what was found.
     pub async fn check_tables(&self) -> Result<(), Failure> {
         for table in [Table::Events, Table::Rejected] {
-            let name = rows::name(table);
+            let name = table.name();
             let sql = format!(
                 "SELECT name, type FROM system.columns WHERE database = {} AND table = {}",
                 quoted(&self.database),

@@ -1,16 +1,16 @@
 //! The warehouse of one lease: ClickHouse, and where the rows come from.
 
+use super::insert_id::{InsertId, Scope};
 use super::questions::quoted;
 use super::{ClickHouse, rows};
 use crate::seat::Seat;
 use crate::seldom::Seldom;
 use bytes::Bytes;
-use flows::{Class, Delivery, Failure, InsertId, Islands, Span, Table, Warehouse};
+use flows::{Class, Delivery, Failure, Islands, ReadBack, Span, Table, Warehouse};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// An insert may begin this long after it was named, by the server's clock; then ClickHouse refuses it. Well below any
 /// session timeout (6 s at least): what a member has named while it was proved to be one (`kafka::Proof`) can no longer begin when
@@ -26,19 +26,25 @@ pub struct Shelf {
     clickhouse: Arc<ClickHouse>,
     /// The topic's id, or its name where the broker has none: `_source` of every row.
     source: String,
-    /// `/topic/group`: the end of the name of every insert.
-    suffix: String,
+    scope: Scope,
     seat: Arc<Seat>,
     closed: CancellationToken,
     complaints: Seldom,
+    read_back: ReadBack,
 }
 
 impl Shelf {
-    /// The shelf for rows of the topic `topic` with the id `source`.
-    pub fn new(clickhouse: Arc<ClickHouse>, source: &str, topic: &str, group: &str, seat: Arc<Seat>) -> Self {
-        let suffix = format!("/{topic}/{group}");
-        let (source, closed) = (source.to_owned(), CancellationToken::new());
-        Self { clickhouse, source, suffix, seat, closed, complaints: Seldom::default() }
+    /// The shelf for rows of the topic with the id `source`.
+    pub fn new(clickhouse: Arc<ClickHouse>, source: &str, group: &str, seat: Arc<Seat>) -> Self {
+        Self {
+            scope: Scope::new(&clickhouse.database, source, group),
+            clickhouse,
+            source: source.to_owned(),
+            seat,
+            closed: CancellationToken::new(),
+            complaints: Seldom::default(),
+            read_back: ReadBack::default(),
+        }
     }
 
     /// With this, its lease ends: nothing more is sent.
@@ -53,12 +59,12 @@ impl Shelf {
     pub async fn evict(&self, partitions: &[i32]) -> Result<(), Failure> {
         // First what this process let go of when its last lease ended.
         tokio::time::sleep(self.clickhouse.outwait(self.seat.may_begin_until())).await;
-        self.clickhouse.evict(&self.suffix, partitions).await
+        self.clickhouse.evict(&self.scope, partitions).await
     }
 
     /// Sends an insert. Before that it is noted, for whoever has these partitions next and does not wait for a session to end.
-    async fn send(&self, id: &InsertId, table: Table, body: Bytes) -> Result<(), Failure> {
-        let sending = self.seat.sends(expiry(id)).map_err(|error| Failure {
+    async fn send(&self, id: &InsertId, table: Table, body: Bytes) -> Result<u64, Failure> {
+        let sending = self.seat.sends(id.expires_ms).map_err(|error| Failure {
             class: Class::Transient,
             ended: true,
             message: format!("cannot note an insert in the directory for temporary files: {error}"),
@@ -68,8 +74,8 @@ impl Shelf {
             sending.ended();
             return Err(Failure { class: Class::Transient, ended: true, message: "the lease has ended".into() });
         }
-        let outcome = self.clickhouse.inserter.send(&id.0, &self.statement(table, expiry(id)), body).await;
-        if outcome.as_ref().map_or_else(|failure| failure.ended, |()| true) {
+        let outcome = self.clickhouse.inserter.send(&id.to_string(), &self.statement(table, id.expires_ms), body).await;
+        if outcome.as_ref().map_or_else(|failure| failure.ended, |_| true) {
             sending.ended();
         }
         outcome
@@ -94,37 +100,42 @@ impl Shelf {
             "INSERT INTO {} ({names}) SELECT {names} FROM input({}) \
              WHERE throwIf(now64(3) > fromUnixTimestamp64Milli({expires_ms}), '{TOO_LATE}') = 0 \
              FORMAT RowBinaryWithNamesAndTypes",
-            self.clickhouse.table(rows::name(table)),
+            self.clickhouse.table(table.name()),
             quoted(&structure),
         )
     }
 }
 
 impl Warehouse for Shelf {
-    /// `clickstream/PARTITIONS/EXPIRES/UUID/TOPIC/GROUP`, so that others can see whose it is and what it touches.
+    type InsertId = InsertId;
+
     fn name(&self, spans: &[(i32, Span)]) -> InsertId {
-        let partitions = spans.iter().map(|(partition, _)| partition.to_string()).collect::<Vec<_>>().join(",");
-        let expires = self.clickhouse.clock.now_ms() + LIFETIME_MS;
-        InsertId(format!("clickstream/{partitions}/{expires}/{}{}", Uuid::new_v4(), self.suffix))
+        let partitions = spans.iter().map(|&(partition, _)| partition).collect();
+        InsertId::new(&self.scope, partitions, self.clickhouse.clock.now_ms() + LIFETIME_MS)
     }
 
-    async fn insert(&self, id: &InsertId, table: Table, deliveries: &[&Delivery]) -> Result<(), Failure> {
+    async fn insert(&self, id: &InsertId, table: Table, deliveries: &[&Delivery]) -> Result<u64, Failure> {
         let body = rows::encode(table, &self.source, deliveries);
-        let Err(failure) = self.send(id, table, body).await else { return Ok(()) };
-        let (rows, name) = (deliveries.len(), rows::name(table));
+        let failure = match self.send(id, table, body).await {
+            Ok(written) => return Ok(written),
+            Err(failure) => failure,
+        };
+        let rows = deliveries.len();
         if failure.message.contains(TOO_LATE) {
             tracing::info!(
-                "{rows} rows for {name} were held up and refused as too late: asking what is stored, and again"
+                "{rows} rows for {table} were held up and refused as too late: asking what is stored, and again"
             );
             // Or it is our idea of the server's clock that is wrong. Where it does not answer, the next one is late again.
             let _ = self.clickhouse.greet().await;
-        } else if self.closed.is_cancelled() {
-            tracing::debug!("insert into {name} let go of, {rows} rows: {failure}");
-        } else {
-            tracing::warn!("insert into {name} not confirmed, {rows} rows ({:?}): {failure}", failure.class);
+            return Err(Failure { class: Class::Transient, ..failure });
         }
-        // Rows are to blame only where the table is the one of the schema.
-        if failure.class == Class::Data
+        if self.closed.is_cancelled() {
+            tracing::debug!("insert into {table} let go of, {rows} rows: {failure}");
+        } else {
+            tracing::warn!("insert into {table} not confirmed, {rows} rows: {failure}");
+        }
+        // Rows are to blame only where ClickHouse is well otherwise, and the table is the one of the schema.
+        if matches!(failure.class, Class::Data | Class::Unexplained)
             && let Err(why) = self.clickhouse.check_tables().await
         {
             return Err(Failure { class: why.class, ended: failure.ended, message: why.message });
@@ -133,15 +144,14 @@ impl Warehouse for Shelf {
     }
 
     async fn quiesce(&self, id: &InsertId) -> Result<(), Failure> {
-        self.complain(self.clickhouse.quiesce(&id.0, expiry(id)).await)
+        self.complain(self.clickhouse.quiesce(id).await)
     }
 
     async fn stored(&self, spans: &[(i32, Span)]) -> Result<BTreeMap<i32, Islands>, Failure> {
         self.complain(self.clickhouse.stored(&self.source, spans).await)
     }
-}
 
-/// When an insert expires, out of its name; one that was not named by us has expired.
-fn expiry(id: &InsertId) -> i64 {
-    id.0.split('/').nth(2).and_then(|expires| expires.parse().ok()).unwrap_or(0)
+    fn read_back(&self) -> &ReadBack {
+        &self.read_back
+    }
 }

@@ -120,7 +120,7 @@ impl Audit {
         let Auditor { clickhouse, client, topic, source, .. } = &self.auditor;
         let group = &self.args.group;
         let turn = block_in_place(|| Turn::take(&self.config, client, topic, source, group, marks))?;
-        let shelf = Shelf::new(clickhouse.clone(), source, topic, &Turn::group(group), Arc::new(Seat::none()));
+        let shelf = Shelf::new(clickhouse.clone(), source, &Turn::group(group), Arc::new(Seat::none()));
         // What somebody who died in the middle of it has sent.
         shelf.evict(&self.partitions).await.map_err(|failure| anyhow!("ClickHouse: {failure}"))?;
         let mut healer = Healer { shelf, turn, meter: Meter::default() };

@@ -119,7 +119,7 @@ impl Question {
         let asked = asked.await.map_err(|crash| transient(format!("asking Kafka crashed: {crash}")))?;
         let Found { identity, positions, is_cut_back } = asked?;
         let source = identity.source();
-        let shelf = Shelf::new(self.clickhouse.clone(), source, &self.topic, &self.group, self.seat.clone());
+        let shelf = Shelf::new(self.clickhouse.clone(), source, &self.group, self.seat.clone());
         shelf.evict(&self.partitions).await?;
         let mut stored = self.clickhouse.stored_from(source, &positions).await?;
         let start =

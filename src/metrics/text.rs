@@ -2,12 +2,10 @@
 
 use crate::percentile;
 use crate::status::Of;
-use flows::{Latencies, Meter, Stage};
+use flows::{Class, Latencies, Meter, Stage};
 use std::fmt::{Display, Write};
 
 const QUANTILES: [(&str, f64); 4] = [("0.5", 50.0), ("0.9", 90.0), ("0.99", 99.0), ("0.999", 99.9)];
-/// In the order of `Class`.
-const CLASSES: [&str; 3] = ["transient", "data", "permanent"];
 
 /// All metrics of a pipeline; the quantiles are those of `recent`.
 pub fn render(of: Of, meter: &Meter, recent: &Latencies, total: &Latencies) -> String {
@@ -64,13 +62,13 @@ fn ingest(page: &mut Page, meter: &Meter) {
         lag_seconds(meter, lag),
     );
     page.head("failures_total", "counter", "Failed attempts by what they mean for the next one.");
-    for (class, count) in CLASSES.iter().zip(&meter.failures) {
-        page.value("failures_total", &format!("{{class=\"{class}\"}}"), Meter::read(count));
+    for (class, count) in Class::ALL.iter().zip(&meter.failures) {
+        page.value("failures_total", &format!("{{class=\"{}\"}}", class.as_str()), Meter::read(count));
     }
     page.head("last_failure_timestamp_seconds", "gauge", "When an attempt of that class last failed, Unix time.");
-    for (class, at) in CLASSES.iter().zip(&meter.failed_ms).filter(|(_, at)| Meter::read(at) > 0) {
+    for (class, at) in Class::ALL.iter().zip(&meter.failed_ms).filter(|(_, at)| Meter::read(at) > 0) {
         let at = Meter::read(at) as f64 / 1e3;
-        page.value("last_failure_timestamp_seconds", &format!("{{class=\"{class}\"}}"), at);
+        page.value("last_failure_timestamp_seconds", &format!("{{class=\"{}\"}}", class.as_str()), at);
     }
 }
 

@@ -26,6 +26,7 @@ mod page;
 mod percentiles;
 mod raw;
 mod rebalances;
+mod refusals;
 mod rejects;
 mod replays;
 #[path = "../support/mod.rs"]

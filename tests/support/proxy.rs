@@ -39,6 +39,8 @@ struct Shared {
     server: String,
     mishaps: Mutex<VecDeque<Mishap>>,
     happened: AtomicUsize,
+    /// Bodies of inserts with more bytes than this are answered with 413.
+    most_bytes: AtomicUsize,
 }
 
 impl Proxy {
@@ -48,6 +50,7 @@ impl Proxy {
             server: url.trim_start_matches("http://").to_owned(),
             mishaps: Mutex::default(),
             happened: AtomicUsize::new(0),
+            most_bytes: AtomicUsize::new(usize::MAX),
         });
         let mine = shared.clone();
         let door = Door::open(move |client| {
@@ -63,6 +66,11 @@ impl Proxy {
     /// Has these happen to the next inserts, one each.
     pub fn plan(&self, mishaps: impl IntoIterator<Item = Mishap>) {
         self.shared.mishaps.lock().unwrap().extend(mishaps);
+    }
+
+    /// From now on, larger bodies of inserts are refused, as proxies do.
+    pub fn takes_no_more_than(&self, bytes: usize) {
+        self.shared.most_bytes.store(bytes, SeqCst);
     }
 
     /// How many have happened.
@@ -82,6 +90,10 @@ impl Shared {
         let (head, rest) = read_head(&mut client)?;
         let is_insert = head.lines().next()?.contains("query=INSERT");
         let mishap = if is_insert { self.mishaps.lock().unwrap().pop_front() } else { None };
+        if is_insert && content_length(&head)? > self.most_bytes.load(SeqCst) {
+            read_body(&mut client, &head, rest)?;
+            return answer(&mut client, 413, None, "<html><title>413 Request Entity Too Large</title></html>");
+        }
         let mut server = TcpStream::connect(&self.server).ok()?;
         let head = head.replacen("\r\n", "\r\nConnection: close\r\n", 1);
         let Some(mishap) = mishap else {
@@ -137,12 +149,15 @@ fn read_head(client: &mut TcpStream) -> Option<(String, Vec<u8>)> {
 
 /// The whole body of a request whose length is announced.
 fn read_body(client: &mut TcpStream, head: &str, mut body: Vec<u8>) -> Option<Vec<u8>> {
-    let lower = head.to_lowercase();
-    let length = lower.lines().find_map(|line| line.strip_prefix("content-length:"))?.trim().parse().ok()?;
+    let length = content_length(head)?;
     let have = body.len();
     body.resize(length, 0);
     client.read_exact(&mut body[have..]).ok()?;
     Some(body)
+}
+
+fn content_length(head: &str) -> Option<usize> {
+    head.to_lowercase().lines().find_map(|line| line.strip_prefix("content-length:"))?.trim().parse().ok()
 }
 
 /// Bytes both ways, until the server has said all.

@@ -1,6 +1,6 @@
 //! What becomes of a batch whose insert failed. That nothing is sent that is stored or may still be, the depot checks.
 
-use crate::support::{Depot, Doubt, Fate, Lease, Rig, events, ms};
+use crate::support::{Depot, Doubt, Fate, Lease, Lie, Rig, events, ms, reject};
 use flows::{Class, IngestError, Meter, SettleError, Table};
 use std::sync::Arc;
 
@@ -117,4 +117,30 @@ async fn inserts_and_questions_may_fail_in_any_order() {
             Err(_) => assert_eq!(rig.group.tries(), []),
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_names_fewer_rows_than_were_sent_is_a_doubt() {
+    for lie in [Lie::Limits(3), Lie::Limits(1), Lie::NamesNone] {
+        let rig = Rig::new(Depot::taking(ms(1)).fresh().lying(lie));
+        rig.all([events(0, 0..25), vec![reject(0, 25)]].concat(), 10, 2).await.unwrap();
+        assert_eq!((rig.depot.rows().len(), rig.group.committed()[&0]), (26, 26), "{lie:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_are_said_to_be_stored_and_cannot_be_read_stop_it() {
+    for topic in [events(0, 0..10), vec![reject(0, 0)]] {
+        let rig = Rig::new(Depot::taking(ms(1)).fresh().lying(Lie::Hides));
+        let ran = rig.all(topic, 10, 1).await;
+        assert!(matches!(&ran, Err(IngestError::Settle(SettleError::Permanent(_)))), "{:?}", ran.err());
+        assert_eq!((rig.depot.sent().len(), rig.group.tries()), (1, vec![]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_read_back_once_is_not_asked_about_again() {
+    let rig = Rig::new(Depot::taking(ms(1)).fresh());
+    rig.all(events(0, 0..50), 10, 1).await.unwrap();
+    assert_eq!((rig.depot.sent().len(), rig.depot.asked()), (5, 1));
 }

@@ -1,6 +1,6 @@
 //! What is measured of an event's way. It goes by the real clock, paused or not.
 
-use crate::support::{Depot, Rig, events, ms, passed, reject};
+use crate::support::{Depot, Fate, Rig, event, events, ms, passed, reject};
 use flows::{Content, Meter, Stage, Table, now};
 use std::ops::RangeInclusive;
 
@@ -37,4 +37,18 @@ async fn each_event_is_measured_once_in_each_stage_and_nothing_else_is() {
     all_three_took(Stage::Commit, 0..=took);
     all_three_took(Stage::EndToEnd, 10 * SECOND..=10 * SECOND + truncated + took);
     assert_eq!(Meter::read(&rig.meter.newest_ms), ten_seconds_ago as u64);
+}
+
+#[tokio::test]
+async fn an_event_counts_as_queryable_before_the_rejects_of_its_batch_are_stored() {
+    let held_up = ms(60);
+    let rig = Rig::new(Depot::scripted([(Fate::Stored, ms(0)), (Fate::Stored, held_up)]));
+    let event = event(0, 0);
+    let sent = event.event().unwrap().timestamp_ns();
+    let durable = rig.settle(vec![event, reject(0, 1)]).await.unwrap();
+    let (queryable, stored) = (durable.queryable(), durable.stored());
+    assert!(stored - queryable >= held_up.as_nanos() as i64, "{queryable} {stored}");
+    let _ledger = rig.ledger().commit(durable).await.unwrap();
+    let longest = rig.meter.latencies().of(Stage::EndToEnd).max() as i64;
+    assert!(longest < stored - sent, "{longest} of {}", stored - sent);
 }

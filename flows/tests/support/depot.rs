@@ -1,8 +1,9 @@
 //! A warehouse that misbehaves on demand.
 
-use super::server::{Doubt, Fate, Sent, Server, answered};
-use super::{ms, records::BAD};
-use flows::{Class, Delivery, Failure, InsertId, Islands, Span, Table, Warehouse};
+use super::ms;
+use super::records::{BAD, ODD};
+use super::server::{Doubt, Fate, InsertId, Lie, Sent, Server, answered};
+use flows::{Class, Delivery, Failure, Islands, ReadBack, Span, Table, Warehouse};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub struct Depot {
     /// Questions whether an insert has ended, and questions of any kind.
     quiesced: AtomicUsize,
     asked: AtomicUsize,
+    read_back: ReadBack,
 }
 
 impl Depot {
@@ -45,7 +47,30 @@ impl Depot {
             peak: AtomicUsize::new(0),
             quiesced: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
+            read_back: ReadBack::default(),
         }
+        .trusted()
+    }
+
+    /// As if its lease had stored something before: the first inserts of a test need no question.
+    fn trusted(self) -> Self {
+        [Table::Events, Table::Rejected].into_iter().for_each(|table| self.read_back.succeeded(table));
+        self
+    }
+
+    /// As it is when a lease begins: the first answers are compared with what can be read.
+    pub fn fresh(self) -> Self {
+        Self { read_back: ReadBack::default(), ..self }
+    }
+
+    /// A setting of somebody else's, from now on.
+    pub fn lie(&self, lie: Lie) {
+        self.lock().lie = Some(lie);
+    }
+
+    pub fn lying(self, lie: Lie) -> Self {
+        self.lie(lie);
+        self
     }
 
     pub fn doubting(self, doubt: Doubt) -> Self {
@@ -147,12 +172,27 @@ impl Depot {
 }
 
 impl Warehouse for Depot {
+    type InsertId = InsertId;
+
+    fn read_back(&self) -> &ReadBack {
+        &self.read_back
+    }
+
     fn name(&self, _: &[(i32, Span)]) -> InsertId {
         self.lock().name()
     }
 
-    async fn insert(&self, id: &InsertId, table: Table, rows: &[&Delivery]) -> Result<(), Failure> {
-        let refused = table == Table::Events && rows.iter().any(|row| row.event().is_none_or(|it| it.product == BAD));
+    async fn insert(&self, id: &InsertId, table: Table, rows: &[&Delivery]) -> Result<u64, Failure> {
+        let holds = |product| {
+            table == Table::Events && rows.iter().any(|row| row.event().is_none_or(|it| it.product == product))
+        };
+        let refused = if holds(BAD) {
+            Some(Class::Data)
+        } else if holds(ODD) {
+            Some(Class::Unexplained)
+        } else {
+            None
+        };
         let rows: Vec<_> = rows.iter().map(|row| (row.partition, row.offset())).collect();
         let (nth, answers, answer) = self.lock().accept(id, table, rows, refused)?;
         let _awaited = Awaited::new(self);
@@ -175,6 +215,9 @@ impl Warehouse for Depot {
         self.ask().await?;
         let mut server = self.lock();
         server.catch_up(Instant::now());
+        if server.lie == Some(Lie::Hides) {
+            return Ok(BTreeMap::new());
+        }
         let islands = |&(partition, span): &(i32, Span)| {
             let offsets = server.index.range((partition, span.first)..(partition, span.next));
             (partition, Islands::new(offsets.map(|&(_, offset)| Span::new(offset, offset + 1)).collect()))

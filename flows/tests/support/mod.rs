@@ -11,8 +11,8 @@ mod wire;
 
 pub use depot::Depot;
 pub use group::{Commits, Group, Lease};
-pub use records::{BAD, bad, event, events, passed, reject, timeline};
-pub use server::{Doubt, FRESH, Fate, Sent};
+pub use records::{BAD, ODD, bad, event, events, odd, passed, reject, timeline};
+pub use server::{Doubt, FRESH, Fate, Lie, Sent};
 pub use wire::Wire;
 
 use flows::{Batch, Delivery, Durable, IngestError, Ledger, Meter, Policy, SettleError, ingest, settle};

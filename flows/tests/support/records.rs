@@ -10,6 +10,9 @@ use uuid::Uuid;
 /// The product whose rows the [`Depot`](super::Depot) refuses.
 pub const BAD: &str = "bad";
 
+/// The product whose rows it refuses with an error that nobody knows.
+pub const ODD: &str = "odd";
+
 fn record(partition: i32, span: Span, content: Content) -> Delivery {
     Delivery { partition, span, received: now(), content }
 }
@@ -37,6 +40,11 @@ pub fn events(partition: i32, offsets: Range<i64>) -> Vec<Delivery> {
 /// An event that decodes, and that the warehouse refuses.
 pub fn bad(partition: i32, offset: i64) -> Delivery {
     about(partition, offset, BAD)
+}
+
+/// An event that decodes, and on which an expression of the table fails.
+pub fn odd(partition: i32, offset: i64) -> Delivery {
+    about(partition, offset, ODD)
 }
 
 pub fn reject(partition: i32, offset: i64) -> Delivery {

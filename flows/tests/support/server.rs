@@ -1,7 +1,7 @@
 //! The server's side of the warehouse: what is stored, what runs, and what becomes of it.
 
 use super::ms;
-use flows::{Class, Failure, InsertId, Table};
+use flows::{Class, Failure, Table};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -23,9 +23,28 @@ pub enum Fate {
     Late(Duration),
     /// A failure that will not pass by itself.
     Permanent,
+    /// Refused with an error that nobody knows; nothing was stored.
+    Unexplained,
     /// The client panics.
     Panic,
 }
+
+/// What a setting of somebody else's does to answers that look like success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// Of each insert only so many rows are stored. The answer is one of success, and names that number.
+    Limits(usize),
+    /// The answer does not name a number: a proxy has taken it out.
+    NamesNone,
+    /// Rows are stored, and no question shows them.
+    Hides,
+    /// An insert of more than so many rows is refused as too large.
+    Memory(usize),
+}
+
+/// The name of an insert: its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct InsertId(usize);
 
 /// What `quiesce` does about an insert that still runs.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +84,7 @@ pub struct Server {
     /// How the first questions fail.
     pub baffled: VecDeque<Class>,
     pub doubt: Doubt,
+    pub lie: Option<Lie>,
     pub mood: Option<StdRng>,
 }
 
@@ -93,13 +113,14 @@ impl Server {
             takes: Duration::ZERO,
             baffled: VecDeque::new(),
             doubt: Doubt::Await,
+            lie: None,
             mood: None,
         }
     }
 
     pub fn name(&mut self) -> InsertId {
-        let id = InsertId(self.named.len().to_string());
-        self.named.insert(id.clone(), Instant::now());
+        let id = InsertId(self.named.len());
+        self.named.insert(id, Instant::now());
         id
     }
 
@@ -109,8 +130,8 @@ impl Server {
         id: &InsertId,
         table: Table,
         rows: Vec<(i32, i64)>,
-        refused: bool,
-    ) -> Result<(usize, Instant, Result<(), Failure>), Failure> {
+        refused: Option<Class>,
+    ) -> Result<(usize, Instant, Result<u64, Failure>), Failure> {
         let now = Instant::now();
         self.catch_up(now);
         if now - self.named[id] > FRESH {
@@ -123,19 +144,29 @@ impl Server {
             assert!(self.busy.insert(*row), "{row:?} is sent while an insert of it may still be running");
         }
         let (fate, takes) = self.fate(rows.len());
-        let (stores, late, answer) = match fate {
-            Fate::Stored if refused => (0, ms(0), Err(answered(Class::Data))),
-            Fate::Stored => (rows.len(), ms(0), Ok(())),
-            Fate::Failed => (0, ms(0), Err(answered(Class::Transient))),
-            Fate::Unanswered => (rows.len(), ms(0), Err(unanswered())),
-            Fate::Part(stored) => (stored.min(rows.len()), ms(0), Err(answered(Class::Transient))),
-            Fate::Late(late) => (rows.len(), late, Err(unanswered())),
-            Fate::Permanent => (0, ms(0), Err(answered(Class::Permanent))),
-            Fate::Panic => panic!("as scripted"),
+        let refused = match self.lie {
+            Some(Lie::Memory(most)) if rows.len() > most => Some(Class::TooLarge),
+            _ => refused,
         };
-        let (answers, stores) = (now + takes, if refused { 0 } else { stores });
+        let stored = match self.lie {
+            Some(Lie::Limits(limit)) => rows.len().min(limit),
+            _ => rows.len(),
+        };
+        let named = if self.lie == Some(Lie::NamesNone) { 0 } else { stored as u64 };
+        let (stores, late, answer) = match (fate, refused) {
+            (Fate::Stored, Some(class)) => (0, ms(0), Err(answered(class))),
+            (Fate::Stored, None) => (stored, ms(0), Ok(named)),
+            (Fate::Failed, _) => (0, ms(0), Err(answered(Class::Transient))),
+            (Fate::Unanswered, _) => (stored, ms(0), Err(unanswered())),
+            (Fate::Part(part), _) => (part.min(stored), ms(0), Err(answered(Class::Transient))),
+            (Fate::Late(late), _) => (stored, late, Err(unanswered())),
+            (Fate::Permanent, _) => (0, ms(0), Err(answered(Class::Permanent))),
+            (Fate::Unexplained, _) => (0, ms(0), Err(answered(Class::Unexplained))),
+            (Fate::Panic, _) => panic!("as scripted"),
+        };
+        let (answers, stores) = (now + takes, if refused.is_some() { 0 } else { stores });
         self.sent.push(Sent { table, rows: rows.clone(), began: now - self.opened, answered: None });
-        self.running.push(Running { id: id.clone(), table, rows, stores, ends: answers + late });
+        self.running.push(Running { id: *id, table, rows, stores, ends: answers + late });
         Ok((self.sent.len() - 1, answers, answer))
     }
 
@@ -156,6 +187,7 @@ impl Server {
             24..32 => Fate::Part(rng.random_range(0..=rows)),
             32..44 => Fate::Late(ms(rng.random_range(1..4_000))),
             44..46 => Fate::Permanent,
+            46..49 => Fate::Unexplained,
             _ => Fate::Stored,
         };
         let hangs = rng.random_bool(0.1);
@@ -180,7 +212,7 @@ impl Server {
     /// The inserts under way that touch these partitions.
     pub fn running_in(&self, partitions: &[i32]) -> Vec<InsertId> {
         let touches = |insert: &&Running| insert.rows.iter().any(|(partition, _)| partitions.contains(partition));
-        self.running.iter().filter(touches).map(|insert| insert.id.clone()).collect()
+        self.running.iter().filter(touches).map(|insert| insert.id).collect()
     }
 
     /// Lets happen what has happened by `now`.
