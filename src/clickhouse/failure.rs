@@ -152,9 +152,18 @@ fn foreign(status: u16, body: &str) -> String {
         Some(title) => format!(", a page titled \"{}\"", printable(clip(title.trim()))),
         None if body.trim().is_empty() => String::new(),
         None if body.trim_start().starts_with('<') => ", a page of HTML".into(),
-        None => format!(": {}", first_line(body)),
+        None => format!(": {}", without_queries(&first_line(body))),
     };
     format!("answered{status} by something that is not ClickHouse, like a proxy{said}")
+}
+
+/// The text without the query of any address in it, which may hold a token: servers repeat the address that they do not know.
+fn without_queries(text: &str) -> String {
+    let words = text.split(' ').map(|word| match word.split_once('?') {
+        Some((address, query)) if !query.is_empty() => format!("{address}?…"),
+        _ => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The title of an HTML page.
@@ -263,6 +272,8 @@ mod tests {
             assert!(failure.message.contains(said) && !failure.message.contains('<'), "{}", failure.message);
         }
         assert_eq!(answered(413, None, page).class, Class::TooLarge);
+        let echo = answered(404, None, "There is no handle /x?token=secret&query=y here. Why?").message;
+        assert!(echo.ends_with("There is no handle /x?… here. Why?"), "{echo}");
     }
 
     #[test]
