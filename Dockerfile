@@ -24,7 +24,7 @@ LABEL org.opencontainers.image.title="clickstream" \
       org.opencontainers.image.description="Kafka to ClickHouse click events: nothing lost, nothing twice, in less than five seconds" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 # New volumes that are mounted here belong to whoever these directories belong to.
-RUN for name in secrets/owner secrets/writer secrets/reader secrets/clickhouse seats; do install -d -o 65532 -g 65532 "/$name"; done
+RUN for name in secrets/owner secrets/writer secrets/eraser secrets/reader secrets/clickhouse seats; do install -d -o 65532 -g 65532 "/$name"; done
 COPY --from=build /out/clickstream /usr/local/bin/clickstream
 USER 65532:65532
 ENTRYPOINT ["clickstream"]

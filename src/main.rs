@@ -75,6 +75,7 @@ async fn run_async(command: Command) -> anyhow::Result<()> {
         Command::Report(args) => commands::report::run(&args),
         Command::Audit(args) => commands::audit::run(args).await,
         Command::Rejects(args) => commands::rejects::run(args).await,
+        Command::Erase(args) => commands::erase::run(args).await,
         Command::Secrets(args) => commands::secrets::run(&args),
         Command::Health(args) => commands::health::run(args).await,
         Command::Guard { .. } | Command::Libchdb { .. } => unreachable!("these run without a runtime"),

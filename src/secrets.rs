@@ -3,7 +3,7 @@
 //! They lie in one directory each, so that each can be a volume of its own that nobody else mounts:
 //!
 //! ```text
-//! DIR/owner/password   DIR/writer/password   DIR/reader/password   DIR/clickhouse/users.xml
+//! DIR/owner/password   DIR/writer/password   DIR/eraser/password   DIR/reader/password   DIR/clickhouse/users.xml
 //! ```
 
 use crate::clickhouse::users::{self, ACCOUNTS, Account, Default, From, hex};
@@ -28,7 +28,7 @@ pub struct Secrets {
 pub enum Passwords {
     /// All were there.
     Kept,
-    /// One was missing, or all: so all are new.
+    /// At least one was missing, and is new.
     Made,
 }
 
@@ -38,20 +38,24 @@ impl Secrets {
         Self { dir: dir.into(), mode }
     }
 
-    /// Keeps the passwords, if they are all there, and else makes new ones; then writes the users file, if it is not the one
+    /// Keeps the passwords that are there and makes those that are missing; then writes the users file, if it is not the one
     /// that belongs to them. Cut short at any moment, and run again, it ends with a set that fits together.
     ///
     /// # Errors
     /// When the directory cannot be read or written.
     pub fn provide(&self, from: From, default: Default) -> Result<Passwords> {
-        let (passwords, found) = match self.read()? {
-            Some(passwords) => (passwords, Passwords::Kept),
-            None => (std::array::from_fn(|_| hex(&rand::random::<[u8; BYTES]>())), Passwords::Made),
-        };
-        if found == Passwords::Made {
-            for (account, password) in ACCOUNTS.iter().zip(&passwords) {
-                self.write(&self.password(account), password)?;
-            }
+        let mut passwords = [const { String::new() }; ACCOUNTS.len()];
+        let mut found = Passwords::Kept;
+        for (account, password) in ACCOUNTS.iter().zip(&mut passwords) {
+            *password = match self.read(account)? {
+                Some(kept) => kept,
+                None => {
+                    found = Passwords::Made;
+                    let made = hex(&rand::random::<[u8; BYTES]>());
+                    self.write(&self.password(account), &made)?;
+                    made
+                }
+            };
         }
         let users = users::file(&passwords, from, default);
         if fs::read_to_string(self.users()).ok().as_ref() != Some(&users) {
@@ -70,20 +74,14 @@ impl Secrets {
         self.dir.join("clickhouse").join("users.xml")
     }
 
-    /// The passwords, if each of them is there and whole.
-    fn read(&self) -> Result<Option<[String; ACCOUNTS.len()]>> {
-        let mut passwords = [const { String::new() }; ACCOUNTS.len()];
-        for (account, password) in ACCOUNTS.iter().zip(&mut passwords) {
-            let file = self.password(account);
-            if !file.exists() {
-                return Ok(None);
-            }
-            *password = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            if password.len() != BYTES * 2 {
-                return Ok(None);
-            }
+    /// The password of a user, if it is there and whole.
+    fn read(&self, account: &Account) -> Result<Option<String>> {
+        let file = self.password(account);
+        if !file.exists() {
+            return Ok(None);
         }
-        Ok(Some(passwords))
+        let password = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        Ok((password.len() == BYTES * 2).then_some(password))
     }
 
     /// Writes another file and gives it the name when it is whole and on the disk.
@@ -144,7 +142,7 @@ mod tests {
         assert_eq!(passwords(&here), before);
         all.sort();
         all.dedup();
-        assert_eq!(all.len(), 6, "no two are alike");
+        assert_eq!(all.len(), 2 * ACCOUNTS.len(), "no two are alike");
     }
 
     #[test]
@@ -177,6 +175,20 @@ mod tests {
         fs::write(secrets.users(), users.replace("reader", "somebody")).unwrap();
         assert_eq!(provide(&secrets), Passwords::Kept);
         assert_eq!((passwords(&secrets), fs::read_to_string(secrets.users()).unwrap()), (before, users));
+    }
+
+    #[test]
+    fn a_user_that_is_new_leaves_the_passwords_of_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let secrets = Secrets::new(dir.path(), 0o600);
+        provide(&secrets);
+        let before = passwords(&secrets);
+        fs::remove_dir_all(secrets.password(&ACCOUNTS[2]).parent().unwrap()).unwrap();
+        assert_eq!(provide(&secrets), Passwords::Made);
+        let after = passwords(&secrets);
+        let kept: Vec<_> = before.iter().zip(&after).map(|(before, after)| before == after).collect();
+        assert_eq!(kept, [true, true, false, true]);
+        assert!(fits(&secrets));
     }
 
     #[test]

@@ -13,7 +13,7 @@ const SHOWN: usize = 20;
 #[derive(Serialize)]
 pub struct Findings {
     pub partition: i32,
-    /// The topic's first offset.
+    /// The first offset that is compared: the topic's, or with `--since` the first one of that time.
     pub low: i64,
     /// The group's committed offset: below it, everything must be stored.
     pub mark: i64,
@@ -32,8 +32,17 @@ pub struct Findings {
     /// Offsets before the topic's beginning that are not stored, behind the first one that is. What stood there cannot be told
     /// any more. Looked for only when something is to be healed.
     pub expired: Tally,
+    /// Offsets that were erased, by law or on request.
+    pub erased: u64,
+    /// Offsets among them that are stored all the same.
+    pub returned: Tally,
+    /// Records that are committed and not stored, and whose rows a table's TTL has deleted by now, or would have.
+    pub expired_by_ttl: Tally,
     /// What was put back.
     pub healed: Healed,
+    /// Whether `--since` leaves out offsets that the topic holds.
+    #[serde(skip)]
+    pub is_cut: bool,
 }
 
 /// What was put back, in rows.
@@ -45,14 +54,31 @@ pub struct Healed {
 
 impl Findings {
     pub fn new(partition: i32, low: i64, mark: i64, high: i64) -> Self {
-        let [missing, duplicates, beyond, expired] = std::array::from_fn(|_| Tally::default());
-        let healed = Healed::default();
-        Self { partition, low, mark, high, stored: 0, empty: 0, missing, duplicates, beyond, expired, healed }
+        let [missing, duplicates, beyond, expired, returned, expired_by_ttl] =
+            std::array::from_fn(|_| Tally::default());
+        let (stored, empty, erased, healed, is_cut) = Default::default();
+        Self {
+            partition,
+            low,
+            mark,
+            high,
+            stored,
+            empty,
+            missing,
+            duplicates,
+            beyond,
+            expired,
+            erased,
+            returned,
+            expired_by_ttl,
+            healed,
+            is_cut,
+        }
     }
 
     /// Whether the tables hold what the topic held.
     pub fn is_whole(&self) -> bool {
-        [&self.missing, &self.duplicates, &self.beyond].iter().all(|tally| tally.offsets == 0)
+        [&self.missing, &self.duplicates, &self.beyond, &self.returned].iter().all(|tally| tally.offsets == 0)
     }
 }
 
@@ -61,15 +87,18 @@ impl Display for Findings {
         let Self { partition, low, mark, high, .. } = self;
         write!(
             f,
-            "partition {partition}: offsets {low} to {mark}: {} stored, {} gaps, {} duplicates, {} empty, {} waiting",
+            "partition {partition}: offsets {low} to {mark}: {} stored, {} gaps, {} duplicates, {} empty, {} erased, {} expired by TTL, {} waiting",
             grouped(self.stored),
             grouped(self.missing.offsets),
             grouped(self.duplicates.offsets),
             grouped(self.empty),
+            grouped(self.erased),
+            grouped(self.expired_by_ttl.offsets),
             grouped(u64::try_from(high - mark).unwrap_or(0)),
         )?;
         show(f, "missing", &self.missing)?;
         show(f, "more than once", &self.duplicates)?;
+        show(f, "erased, and stored again", &self.returned)?;
         show(f, "beyond the topic's end", &self.beyond)
     }
 }

@@ -8,11 +8,11 @@ pub use findings::Findings;
 pub use heal::Healer;
 pub use tally::Tally;
 
-use crate::clickhouse::{ClickHouse, WINDOW};
+use crate::clickhouse::{Census, ClickHouse, Expiry, WINDOW};
 use crate::kafka::admin;
 use crate::kafka::ranges::Ranges;
 use anyhow::{Result, anyhow};
-use flows::{Backoff, Class, Failure, Islands, Span};
+use flows::{Backoff, Class, Event, Failure, Islands, Span};
 use rdkafka::consumer::BaseConsumer;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -30,13 +30,27 @@ pub struct Auditor {
     pub topic: String,
     /// `_source` of the topic's rows.
     pub source: String,
+    /// What the tables' TTLs have deleted.
+    pub expiry: Expiry,
 }
 
 /// What was found in one window of a partition.
 struct Seen {
     stored: u64,
+    /// Offsets that are neither stored nor erased and hold no record.
+    empty: u64,
+    erased: u64,
     missing: Vec<Span>,
+    expired_by_ttl: Vec<Span>,
     doubled: Vec<Span>,
+    returned: Vec<Span>,
+}
+
+/// Offsets of records that are neither stored nor erased.
+#[derive(Default)]
+struct Unstored {
+    missing: Vec<Span>,
+    expired_by_ttl: Vec<Span>,
 }
 
 impl Auditor {
@@ -49,9 +63,12 @@ impl Auditor {
         for window in Span::new(low, mark).windows(WINDOW) {
             let seen = self.look(partition, window).await?;
             findings.stored += seen.stored;
-            findings.empty += window.len() - seen.stored - total(&seen.missing);
+            findings.empty += seen.empty;
+            findings.erased += seen.erased;
             findings.missing.extend(&seen.missing);
+            findings.expired_by_ttl.extend(&seen.expired_by_ttl);
             findings.duplicates.extend(&seen.doubled);
+            findings.returned.extend(&seen.returned);
         }
         // What is stored and not committed yet is no fault, unless it is there twice.
         for window in Span::new(mark.max(low), high).windows(WINDOW) {
@@ -68,30 +85,38 @@ impl Auditor {
 
     async fn look(&mut self, partition: i32, window: Span) -> Result<Seen> {
         let Self { clickhouse, source, .. } = self;
-        let (rows, stored) = patiently(async || clickhouse.census(source, partition, window).await).await?;
-        let doubled = if rows > stored {
-            let found = patiently(async || clickhouse.doubled(source, partition, window).await).await?;
-            found.spans().to_vec()
-        } else {
-            Vec::new()
-        };
-        let missing = if stored < window.len() {
-            let found = self.stored(partition, window).await?;
-            // What Kafka has no record for either is no gap.
-            block_in_place(|| self.with_records(partition, &found.gaps(window)))?
-        } else {
-            Vec::new()
-        };
-        Ok(Seen { stored, missing, doubled })
+        let census = patiently(async || clickhouse.census(source, partition, window).await).await?;
+        let Census { stored, erased, .. } = census;
+        let doubled = self.doubled_of(census, partition, window).await?;
+        let returned = self.returned(census, partition, window).await?;
+        let gaps = if stored < window.len() { self.stored(partition, window).await?.gaps(window) } else { Vec::new() };
+        // What Kafka has no record for either is no gap.
+        let Unstored { missing, expired_by_ttl } = block_in_place(|| self.unstored(partition, &gaps))?;
+        let empty = total(&gaps) - total(&missing) - total(&expired_by_ttl);
+        Ok(Seen { stored, empty, erased, missing, expired_by_ttl, doubled, returned })
     }
 
     async fn doubled(&self, partition: i32, window: Span) -> Result<Vec<Span>> {
         let Self { clickhouse, source, .. } = self;
-        let (rows, stored) = patiently(async || clickhouse.census(source, partition, window).await).await?;
-        if rows == stored {
+        let census = patiently(async || clickhouse.census(source, partition, window).await).await?;
+        self.doubled_of(census, partition, window).await
+    }
+
+    async fn doubled_of(&self, census: Census, partition: i32, window: Span) -> Result<Vec<Span>> {
+        if census.rows == census.stored {
             return Ok(Vec::new());
         }
+        let Self { clickhouse, source, .. } = self;
         Ok(patiently(async || clickhouse.doubled(source, partition, window).await).await?.spans().to_vec())
+    }
+
+    async fn returned(&self, census: Census, partition: i32, window: Span) -> Result<Vec<Span>> {
+        if census.erased == 0 {
+            return Ok(Vec::new());
+        }
+        let Self { clickhouse, source, .. } = self;
+        let both = patiently(async || clickhouse.erased_and_stored(source, partition, window).await).await?;
+        Ok(both.spans().to_vec())
     }
 
     async fn stored(&self, partition: i32, span: Span) -> Result<Islands> {
@@ -100,14 +125,17 @@ impl Auditor {
         Ok(found.remove(&partition).unwrap_or_default())
     }
 
-    /// Which offsets of these ranges hold a record that a consumer is given.
-    fn with_records(&mut self, partition: i32, ranges: &[Span]) -> Result<Vec<Span>> {
-        let mut found: Vec<Span> = Vec::new();
+    /// Which offsets of these ranges hold a record that a consumer is given, and whose row should be there.
+    fn unstored(&mut self, partition: i32, ranges: &[Span]) -> Result<Unstored> {
+        let Self { ranges: topic, expiry, .. } = self;
+        let mut found = Unstored::default();
         for range in ranges {
-            self.ranges.read(partition, *range, |record| {
-                match found.last_mut() {
+            topic.read(partition, *range, |record| {
+                let is_over = expiry.is_over(record.timestamp_ms, || Event::decode(record.key, record.payload));
+                let kind = if is_over { &mut found.expired_by_ttl } else { &mut found.missing };
+                match kind.last_mut() {
                     Some(last) if last.next == record.offset => last.next += 1,
-                    _ => found.push(Span::new(record.offset, record.offset + 1)),
+                    _ => kind.push(Span::new(record.offset, record.offset + 1)),
                 }
                 ControlFlow::Continue(())
             })?;
@@ -134,8 +162,8 @@ impl Auditor {
         let mut expired = Tally::default();
         let first = patiently(async || clickhouse.first_below(source, partition, low).await).await?;
         for window in first.into_iter().flat_map(|first| Span::new(first, low).windows(WINDOW)) {
-            let (_, stored) = patiently(async || clickhouse.census(source, partition, window).await).await?;
-            if stored < window.len() {
+            let census = patiently(async || clickhouse.census(source, partition, window).await).await?;
+            if census.stored < window.len() {
                 let found = self.stored(partition, window).await?;
                 expired.extend(&found.gaps(window));
             }
@@ -145,7 +173,10 @@ impl Auditor {
 }
 
 /// Asks until there is an answer, while a failure may pass.
-async fn patiently<A>(question: impl AsyncFn() -> Result<A, Failure>) -> Result<A> {
+///
+/// # Errors
+/// When it does not pass, or not within a minute.
+pub async fn patiently<A>(question: impl AsyncFn() -> Result<A, Failure>) -> Result<A> {
     let (mut backoff, deadline) = (Backoff::default(), Instant::now() + PATIENCE);
     loop {
         match question().await {

@@ -1,6 +1,6 @@
 //! The command line of `audit`.
 
-use super::values::not_empty;
+use super::values::{instant, not_empty};
 use super::{ClickHouseArgs, KafkaArgs};
 use clap::{Args, ValueEnum};
 
@@ -14,6 +14,10 @@ pub struct AuditArgs {
     /// The consumer group whose committed offsets say up to where everything must be stored
     #[arg(long, env = "CLICKSTREAM_GROUP", default_value = "clickstream", value_parser = not_empty)]
     pub group: String,
+
+    /// Compare only messages that Kafka got since then: a time like 2026-01-31T14:00:00Z, or so long ago, like 2h
+    #[arg(long, value_parser = instant, value_name = "TIME")]
+    pub since: Option<i64>,
 
     /// Put back what is committed and not stored: read it again from the topic, then audit once more
     #[arg(long)]

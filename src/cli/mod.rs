@@ -3,6 +3,7 @@
 mod audit;
 mod demo;
 mod deploy;
+mod erase;
 mod rejects;
 mod report;
 mod values;
@@ -10,6 +11,7 @@ mod values;
 pub use audit::{AuditArgs, Format};
 pub use demo::{DashboardArgs, DemoArgs};
 pub use deploy::{HealthArgs, SecretsArgs};
+pub use erase::EraseArgs;
 pub use rejects::RejectsArgs;
 pub use report::{ReportArgs, ReportFormat};
 pub use values::Setting;
@@ -67,6 +69,8 @@ pub enum Command {
     Audit(AuditArgs),
     /// List the messages that are no events, and replay them after a fix
     Rejects(RejectsArgs),
+    /// Delete the rows of a user, or those that meet a condition, for good: no audit, no ingester puts them back
+    Erase(EraseArgs),
     /// Make the passwords of an installation and ClickHouse's users file, where they are missing
     Secrets(SecretsArgs),
     /// Ask a running `produce` or `ingest` how it is; exit code 1 if it is not well

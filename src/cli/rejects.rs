@@ -1,8 +1,9 @@
 //! The options of `rejects`.
 
+use super::values::instant;
 use super::{ClickHouseArgs, Format, KafkaArgs};
 use clap::Args;
-use flows::{Reason, now};
+use flows::Reason;
 
 #[derive(Args, Debug)]
 pub struct RejectsArgs {
@@ -58,30 +59,16 @@ fn position(text: &str) -> Result<(i32, i64), &'static str> {
     }
 }
 
-/// A time, or how long ago: milliseconds since the Unix epoch.
-fn instant(text: &str) -> Result<i64, &'static str> {
-    if let Ok(ago) = humantime::parse_duration(text) {
-        let ago_ms = i64::try_from(ago.as_millis()).map_err(|_| "longer ago than there is time")?;
-        return Ok(now() / 1_000_000 - ago_ms);
-    }
-    let time = chrono::DateTime::parse_from_rfc3339(text);
-    time.map(|time| time.timestamp_millis())
-        .map_err(|_| "expected a time like 2026-01-31T14:00:00Z, or 2h for so long ago")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn positions_and_times_are_read_and_nonsense_is_not() {
+    fn positions_and_reasons_are_read_and_nonsense_is_not() {
         assert_eq!(position("0:1234"), Ok((0, 1_234)));
         for bad in ["", "0", ":", "0:", "-1:4", "0:-4", "0:1:2", "x:1"] {
             assert!(position(bad).is_err(), "{bad}");
         }
-        assert_eq!(instant("1970-01-01T00:00:01Z"), Ok(1_000));
-        assert!((instant("1h").unwrap() + 3_600_000 - now() / 1_000_000).abs() < 5_000);
-        assert!(instant("yesterday").is_err());
         assert_eq!(reason("bad_price"), Ok(Reason::BadPrice));
         assert!(reason("ugly").unwrap_err().contains("null_payload, not_json"));
     }

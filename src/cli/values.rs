@@ -3,7 +3,7 @@
 use crate::printable::printable;
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
-use flows::Rate;
+use flows::{Rate, now};
 use std::ffi::OsStr;
 use std::str::FromStr;
 use std::time::Duration;
@@ -114,8 +114,25 @@ pub fn not_empty(text: &str) -> Result<String, &'static str> {
     if text.is_empty() { Err("expected a name") } else { Ok(text.into()) }
 }
 
+/// A text that is kept in a table.
+pub fn short_text(text: &str) -> Result<String, &'static str> {
+    let good = text.len() <= 200 && !text.chars().any(char::is_control);
+    if good { Ok(text.into()) } else { Err("expected at most 200 bytes, without control characters") }
+}
+
 pub fn header_value(text: &str) -> Result<String, &'static str> {
     if hyper::header::HeaderValue::from_str(text).is_ok() { Ok(text.into()) } else { Err("holds control characters") }
+}
+
+/// A time, or how long ago: milliseconds since the Unix epoch.
+pub fn instant(text: &str) -> Result<i64, &'static str> {
+    if let Ok(ago) = humantime::parse_duration(text) {
+        let ago_ms = i64::try_from(ago.as_millis()).map_err(|_| "longer ago than there is time")?;
+        return Ok(now() / 1_000_000 - ago_ms);
+    }
+    let time = chrono::DateTime::parse_from_rfc3339(text);
+    time.map(|time| time.timestamp_millis())
+        .map_err(|_| "expected a time like 2026-01-31T14:00:00Z, or 2h for so long ago")
 }
 
 #[cfg(test)]
@@ -140,5 +157,11 @@ mod tests {
     fn a_setting_never_shows_its_value() {
         let setting: Setting = "sasl.password=secret".parse().unwrap();
         assert_eq!(format!("{setting:?}"), "sasl.password=…");
+    }
+    #[test]
+    fn a_time_is_a_moment_or_how_long_ago() {
+        assert_eq!(instant("1970-01-01T00:00:01Z"), Ok(1_000));
+        assert!((instant("1h").unwrap() + 3_600_000 - now() / 1_000_000).abs() < 5_000);
+        assert!(instant("yesterday").is_err());
     }
 }

@@ -219,7 +219,7 @@ fn code_in(body: &str) -> Option<u16> {
 }
 
 /// The first line, printable and clipped, without the version at its end.
-fn first_line(text: &str) -> String {
+pub fn first_line(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     let line = line.split_once(" (version ").map_or(line, |(line, _)| line);
     printable(clip(line)).into_owned()

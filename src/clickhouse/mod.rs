@@ -1,7 +1,9 @@
 //! The ClickHouse adapter: connecting, applying and checking the schema, inserting, and asking what is stored.
 
 mod clock;
+mod condition;
 mod endpoint;
+mod erase;
 mod failure;
 mod http;
 mod insert;
@@ -12,17 +14,21 @@ mod rejects;
 mod rows;
 mod schema;
 mod shelf;
+mod ttl;
 pub mod users;
 
 pub use clock::{Clock, Moment};
+pub use condition::Condition;
 pub use endpoint::Endpoint;
+pub use erase::{Erasure, Rows};
 pub use failure::describe;
 pub use insert_id::InsertId;
-pub use questions::WINDOW;
+pub use questions::{Census, WINDOW};
 pub use reader::{Columns, NoAnswer, Reader};
 pub use rejects::{Choice, Count, Place, Row};
 pub use schema::Tables;
 pub use shelf::{LIFETIME, Shelf};
+pub use ttl::Expiry;
 
 use crate::cli::ClickHouseArgs;
 use anyhow::{Context, Result};

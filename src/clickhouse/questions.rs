@@ -22,6 +22,17 @@ struct Running {
     query_ids: Vec<String>,
 }
 
+/// What was counted of a span of offsets.
+#[derive(Clone, Copy, Debug)]
+pub struct Census {
+    /// Rows in `events` and `rejected`.
+    pub rows: u64,
+    /// Different offsets of these rows.
+    pub stored: u64,
+    /// Offsets that were erased.
+    pub erased: u64,
+}
+
 impl ClickHouse {
     /// Asks for the server's clock, which shows that it is there, knows us and lets us in.
     pub async fn greet(&self) -> Result<(), Failure> {
@@ -31,23 +42,23 @@ impl ClickHouse {
         Ok(())
     }
 
-    /// Which offsets of these spans are stored, in `events` or `rejected`: for each partition that has any.
+    /// Which offsets of these spans are stored, in `events` or `rejected`, or erased: for each partition that has any.
     pub async fn stored(&self, source: &str, spans: &[(i32, Span)]) -> Result<BTreeMap<i32, Islands>, Failure> {
         let Some(wanted) = spans.iter().map(|&(partition, span)| within(partition, span)).reduce(either) else {
             return Ok(BTreeMap::new());
         };
-        let positions = format!("SELECT DISTINCT _partition, _offset FROM ({})", self.rows(&wanted));
+        let positions = format!("SELECT DISTINCT _partition, _offset FROM ({})", self.settled(&wanted));
         self.islands(source, &positions).await
     }
 
-    /// Which offsets of these partitions are stored, each from the given one on. For most there are none, so one question about
+    /// Which offsets of these partitions are stored or erased, each from the given one on. For most there are none, so one question about
     /// all of them comes first; where there are, they are asked about in windows, however many there may be.
     pub async fn stored_from(&self, source: &str, starts: &[(i32, i64)]) -> Result<BTreeMap<i32, Islands>, Failure> {
         let from = |&(partition, first): &(i32, i64)| format!("(_partition = {partition} AND _offset >= {first})");
         let Some(wanted) = starts.iter().map(from).reduce(either) else { return Ok(BTreeMap::new()) };
-        let rows = self.rows(&wanted);
+        let settled = self.settled(&wanted);
         let sql = format!(
-            "SELECT _partition, min(_offset), max(_offset) + 1 FROM ({rows}) GROUP BY _partition{MANY_SMALL_PARTS}"
+            "SELECT _partition, min(_offset), max(_offset) + 1 FROM ({settled}) GROUP BY _partition{MANY_SMALL_PARTS}"
         );
         let extents: Vec<(i32, i64, i64)> = fetch_all(self.of(source, &sql)).await?;
         let windows = |(partition, first, next)| Span::new(first, next).windows(WINDOW).map(move |it| (partition, it));
@@ -72,16 +83,32 @@ impl ClickHouse {
         Ok(self.islands(source, &twice).await?.remove(&partition).unwrap_or_default())
     }
 
-    /// How many rows of `span` there are, and at how many different offsets: one pass that mostly says that all is well.
-    pub async fn census(&self, source: &str, partition: i32, span: Span) -> Result<(u64, u64), Failure> {
-        let rows = self.rows(&within(partition, span));
-        fetch_one(self.of(source, &format!("SELECT count(), uniqExact(_offset) FROM ({rows})"))).await
+    /// Which offsets of `span` are erased, and stored all the same.
+    pub async fn erased_and_stored(&self, source: &str, partition: i32, span: Span) -> Result<Islands, Failure> {
+        let wanted = within(partition, span);
+        let (rows, erased) = (self.rows(&wanted), self.positions("erased", &wanted));
+        let both = format!(
+            "SELECT DISTINCT _partition, _offset FROM ({rows}) WHERE _offset IN (SELECT _offset FROM ({erased}))"
+        );
+        Ok(self.islands(source, &both).await?.remove(&partition).unwrap_or_default())
     }
 
-    /// The first offset below `end` that is stored, if there is one.
+    /// Counts what there is of `span`: one pass that mostly says that all is well.
+    pub async fn census(&self, source: &str, partition: i32, span: Span) -> Result<Census, Failure> {
+        let wanted = within(partition, span);
+        let (rows, erased) = (self.rows(&wanted), self.positions("erased", &wanted));
+        let sql = format!(
+            "SELECT countIf(NOT gone), uniqExactIf(_offset, NOT gone), uniqExactIf(_offset, gone) FROM \
+             (SELECT _offset, false AS gone FROM ({rows}) UNION ALL SELECT _offset, true FROM ({erased}))"
+        );
+        let (rows, stored, erased) = fetch_one(self.of(source, &sql)).await?;
+        Ok(Census { rows, stored, erased })
+    }
+
+    /// The first offset below `end` that is stored or erased, if there is one.
     pub async fn first_below(&self, source: &str, partition: i32, end: i64) -> Result<Option<i64>, Failure> {
-        let rows = self.rows(&within(partition, Span::new(0, end)));
-        let sql = format!("SELECT count(), min(_offset) FROM ({rows})");
+        let settled = self.settled(&within(partition, Span::new(0, end)));
+        let sql = format!("SELECT count(), min(_offset) FROM ({settled})");
         let (count, first): (u64, i64) = fetch_one(self.of(source, &sql)).await?;
         Ok((count > 0).then_some(first))
     }
@@ -89,11 +116,20 @@ impl ClickHouse {
     /// Partition and offset of every row of a source that meets a condition, as often as it is stored; to be asked with
     /// [`of`](Self::of).
     fn rows(&self, condition: &str) -> String {
-        let held = |table| {
-            let table = self.table(table);
-            format!("SELECT _partition, _offset FROM {table} WHERE _source = {{source:String}} AND ({condition})")
-        };
-        format!("{} UNION ALL {}", held("events"), held("rejected"))
+        format!("{} UNION ALL {}", self.positions("events", condition), self.positions("rejected", condition))
+    }
+
+    /// Partition and offset of everything that must not be inserted again: of every row, and of every one that was erased.
+    ///
+    /// `erased` comes last. An erasure writes there first and deletes afterwards, and ClickHouse looks at the tables in the order
+    /// in which they stand here; so a row that is deleted between two of these looks is found by the later one.
+    fn settled(&self, condition: &str) -> String {
+        format!("{} UNION ALL {}", self.rows(condition), self.positions("erased", condition))
+    }
+
+    fn positions(&self, table: &str, condition: &str) -> String {
+        let table = self.table(table);
+        format!("SELECT _partition, _offset FROM {table} WHERE _source = {{source:String}} AND ({condition})")
     }
 
     /// A question about rows of this source.

@@ -72,13 +72,23 @@ fn among(places: impl Iterator<Item = (i32, i64)>) -> String {
 }
 
 impl ClickHouse {
+    fn meant(&self, choice: &Choice) -> String {
+        format!("{} AND {}", choice.condition(), self.not_erased(&choice.source))
+    }
+
+    /// Leaves out what is recorded as erased: an erasure deletes it next, or was cut short before it could.
+    fn not_erased(&self, source: &str) -> String {
+        let (table, source) = (self.table("erased"), quoted(source));
+        format!("(_partition, _offset) NOT IN (SELECT _partition, _offset FROM {table} WHERE _source = {source})")
+    }
+
     /// How many there are of each reason, the most frequent first.
     pub async fn rejects_by_reason(&self, choice: &Choice) -> Result<Vec<Count>, Failure> {
         let sql = format!(
             "SELECT toString(reason), uniqExact(_partition, _offset) AS rejects, toUnixTimestamp64Milli(min(ingested_at)), \
              toUnixTimestamp64Milli(max(ingested_at)) FROM {} WHERE {} GROUP BY reason ORDER BY rejects DESC, reason",
             self.table("rejected"),
-            choice.condition()
+            self.meant(choice)
         );
         let counts: Vec<(String, u64, i64, i64)> = self.all(&sql).await?;
         let count = |(reason, rejects, first_ms, last_ms)| Count { reason, rejects, first_ms, last_ms };
@@ -117,23 +127,24 @@ impl ClickHouse {
             "SELECT _partition, _offset, any(length(key) + length(payload) + length(detail)) FROM {} WHERE {} \
              GROUP BY reason, _partition, _offset {which}",
             self.table("rejected"),
-            choice.condition()
+            self.meant(choice)
         );
         let places: Vec<(i32, i64, u64)> = self.all(&sql).await?;
         Ok(places.into_iter().map(|(partition, offset, bytes)| Place { partition, offset, bytes }).collect())
     }
 
-    /// The rows at these positions, in their order; of each text no more than the first `bytes`.
+    /// The rows at these positions that were not erased, in their order; of each text no more than the first `bytes`.
     pub async fn rejects_at(&self, source: &str, places: &[Place], bytes: u64) -> Result<Vec<Row>, Failure> {
         let head = |column: &str| format!("base64Encode(substring({column}, 1, {bytes}))");
         let sql = format!(
             "SELECT _partition, _offset, toString(reason), detail, toUnixTimestamp64Milli(ingested_at), {}, {} FROM {} \
-             WHERE _source = {} AND {} LIMIT 1 BY _partition, _offset",
+             WHERE _source = {} AND {} AND {} LIMIT 1 BY _partition, _offset",
             head("key"),
             head("payload"),
             self.table("rejected"),
             quoted(source),
-            among(places.iter().map(|place| (place.partition, place.offset)))
+            among(places.iter().map(|place| (place.partition, place.offset))),
+            self.not_erased(source)
         );
         let rows: Vec<(i32, i64, String, String, i64, String, String)> = self.all(&sql).await?;
         let mut rows = rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;

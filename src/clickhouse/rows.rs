@@ -9,7 +9,9 @@ use flows::{Content, Delivery, Event, Reject, Table};
 /// A column: its name and its type.
 pub type Column = (&'static str, &'static str);
 
-const POSITION: [Column; 3] = [("_source", "LowCardinality(String)"), ("_partition", "Int32"), ("_offset", "Int64")];
+/// Where a row comes from.
+pub const POSITION: [Column; 3] =
+    [("_source", "LowCardinality(String)"), ("_partition", "Int32"), ("_offset", "Int64")];
 
 /// The columns that an insert into `events` brings, in the order of [`encode`].
 const EVENTS: [Column; 9] = [

@@ -1,7 +1,7 @@
 //! The tables: applying `schema.sql`, and checking that those that exist are the ones of it.
 
 use super::questions::quoted;
-use super::{ClickHouse, rows};
+use super::{ClickHouse, erase, rows};
 use flows::{Class, Failure, Table};
 use std::collections::HashMap;
 
@@ -37,13 +37,13 @@ impl ClickHouse {
         Ok(tables)
     }
 
-    /// Checks that both tables exist and have the columns that inserts bring, with their types.
+    /// Checks that all tables exist and have the columns that inserts bring, with their types.
     ///
     /// # Errors
     /// The first thing that does not fit, with what was expected and what was found.
     pub async fn check_tables(&self) -> Result<(), Failure> {
-        for table in [Table::Events, Table::Rejected] {
-            let name = table.name();
+        let [events, rejected] = [Table::Events, Table::Rejected].map(|table| (table.name(), rows::columns(table)));
+        for (name, columns) in [events, rejected, ("erased", &erase::COLUMNS)] {
             let sql = format!(
                 "SELECT name, type FROM system.columns WHERE database = {} AND table = {}",
                 quoted(&self.database),
@@ -57,7 +57,7 @@ impl ClickHouse {
                     self.address()
                 )));
             }
-            for (column, expected) in rows::columns(table) {
+            for (column, expected) in columns {
                 match found.get(*column) {
                     Some(kind) if kind == expected => {}
                     Some(kind) => {
@@ -132,11 +132,10 @@ mod tests {
     #[test]
     fn the_schema_is_applied_to_the_database_that_was_asked_for() {
         let statements = statements(SCHEMA, "other");
-        assert_eq!(statements.len(), 4);
+        assert_eq!(statements.len(), 5);
         assert!(statements.iter().all(|Statement(text)| text.starts_with("CREATE ") && !text.contains("clickstream")));
-        for (statement, name) in
-            statements.iter().zip(["`other`", "`other`.events", "`other`.rejected", "`other`.events_once"])
-        {
+        let names = ["`other`", "`other`.events", "`other`.rejected", "`other`.erased", "`other`.events_once"];
+        for (statement, name) in statements.iter().zip(names) {
             assert!(statement.makes(name), "{name}: {}", statement.0);
         }
     }

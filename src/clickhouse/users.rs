@@ -30,7 +30,23 @@ pub const WRITER: Account = Account {
         "SHOW ON clickstream.*",
         "SELECT, INSERT ON clickstream.events",
         "SELECT, INSERT ON clickstream.rejected",
+        "SELECT ON clickstream.erased",
         "SELECT ON system.processes",
+    ],
+};
+
+/// Erases: it may delete rows, and write none but the record of what it deletes.
+pub const ERASER: Account = Account {
+    name: "eraser",
+    profile: "default",
+    grants: &[
+        "SHOW ON clickstream.*",
+        "SELECT, ALTER DELETE ON clickstream.events",
+        "SELECT, ALTER DELETE ON clickstream.rejected",
+        "SELECT, INSERT ON clickstream.erased",
+        // Whether ClickHouse has done it, and what is still on its disk.
+        "SELECT ON system.mutations",
+        "SELECT ON system.parts",
     ],
 };
 
@@ -39,7 +55,7 @@ pub const READER: Account =
     Account { name: "reader", profile: "reader", grants: &["SELECT ON clickstream.*", "SELECT ON system.parts"] };
 
 /// All that have a password.
-pub const ACCOUNTS: [Account; 3] = [OWNER, WRITER, READER];
+pub const ACCOUNTS: [Account; 4] = [OWNER, WRITER, ERASER, READER];
 
 /// What the user `default` is there for. It has no password, and is let in from the machine itself only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -39,7 +39,8 @@ pub async fn run(args: AuditArgs) -> Result<()> {
     audit.print(&found);
     if audit.args.heal {
         let mut expired = 0;
-        for findings in &mut found {
+        // What --since leaves out, the topic still has or retention has deleted: neither is looked at.
+        for findings in found.iter_mut().filter(|findings| !findings.is_cut) {
             findings.expired = audit.auditor.expired(findings.partition, findings.low).await?;
             expired += findings.expired.offsets;
             audit.print_expired(findings);
@@ -85,7 +86,13 @@ impl Audit {
             .map_err(|error| anyhow!("topic {topic}: {error}"))?
             .unwrap_or_else(|| topic.to_owned());
         let ranges = Ranges::new(&config, topic)?;
-        let auditor = Auditor { clickhouse, client, ranges, topic: topic.to_owned(), source };
+        let (expiry, unused) = clickhouse.expiry().await.map_err(|failure| anyhow!("ClickHouse: {failure}"))?;
+        for ttl in unused {
+            tracing::warn!(
+                "{ttl}: cannot tell what it deletes, so that counts as missing: --since leaves out what is older"
+            );
+        }
+        let auditor = Auditor { clickhouse, client, ranges, topic: topic.to_owned(), source, expiry };
         let audit = Self { args, config, partitions, auditor };
         audit.say(&format!("topic {} ({}), group {}", audit.auditor.topic, audit.auditor.source, audit.args.group));
         Ok(audit)
@@ -104,13 +111,24 @@ impl Audit {
                 auditor.topic
             );
         }
+        let since = match args.since {
+            Some(since_ms) => {
+                Some(block_in_place(|| admin::offsets_since(&auditor.client, &auditor.topic, partitions, since_ms))?)
+            }
+            None => None,
+        };
         let mut found = Vec::with_capacity(ends.len());
-        for (partition, (low, high)) in ends {
+        for (partition, (first, high)) in ends {
+            // Without a message of that time or later there is nothing to compare.
+            let low =
+                since.as_ref().map_or(first, |since| since.get(&partition).map_or(high, |&at| at.clamp(first, high)));
             let mark = marks.get(&partition).copied().flatten().unwrap_or(low);
             if mark > high {
                 tracing::warn!("partition {partition}: the group has committed {mark}, beyond the topic's end {high}");
             }
-            found.push(auditor.inspect(partition, low, mark.clamp(low, high), high).await?);
+            let mut findings = auditor.inspect(partition, low, mark.clamp(low, high), high).await?;
+            findings.is_cut = low > first;
+            found.push(findings);
         }
         Ok((found, marks))
     }
@@ -174,7 +192,8 @@ impl Audit {
         let missing = sum(|findings| findings.missing.offsets);
         let duplicates = sum(|findings| findings.duplicates.offsets);
         let beyond = sum(|findings| findings.beyond.offsets);
-        if missing + duplicates + beyond == 0 {
+        let returned = sum(|findings| findings.returned.offsets);
+        if missing + duplicates + beyond + returned == 0 {
             return Ok(());
         }
         let mut found = format!(
@@ -185,6 +204,9 @@ impl Audit {
         if beyond > 0 {
             found += &format!(", {} rows lie beyond the topic's end", grouped(beyond));
         }
+        if returned > 0 {
+            found += &format!(", {} that were erased are stored again", grouped(returned));
+        }
         let mut help = Vec::new();
         if missing > 0 {
             help.push("--heal puts back what the topic still has");
@@ -194,6 +216,11 @@ impl Audit {
         }
         if beyond > 0 {
             help.push("what lies beyond the end was not written by ingest, or the topic has lost messages");
+        }
+        if returned > 0 {
+            help.push(
+                "unless an erasure is at work, `clickstream erase --recorded` deletes what was erased and is stored",
+            );
         }
         bail!("{found}: {}", help.join("; "))
     }

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod dashboard;
 pub mod demo;
+pub mod erase;
 pub mod health;
 pub mod ingest;
 pub mod produce;

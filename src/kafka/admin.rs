@@ -98,6 +98,32 @@ fn end<C: ConsumerContext>(
     found.elements().iter().map(offset).collect()
 }
 
+/// The first offset with a message of `since_ms` or later, for each partition that has one.
+///
+/// # Errors
+/// When Kafka does not say.
+pub fn offsets_since(
+    client: &BaseConsumer,
+    topic: &str,
+    partitions: &[i32],
+    since_ms: i64,
+) -> Result<BTreeMap<i32, i64>> {
+    let mut wanted = TopicPartitionList::with_capacity(partitions.len());
+    for &partition in partitions {
+        wanted.add_partition_offset(topic, partition, Offset::Offset(since_ms)).context("a time that Kafka takes")?;
+    }
+    let asked = || format!("cannot ask for the offsets of topic {topic} at a time");
+    let found = client.offsets_for_times(wanted, ANSWER).with_context(asked)?;
+    let mut offsets = BTreeMap::new();
+    for place in found.elements() {
+        place.error().with_context(asked)?;
+        if let Offset::Offset(offset) = place.offset() {
+            offsets.insert(place.partition(), offset);
+        }
+    }
+    Ok(offsets)
+}
+
 /// Makes a topic; the cluster's default says how often it is replicated. Returns when the cluster knows it: its answer may come
 /// before the broker that is asked next has heard of it.
 pub async fn create(

@@ -1,6 +1,5 @@
 //! Reading ranges of a topic again, outside of any group: what stands at these offsets?
 
-use super::native::Record;
 use anyhow::{Context, Result, bail};
 use flows::Span;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -30,6 +29,15 @@ const FIXED: &[(&str, &str)] = &[
     ("auto.offset.reset", "error"),        // what was deleted is never passed over in silence
     ("isolation.level", "read_committed"), // what an ingester is given
 ];
+
+/// A record of the topic.
+pub struct Record<'m> {
+    pub offset: i64,
+    pub key: Option<&'m [u8]>,
+    pub payload: Option<&'m [u8]>,
+    /// Its time as Kafka has it: of its producer, or of the broker, as the topic is set.
+    pub timestamp_ms: Option<i64>,
+}
 
 /// A reader of ranges.
 pub struct Ranges {
@@ -157,8 +165,8 @@ fn pass(message: &impl Message, span: Span, each: &mut impl FnMut(Record<'_>) ->
     if offset >= span.next {
         return Passed::Behind;
     }
-    let record =
-        Record { partition: message.partition(), offset, key: message.key(), payload: message.payload(), error: None };
+    let timestamp_ms = message.timestamp().to_millis();
+    let record = Record { offset, key: message.key(), payload: message.payload(), timestamp_ms };
     let enough = offset >= span.first && each(record).is_break();
     if enough || offset + 1 == span.next { Passed::Last(offset + 1) } else { Passed::More }
 }

@@ -88,8 +88,39 @@ fn each_user_can_do_its_work_and_nothing_else() {
     for sql in [insert, "SELECT * FROM clickstream.rejected", "DROP TABLE clickstream.events"] {
         here.refused("owner", sql);
     }
+    here.refused("eraser", insert);
+    here.refused("eraser", "INSERT INTO clickstream.events (user_id) VALUES ('x')");
+    here.refused("eraser", "DROP TABLE clickstream.events");
+    here.refused("writer", "INSERT INTO clickstream.erased (reason) VALUES ('x')");
     // As Grafana's client does.
     here.client("reader").run("SELECT count() FROM clickstream.events_once SETTINGS max_execution_time = 60");
+}
+
+#[test]
+fn only_the_eraser_may_erase_and_a_missing_right_is_named_before_anything_happens() {
+    let here = Installation::new();
+    here.run_as("owner", "setup", &[]).succeeds();
+    here.shop.produce(&["--count", "1000", "--rate", "max", "--users", "10"]).finish();
+    here.run_as("writer", "ingest", &["--until-end"]).succeeds();
+    let arguments = ["--user", "user_0003"];
+    for (user, right) in [
+        ("writer", "INSERT ON clickstream.erased"),
+        ("reader", "INSERT ON clickstream.erased"),
+        ("owner", "SELECT ON clickstream.erased"),
+    ] {
+        // The owner cannot even count.
+        let mut erase = here.run_as(user, "erase", &arguments);
+        assert_eq!(erase.exit_code(PATIENCE), Some(1));
+        let said = erase.stderr();
+        let line = said.lines().find(|line| line.starts_with("clickstream: ")).expect("one line");
+        assert!(line.contains("nothing was erased") && line.contains(&format!("GRANT {right} TO {user}")), "{said}");
+    }
+    assert_eq!(here.client("reader").run("SELECT count() FROM clickstream.erased"), "0\n");
+    here.run_as("eraser", "erase", &[&arguments[..], &["--wait"]].concat()).succeeds();
+    let left = "SELECT countIf(user_id = 'user_0003') = 0 AND count() > 0 FROM clickstream.events";
+    assert_eq!(here.client("reader").run(left), "1\n");
+    here.run_as("writer", "audit", &["--heal"]).succeeds();
+    here.run_as("writer", "rejects", &[]).succeeds();
 }
 
 #[test]
@@ -113,7 +144,7 @@ fn a_writer_may_end_its_own_queries() {
 fn secrets_are_made_once_and_never_shown() {
     let shop = Shop::bare();
     let dir = shop.dir.join("secrets");
-    let names = ["owner/password", "writer/password", "reader/password", "clickhouse/users.xml"];
+    let names = ["owner/password", "writer/password", "eraser/password", "reader/password", "clickhouse/users.xml"];
     let mut before = Vec::new();
     for word in ["made", "kept"] {
         let mut run = shop.run("secrets", &[dir.to_str().unwrap(), "--mode", "444"]);
@@ -121,7 +152,7 @@ fn secrets_are_made_once_and_never_shown() {
         assert!(run.stdout().contains(&format!("passwords {word}")), "{}", run.stdout());
         let files: Vec<_> = names.iter().map(|name| read(&dir.join(name))).collect();
         let said = run.stdout() + &run.stderr();
-        assert!(files[..3].iter().all(|password| !said.contains(password) && !files[3].contains(password)), "{said}");
+        assert!(files[..4].iter().all(|password| !said.contains(password) && !files[4].contains(password)), "{said}");
         assert!(before.is_empty() || before == files, "the second run changes nothing");
         before = files;
     }

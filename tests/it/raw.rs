@@ -56,8 +56,17 @@ pub fn delete_before(shop: &Shop, partition: i32, offset: i64) {
 
 /// Sends messages of any bytes, all to one partition, in order; some headers go along.
 pub fn send(shop: &Shop, partition: i32, messages: &[Raw]) {
+    send_of(shop, partition, messages, None);
+}
+
+/// The same, as if they were sent at some other time: milliseconds since the Unix epoch.
+pub fn send_at(shop: &Shop, partition: i32, messages: &[Raw], time_ms: i64) {
+    send_of(shop, partition, messages, Some(time_ms));
+}
+
+fn send_of(shop: &Shop, partition: i32, messages: &[Raw], time_ms: Option<i64>) {
     let producer: BaseProducer = config(shop).set("enable.idempotence", "true").create().expect("valid settings");
-    enqueue(&producer, shop, partition, messages);
+    enqueue(&producer, shop, partition, messages, time_ms);
     producer.flush(ANSWER).expect("the broker acknowledges");
     assert_eq!(producer.in_flight_count(), 0);
 }
@@ -68,19 +77,19 @@ pub fn transact(shop: &Shop, partition: i32, messages: &[Raw], commit: bool) {
     let producer: BaseProducer = config(shop).set("transactional.id", id).create().expect("valid settings");
     producer.init_transactions(ANSWER).expect("the broker has transactions");
     producer.begin_transaction().expect("there is none yet");
-    enqueue(&producer, shop, partition, messages);
+    enqueue(&producer, shop, partition, messages, None);
     producer.flush(ANSWER).expect("the broker acknowledges");
     let end = if commit { producer.commit_transaction(ANSWER) } else { producer.abort_transaction(ANSWER) };
     end.expect("the transaction ends");
 }
 
-fn enqueue(producer: &BaseProducer, shop: &Shop, partition: i32, messages: &[Raw]) {
+fn enqueue(producer: &BaseProducer, shop: &Shop, partition: i32, messages: &[Raw], time_ms: Option<i64>) {
     for (key, payload) in messages {
         let headers = OwnedHeaders::new()
             .insert(Header { key: "h\u{1b}", value: Some(b"\xff\x00".as_slice()) })
             .insert(Header { key: "none", value: None::<&[u8]> });
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&shop.topic).partition(partition).headers(headers);
-        (record.key, record.payload) = (key.as_deref(), payload.as_deref());
+        (record.key, record.payload, record.timestamp) = (key.as_deref(), payload.as_deref(), time_ms);
         producer.send(record).unwrap_or_else(|(error, _)| panic!("cannot send: {error}"));
         producer.poll(Duration::ZERO);
     }

@@ -1,0 +1,198 @@
+//! Erasing rows: their positions are recorded in `erased`, which is durable then, and only what is recorded is deleted.
+
+use super::condition::Condition;
+use super::questions::quoted;
+use super::{ClickHouse, failure, rows};
+use clickhouse::query::Query;
+use flows::{Failure, Table};
+use std::collections::BTreeMap;
+
+/// The columns of `erased`.
+pub const COLUMNS: [rows::Column; 5] = [
+    rows::POSITION[0],
+    rows::POSITION[1],
+    rows::POSITION[2],
+    ("reason", "LowCardinality(String)"),
+    ("erased_at", "DateTime64(3, 'UTC')"),
+];
+
+/// Settings of all statements that work on a whole table, or name a person.
+const SETTINGS: [(&str, &str); 3] = [
+    ("max_execution_time", "0"), // it takes what it takes
+    ("log_queries", "0"),        // the log of queries would keep what is to be forgotten
+    ("async_insert", "0"),       // an answer means that it is stored
+];
+
+/// What a user of a rejected message may look like where the message is no JSON as a whole: cut short, several in one, nested.
+const USER_IDS: &str = r#""user_id"\s*:\s*("(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*)"#;
+
+/// Which rows are to be erased.
+#[derive(Clone, Debug)]
+pub enum Erasure {
+    /// All of these users.
+    Users(Vec<String>),
+    /// Those of `events` that meet a condition.
+    Where(Condition),
+    /// Those at positions that are recorded already.
+    Recorded,
+}
+
+/// Rows of one source, which is one topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    pub events: u64,
+    pub rejects: u64,
+}
+
+/// Mutations that are not done.
+#[derive(Clone, Debug)]
+pub struct Mutations {
+    pub first: String,
+    pub parts: u64,
+    /// Why the last try failed; empty if it did not.
+    pub failure: String,
+}
+
+impl Erasure {
+    /// The tables in which there may be such rows.
+    pub const fn tables(&self) -> &'static [Table] {
+        match self {
+            Self::Where(_) => &[Table::Events],
+            Self::Users(_) | Self::Recorded => &[Table::Events, Table::Rejected],
+        }
+    }
+}
+
+impl ClickHouse {
+    /// What time it is by the server's clock: milliseconds since the Unix epoch.
+    pub async fn server_time_ms(&self) -> Result<i64, Failure> {
+        self.one("SELECT toUnixTimestamp64Milli(now64(3))").await
+    }
+
+    /// The rows that are meant, by their source.
+    pub async fn to_erase(&self, erasure: &Erasure) -> Result<BTreeMap<String, Rows>, Failure> {
+        let mut found: BTreeMap<String, Rows> = BTreeMap::new();
+        for &table in erasure.tables() {
+            let (name, condition) = (self.table(table.name()), self.meant_by(erasure, table));
+            let sql = format!("SELECT toString(_source), count() FROM {name} WHERE {condition} GROUP BY _source");
+            let counts = self.about(erasure, &sql).fetch_all::<(String, u64)>().await;
+            for (source, rows) in counts.map_err(|error| failure::asked(&error))? {
+                let of = found.entry(source).or_default();
+                match table {
+                    Table::Events => of.events = rows,
+                    Table::Rejected => of.rejects = rows,
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Records the positions of these rows as erased at `at_ms`. When this returns, they are durable.
+    pub async fn record_erased(&self, erasure: &Erasure, reason: &str, at_ms: i64) -> Result<(), Failure> {
+        for &table in erasure.tables() {
+            let sql = format!(
+                "INSERT INTO {} (_source, _partition, _offset, reason, erased_at) SELECT _source, _partition, _offset, \
+                 {{reason:String}}, fromUnixTimestamp64Milli({at_ms}, 'UTC') FROM {} WHERE {}",
+                self.table("erased"),
+                self.table(table.name()),
+                self.meant_by(erasure, table)
+            );
+            let recorded = self.about(erasure, &sql).param("reason", reason).execute().await;
+            recorded.map_err(|error| failure::asked(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Rows of a table that stand at positions that were recorded at `since_ms` or later.
+    pub async fn erased_rows(&self, table: Table, since_ms: i64) -> Result<u64, Failure> {
+        let sql = format!("SELECT count() FROM {} WHERE {}", self.table(table.name()), self.is_recorded(since_ms));
+        self.long(&sql).fetch_one().await.map_err(|error| failure::asked(&error))
+    }
+
+    /// Has ClickHouse begin to rewrite the parts of a table that hold rows at positions that were recorded at `since_ms` or later,
+    /// without these rows. Not a lightweight DELETE: that only hides them, until some merge.
+    pub async fn delete_erased(&self, table: Table, since_ms: i64) -> Result<(), Failure> {
+        let sql = format!(
+            "ALTER TABLE {} DELETE WHERE {} SETTINGS mutations_sync = 0",
+            self.table(table.name()),
+            self.is_recorded(since_ms)
+        );
+        self.long(&sql).execute().await.map_err(|error| failure::asked(&error))
+    }
+
+    /// The mutations of a table by which erased rows are deleted, and which are not done.
+    pub async fn erasing(&self, table: Table) -> Result<Option<Mutations>, Failure> {
+        let sql = format!(
+            "SELECT count(), min(mutation_id), toUInt64(max(parts_to_do)), max(latest_fail_reason) FROM system.mutations \
+             WHERE database = {} AND table = {} AND NOT is_done AND position(command, 'erased_at') > 0",
+            quoted(&self.database),
+            quoted(table.name())
+        );
+        let (count, first, parts, failure): (u64, String, u64, String) = self.one(&sql).await?;
+        Ok((count > 0).then_some(Mutations { first, parts, failure: failure::first_line(&failure) }))
+    }
+
+    /// Where parts of a table lie that were replaced and are still on the disk.
+    pub async fn old_parts(&self, table: Table) -> Result<Vec<String>, Failure> {
+        let sql = format!(
+            "SELECT path FROM system.parts WHERE NOT active AND rows > 0 AND database = {} AND table = {}",
+            quoted(&self.database),
+            quoted(table.name())
+        );
+        self.all(&sql).await
+    }
+
+    /// The first right to erase that this user lacks, like `ALTER DELETE ON clickstream.events`.
+    pub async fn lacks_to_erase(&self, erasure: &Erasure) -> Result<Option<String>, Failure> {
+        let on = |right: &str, table: &str| format!("{right} ON {}", self.table(table));
+        let mut rights: Vec<_> = ["SELECT", "INSERT"].map(|right| on(right, "erased")).into();
+        for &table in erasure.tables() {
+            rights.extend(["SELECT", "ALTER DELETE"].map(|right| on(right, table.name())));
+        }
+        rights.extend(["SELECT ON system.mutations", "SELECT ON system.parts"].map(String::from));
+        for right in rights {
+            let has: u8 = self.one(&format!("CHECK GRANT {right}")).await?;
+            if has == 0 {
+                return Ok(Some(right.replace('`', "")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The condition for a row to be meant.
+    fn meant_by(&self, erasure: &Erasure, table: Table) -> String {
+        match (erasure, table) {
+            (Erasure::Recorded, _) => self.is_recorded(0),
+            (Erasure::Where(condition), _) => condition.sql(),
+            (Erasure::Users(_), Table::Events) => "user_id IN {users:Array(String)}".into(),
+            (Erasure::Users(_), Table::Rejected) => format!(
+                "key IN {{users:Array(String)}} OR JSONExtractString(payload, 'user_id') IN {{users:Array(String)}} OR \
+                 arrayExists(id -> JSONExtractString(id) IN {{users:Array(String)}}, extractAll(payload, {}))",
+                quoted(USER_IDS)
+            ),
+        }
+    }
+
+    /// The condition for a row to stand at a position that was recorded at `since_ms` or later.
+    fn is_recorded(&self, since_ms: i64) -> String {
+        format!(
+            "(_source, _partition, _offset) IN (SELECT _source, _partition, _offset FROM {} \
+             WHERE erased_at >= fromUnixTimestamp64Milli({since_ms}, 'UTC'))",
+            self.table("erased")
+        )
+    }
+
+    /// A statement about the rows that are meant.
+    fn about(&self, erasure: &Erasure, sql: &str) -> Query {
+        match erasure {
+            Erasure::Users(users) => self.long(sql).param("users", users),
+            _ => self.long(sql),
+        }
+    }
+
+    /// A statement that may take long.
+    fn long(&self, sql: &str) -> Query {
+        let query = self.query(sql);
+        SETTINGS.iter().fold(query, |query, (name, value)| query.with_setting(*name, *value))
+    }
+}

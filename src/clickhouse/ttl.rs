@@ -1,0 +1,192 @@
+//! What the tables' TTLs have deleted by now, as far as a message alone can tell.
+//!
+//! ClickHouse evaluates a TTL for each row. Whether the row of a message would be gone can be told where the expression takes one
+//! column, `ingested_at` or `timestamp`: then there is a time up to which rows have expired, and ClickHouse is asked for it.
+
+use super::ClickHouse;
+use super::questions::quoted;
+use flows::{Class, Content, Failure, Table};
+
+/// Up to when rows have expired, in both tables.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Expiry {
+    events: Limits,
+    rejected: Limits,
+}
+
+/// Up to when rows of a table have expired: milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Limits {
+    ingested_ms: Option<i64>,
+    timestamp_ms: Option<i64>,
+}
+
+impl Expiry {
+    /// Whether the row of a message has expired, or can have. Its row came after the message; so one whose message is younger
+    /// than the limit cannot have.
+    pub fn is_over(&self, sent_ms: Option<i64>, content: impl FnOnce() -> Content) -> bool {
+        let Self { events, rejected } = self;
+        let by_ingestion = |limits: &Limits| limits.ingested_ms.zip(sent_ms).is_some_and(|(limit, sent)| sent <= limit);
+        if events.timestamp_ms.is_none() && !by_ingestion(events) && !by_ingestion(rejected) {
+            return false;
+        }
+        match content() {
+            Content::Event(event) => {
+                by_ingestion(events) || events.timestamp_ms.is_some_and(|limit| event.timestamp_ms <= limit)
+            }
+            Content::Reject(_) => by_ingestion(rejected),
+            Content::Stored => false,
+        }
+    }
+}
+
+impl ClickHouse {
+    /// Reads the TTLs of both tables, and what of them cannot be used.
+    ///
+    /// # Errors
+    /// When ClickHouse cannot be asked.
+    pub async fn expiry(&self) -> Result<(Expiry, Vec<String>), Failure> {
+        let mut unused = Vec::new();
+        let events = self.limits(Table::Events.name(), &mut unused).await?;
+        let rejected = self.limits(Table::Rejected.name(), &mut unused).await?;
+        Ok((Expiry { events, rejected }, unused))
+    }
+
+    async fn limits(&self, table: &str, unused: &mut Vec<String>) -> Result<Limits, Failure> {
+        let sql = format!(
+            "SELECT engine_full FROM system.tables WHERE database = {} AND name = {}",
+            quoted(&self.database),
+            quoted(table)
+        );
+        let mut limits = Limits::default();
+        for engine in self.all::<String>(&sql).await? {
+            for expression in deleting(&engine) {
+                if let Some(ms) = self.limit("ingested_at", expression).await? {
+                    limits.ingested_ms = limits.ingested_ms.max(Some(ms));
+                } else if let Some(ms) = self.limit("timestamp", expression).await? {
+                    limits.timestamp_ms = limits.timestamp_ms.max(Some(ms));
+                } else {
+                    unused.push(format!("{table}: TTL {expression}"));
+                }
+            }
+        }
+        Ok(limits)
+    }
+
+    /// The newest `column` with which a row has expired now; none where the expression takes other columns than this one.
+    async fn limit(&self, column: &str, expression: &str) -> Result<Option<i64>, Failure> {
+        let newest = async |times: &str| {
+            let sql = format!(
+                "SELECT max(at) FROM (SELECT toInt64({times}) AS at, fromUnixTimestamp64Milli(at, 'UTC') AS {column}) \
+                 WHERE ({expression}) <= now()"
+            );
+            match self.all::<i64>(&sql).await {
+                Ok(found) => Ok(found.first().copied()),
+                Err(failure) if failure.class == Class::Transient => Err(failure),
+                // It takes other columns, or is not what it looks like.
+                Err(_) => Ok(None),
+            }
+        };
+        // The day first, then the second.
+        let days =
+            "toUnixTimestamp64Milli(now64(3)) - arrayJoin(range(intDiv(toUnixTimestamp(now()), 86400))) * 86400000";
+        let Some(day) = newest(days).await? else { return Ok(None) };
+        newest(&format!("{day} + arrayJoin(range(86400)) * 1000")).await
+    }
+}
+
+/// The expressions of a table's TTL by which rows are deleted, or rolled up.
+fn deleting(engine: &str) -> Vec<&str> {
+    let Some(ttl) = behind(engine, " TTL ") else { return Vec::new() };
+    let ttl = before(ttl, " SETTINGS ");
+    let (mut elements, mut rest) = (Vec::new(), Some(ttl));
+    while let Some(text) = rest {
+        elements.push(before(text, ",").trim());
+        rest = behind(text, ",");
+    }
+    let stays = |element: &&str| [" TO ", " RECOMPRESS "].iter().any(|word| behind(element, word).is_some());
+    let expression = |element| [" WHERE ", " DELETE", " GROUP BY "].into_iter().fold(element, before);
+    elements.into_iter().filter(|element| !stays(element)).map(expression).collect()
+}
+
+fn before<'t>(text: &'t str, word: &str) -> &'t str {
+    position(text, word).map_or(text, |at| &text[..at])
+}
+
+fn behind<'t>(text: &'t str, word: &str) -> Option<&'t str> {
+    position(text, word).map(|at| &text[at + word.len()..])
+}
+
+/// Where a word stands for the first time outside of brackets and quotes.
+fn position(text: &str, word: &str) -> Option<usize> {
+    let (mut depth, mut quote, mut escaped) = (0_u32, None, false);
+    for (at, c) in text.char_indices() {
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if c == '\\' => escaped = true,
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if depth == 0 && text[at..].starts_with(word) => return Some(at),
+            None => match c {
+                '\'' | '`' | '"' => quote = Some(c),
+                '(' | '[' => depth += 1,
+                ')' | ']' => depth = depth.saturating_sub(1),
+                _ => {}
+            },
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flows::Event;
+
+    #[test]
+    fn the_expressions_that_delete_are_found() {
+        for (engine, expected) in [
+            ("ReplacingMergeTree ORDER BY x SETTINGS a = 1", &[][..]),
+            (
+                "MergeTree ORDER BY x TTL toDateTime(t) + toIntervalDay(90) SETTINGS a = 1",
+                &["toDateTime(t) + toIntervalDay(90)"],
+            ),
+            ("MergeTree ORDER BY x TTL addDays(toDateTime(t), 3)", &["addDays(toDateTime(t), 3)"]),
+            (
+                "MergeTree ORDER BY x TTL t + toIntervalDay(1) WHERE u != 'a, TTL \\'b SETTINGS ' SETTINGS a = 1",
+                &["t + toIntervalDay(1)"],
+            ),
+            (
+                "MergeTree ORDER BY x TTL t + toIntervalDay(1) TO VOLUME 'd', t + toIntervalDay(2) RECOMPRESS CODEC(ZSTD(3)), u + f(1, 2)",
+                &["u + f(1, 2)"],
+            ),
+            (
+                "MergeTree ORDER BY x TTL t + toIntervalDay(1) GROUP BY k SET p = any(p) SETTINGS a = 1",
+                &["t + toIntervalDay(1)"],
+            ),
+        ] {
+            assert_eq!(deleting(engine), expected, "{engine}");
+        }
+    }
+
+    #[test]
+    fn a_row_expires_by_its_own_table_and_never_before_its_message_could() {
+        let limits = |ingested_ms, timestamp_ms| Limits { ingested_ms, timestamp_ms };
+        let event = |timestamp_ms| {
+            let json = r#"{"event_id":"5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10","event_type":"page_view","user_id":"u","product_id":"p","price":1,"timestamp":"2024-01-15T14:30:00Z"}"#;
+            let Content::Event(event) = Event::decode(None, Some(json.as_bytes())) else { panic!("an event") };
+            Content::Event(Event { timestamp_ms, ..event })
+        };
+        let reject = || Event::decode(None, Some(b"no event"));
+        let rejects_only = Expiry { rejected: limits(Some(1_000), None), ..Expiry::default() };
+        assert!(rejects_only.is_over(Some(1_000), reject));
+        assert!(!rejects_only.is_over(Some(1_001), reject));
+        assert!(!rejects_only.is_over(None, reject), "a message without a time");
+        assert!(!rejects_only.is_over(Some(1), || event(1)));
+        let by_timestamp = Expiry { events: limits(None, Some(500)), ..Expiry::default() };
+        assert!(by_timestamp.is_over(Some(9_999), || event(500)));
+        assert!(!by_timestamp.is_over(Some(1), || event(501)));
+        assert!(!by_timestamp.is_over(Some(1), reject));
+        assert!(!Expiry::default().is_over(Some(1), || panic!("nothing is decoded where nothing expires")));
+    }
+}
