@@ -4,6 +4,7 @@ use crate::raw::{self, Raw};
 use crate::support::oracle;
 use crate::support::process::Program;
 use crate::support::shop::Shop;
+use crate::support::stack::OwnClickHouse;
 use crate::support::{PATIENCE, eventually, is};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -157,6 +158,34 @@ fn killed_at_any_moment_it_leaves_all_to_do_again_or_nothing() {
     }
     assert_eq!(settled(&shop), count);
     assert!(of_user(&shop, "user_0003") > 0, "nobody else is gone");
+}
+
+#[test]
+fn clickhouse_killed_at_any_moment_leaves_all_to_do_again_or_nothing() {
+    let own = OwnClickHouse::start();
+    let shop = Shop::open_on(&own);
+    let count = 60_000;
+    shop.produce(&["--rate", "max", "--users", "4", "--count", &count.to_string()]).finish();
+    shop.ingest(&["--until-end"]).succeeds();
+    for user in ["user_0000", "user_0001", "user_0002"] {
+        // A restart of ClickHouse starts merges again, too.
+        merges(&shop, "START");
+        let mut program = shop.run("erase", &["--user", user]);
+        // The random moment is the fault.
+        std::thread::sleep(Duration::from_millis(rand::random_range(0..800)));
+        own.kill();
+        own.up();
+        let code = program.exit_code(PATIENCE);
+        assert!(matches!(code, Some(0 | 1)), "it ends, and says how: {code:?}");
+        assert_eq!(settled(&shop), count, "no row is deleted whose position is not recorded");
+        if code == Some(0) {
+            assert_eq!(of_user(&shop, user), 0, "it has said that they are gone");
+        }
+        erase(&shop, &["--user", user]);
+        assert_eq!(of_user(&shop, user), 0);
+        shop.run("audit", &[]).succeeds();
+    }
+    assert_eq!(settled(&shop), count);
 }
 
 #[test]
