@@ -17,12 +17,14 @@ mod manifest;
 mod metrics;
 mod percentile;
 mod printable;
+mod rejections;
 mod report;
 mod seat;
 mod secrets;
 mod seldom;
 mod status;
 mod stop;
+mod stuck;
 mod table;
 
 use clap::Parser;

@@ -6,15 +6,29 @@ use std::time::{Duration, Instant};
 /// What lasts is said again after this time.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Lets one of many alike messages through: the first, and one every ten seconds.
-#[derive(Debug, Default)]
-pub struct Seldom(Mutex<Option<Instant>>);
+/// Lets one of many alike messages through: the first, and one every ten seconds, or as often as is said.
+#[derive(Debug)]
+pub struct Seldom {
+    again: Duration,
+    last: Mutex<Option<Instant>>,
+}
+
+impl Default for Seldom {
+    fn default() -> Self {
+        Self::every(AGAIN)
+    }
+}
 
 impl Seldom {
+    /// What lasts is said again after this time.
+    pub fn every(again: Duration) -> Self {
+        Self { again, last: Mutex::default() }
+    }
+
     /// Whether it is time to say it.
     pub fn now(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.is_none_or(|last| last.elapsed() > AGAIN);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| last.elapsed() > self.again);
         if due {
             *last = Some(Instant::now());
         }

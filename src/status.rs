@@ -2,6 +2,8 @@
 
 use crate::latency_log::Recorder;
 use crate::percentile;
+use crate::rejections::{Rejections, share};
+use crate::stuck::Stuck;
 use crate::table::grouped;
 use flows::{Meter, Stage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -27,20 +29,26 @@ pub struct Status {
     meter: Arc<Meter>,
     bar: ProgressBar,
     ticks: u32,
-    last: (Instant, u64),
+    /// When it was last shown, and the rows and rejects up to then.
+    last: (Instant, u64, u64),
+    rejections: Rejections,
+    stuck: Arc<Stuck>,
 }
 
 impl Status {
-    pub fn new(of: Of, meter: Arc<Meter>) -> Self {
+    pub fn new(of: Of, meter: Arc<Meter>, stuck: Arc<Stuck>) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("a constant template that is valid"));
-        Self { of, meter, bar, ticks: 0, last: (Instant::now(), 0) }
+        let rejections = Rejections::new(meter.clone());
+        Self { of, meter, bar, ticks: 0, last: (Instant::now(), 0, 0), rejections, stuck }
     }
 
     /// Shows how it goes.
     pub fn tick(&mut self, recorder: &Recorder) {
         let line = self.line(recorder);
         self.ticks += 1;
+        self.rejections.tick();
+        self.stuck.warn();
         if std::io::stderr().is_terminal() {
             self.bar.set_message(line);
             self.bar.tick();
@@ -49,14 +57,16 @@ impl Status {
         }
     }
 
-    /// Removes the live line.
-    pub fn clear(&self) {
+    /// Removes the live line, and says what is left to say.
+    pub fn clear(&mut self) {
         self.bar.finish_and_clear();
+        self.rejections.say();
     }
 
     fn line(&mut self, recorder: &Recorder) -> String {
-        let events = Meter::read(&self.meter.events) + Meter::read(&self.meter.rejects);
-        let (since, before) = std::mem::replace(&mut self.last, (Instant::now(), events));
+        let rejects = self.meter.rejects.total();
+        let events = Meter::read(&self.meter.events) + rejects;
+        let (since, before, rejects_before) = std::mem::replace(&mut self.last, (Instant::now(), events, rejects));
         let rate = (events - before) as f64 / since.elapsed().as_secs_f64().max(0.001);
         let percentile = |stage, percent| percentile::at(recorder.total().of(stage), percent) as f64 / 1e9;
         match self.of {
@@ -69,14 +79,18 @@ impl Status {
                 percentile(Stage::Slip, 99.0),
             ),
             Of::Ingest => format!(
-                "{:.0} rows/s · {} rows · lag {} · {} batches · e2e p50 {:.2} s p99 {:.2} s · {} rejected · {} retries",
+                "{:.0} rows/s · {} rows · lag {} · {} batches · e2e p50 {:.2} s p99 {:.2} s · {} rejected{} · {} retries",
                 rate,
                 grouped(events),
                 grouped(Meter::read(&self.meter.lag)),
                 grouped(Meter::read(&self.meter.batches)),
                 percentile(Stage::EndToEnd, 50.0),
                 percentile(Stage::EndToEnd, 99.0),
-                grouped(Meter::read(&self.meter.rejects)),
+                grouped(rejects),
+                match rejects - rejects_before {
+                    0 => String::new(),
+                    new => format!(" ({} now)", share(new, events - before)),
+                },
                 grouped(Meter::read(&self.meter.retries)),
             ),
         }

@@ -68,6 +68,8 @@ pub struct Reject {
     pub payload: Vec<u8>,
     /// Why, in one of a few words.
     pub reason: Reason,
+    /// The field that is to blame, where it is one.
+    pub field: Option<&'static str>,
     /// Why, in a sentence.
     pub detail: String,
 }
@@ -148,7 +150,13 @@ mod tests {
             let weight = weight(content);
             assert!((bytes..bytes * 2).contains(&weight), "{weight} for {bytes}");
         }
-        let reject = Reject { key: vec![1; 10], payload: vec![2; 200], reason: Reason::NotJson, detail: "why".into() };
+        let reject = Reject {
+            key: vec![1; 10],
+            payload: vec![2; 200],
+            reason: Reason::NotJson,
+            field: None,
+            detail: "why".into(),
+        };
         assert_eq!(weight(Content::Reject(Box::new(reject))), size_of::<Reject>() + 213);
         assert_eq!(weight(Content::Stored), 0);
     }

@@ -21,8 +21,11 @@
 
 mod backoff;
 mod batch;
+mod contract;
 mod delivery;
+mod diagnosis;
 mod event;
+mod formats;
 mod ingest;
 mod latency;
 mod ledger;
@@ -30,6 +33,7 @@ mod meter;
 mod policy;
 mod produce;
 mod refusal;
+mod rejects;
 mod schedule;
 mod settle;
 mod shoppers;
@@ -47,6 +51,7 @@ pub use ledger::{CommitFailed, Ledger, Offsets};
 pub use meter::Meter;
 pub use policy::Policy;
 pub use produce::{Acked, Lost, Receipt, Tally, Topic, produce};
+pub use rejects::{RejectKind, Rejects};
 pub use schedule::{Rate, schedule};
 pub use settle::{Durable, SettleError, settle};
 pub use shoppers::{Fault, Faults, Message, Shoppers};

@@ -1,6 +1,6 @@
 //! What a running pipeline counts: for the status line, the closing report, and whoever scrapes it.
 
-use crate::{Class, Latencies};
+use crate::{Class, Latencies, Rejects};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,7 @@ pub struct Meter {
     /// Rows stored in `events`.
     pub events: AtomicU64,
     /// Rows stored in `rejected`.
-    pub rejects: AtomicU64,
+    pub rejects: Rejects,
     /// Offsets passed over because their rows were stored already.
     pub skipped: AtomicU64,
     /// Batches settled.
@@ -33,6 +33,14 @@ pub struct Meter {
     pub failed_ms: [AtomicU64; Class::ALL.len()],
     /// Batches that are being settled now.
     pub in_flight: AtomicU64,
+    /// Messages that the topic no longer had when their turn came: retention had deleted them.
+    pub expired: AtomicU64,
+    /// Messages that were lost with a topic that was made again or cut back, as far as that is known.
+    pub reset: AtomicU64,
+    /// How often a partition was found to be another one than before, or cut back.
+    pub resets: AtomicU64,
+    /// Attempts to open a lease that failed.
+    pub lease_failures: AtomicU64,
     /// Messages that wait in the partitions at hand, as last seen.
     pub lag: AtomicU64,
     /// The timestamp of the newest event whose offset is accounted for: milliseconds since the Unix epoch, 0 before the first.
@@ -41,6 +49,8 @@ pub struct Meter {
     pub rebalances: AtomicU64,
     /// Partitions at hand.
     pub partitions: AtomicU64,
+    /// Those of them without an open lease: nothing of them is read.
+    pub unleased: AtomicU64,
     /// What the client library holds: messages that are read or sent ahead, in bytes of payload.
     pub queue_bytes: AtomicU64,
     latencies: Mutex<Latencies>,

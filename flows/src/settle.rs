@@ -114,7 +114,9 @@ pub async fn settle<W: Warehouse, T: Tenure>(
     settling.store(Table::Rejected, rejects).await?;
 
     Meter::count(&meter.events, total - rejected as u64);
-    Meter::count(&meter.rejects, rejected as u64);
+    if rejected > 0 {
+        meter.rejects.count(batch.deliveries().chain(refused.iter().map(|row| &row.reject)));
+    }
     Meter::count(&meter.skipped, skipped);
     Meter::count(&meter.batches, 1);
     Ok(Durable { began, queryable, stored: now(), batch })
@@ -340,6 +342,7 @@ fn refuse(row: &Delivery, failure: &Failure) -> Delivery {
         key: event.user.as_bytes().to_vec(),
         payload: event.to_json(),
         reason: Reason::Refused,
+        field: None,
         detail: failure.message.clone(),
     };
     Delivery { content: Content::Reject(Box::new(reject)), ..*row }

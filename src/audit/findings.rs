@@ -1,7 +1,8 @@
 //! What an audit finds in a partition, for people and for programs.
 
-use super::Tally;
+use super::{Expired, Tally};
 use crate::table::grouped;
+use chrono::SecondsFormat;
 use flows::Span;
 use serde::Serialize;
 use std::fmt::{self, Display};
@@ -29,9 +30,8 @@ pub struct Findings {
     pub duplicates: Tally,
     /// Offsets that are stored and lie beyond the topic's end.
     pub beyond: Tally,
-    /// Offsets before the topic's beginning that are not stored, behind the first one that is. What stood there cannot be told
-    /// any more. Looked for only when something is to be healed.
-    pub expired: Tally,
+    /// Offsets before the topic's beginning that are not stored.
+    pub expired: Expired,
     /// Offsets that were erased, by law or on request.
     pub erased: u64,
     /// Offsets among them that are stored all the same.
@@ -54,9 +54,8 @@ pub struct Healed {
 
 impl Findings {
     pub fn new(partition: i32, low: i64, mark: i64, high: i64) -> Self {
-        let [missing, duplicates, beyond, expired, returned, expired_by_ttl] =
-            std::array::from_fn(|_| Tally::default());
-        let (stored, empty, erased, healed, is_cut) = Default::default();
+        let [missing, duplicates, beyond, returned, expired_by_ttl] = std::array::from_fn(|_| Tally::default());
+        let (stored, empty, erased, expired, healed, is_cut) = Default::default();
         Self {
             partition,
             low,
@@ -76,9 +75,10 @@ impl Findings {
         }
     }
 
-    /// Whether the tables hold what the topic held.
+    /// Whether the tables hold what the topic held, as far as that can be told.
     pub fn is_whole(&self) -> bool {
-        [&self.missing, &self.duplicates, &self.beyond, &self.returned].iter().all(|tally| tally.offsets == 0)
+        let faults = [&self.missing, &self.duplicates, &self.beyond, &self.returned];
+        faults.iter().all(|tally| tally.offsets == 0) && !self.expired.is_loss()
     }
 }
 
@@ -99,7 +99,25 @@ impl Display for Findings {
         show(f, "missing", &self.missing)?;
         show(f, "more than once", &self.duplicates)?;
         show(f, "erased, and stored again", &self.returned)?;
-        show(f, "beyond the topic's end", &self.beyond)
+        show(f, "beyond the topic's end", &self.beyond)?;
+        show(f, "deleted from the topic, and not stored", &self.expired.missing)?;
+        show(f, "deleted from the topic before it was read", &self.expired.unread)?;
+        if let Some(lost) = &self.expired.passed {
+            let (messages, at) = (grouped(lost.messages), lost.at.to_rfc3339_opts(SecondsFormat::Secs, true));
+            let ranges = lost.ranges.iter().map(Span::to_string).collect::<Vec<_>>().join(", ");
+            write!(
+                f,
+                "\n  deleted from the topic before it was read: {messages} messages, as the group has noted, lately at {at}: {ranges}"
+            )?;
+        }
+        match self.expired.unclear {
+            0 => Ok(()),
+            unclear => write!(
+                f,
+                "\n  cannot be told: {} offsets before {low} are not stored; a transaction's marker, compaction or a TTL leaves such, too",
+                grouped(unclear)
+            ),
+        }
     }
 }
 

@@ -73,7 +73,7 @@ impl Healer {
     }
 
     fn healed(&self) -> Healed {
-        Healed { events: Meter::read(&self.meter.events), rejects: Meter::read(&self.meter.rejects) }
+        Healed { events: Meter::read(&self.meter.events), rejects: self.meter.rejects.total() }
     }
 }
 

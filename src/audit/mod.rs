@@ -1,9 +1,11 @@
 //! The proof, offset by offset, that the tables hold what the topic held; and putting back what they lost.
 
+mod expired;
 mod findings;
 mod heal;
 mod tally;
 
+pub use expired::{Expired, Wanted};
 pub use findings::Findings;
 pub use heal::Healer;
 pub use tally::Tally;
@@ -154,21 +156,6 @@ impl Auditor {
         let end = ends.get(&partition).map_or(high, |(_, high)| *high);
         let beyond = found.spans().iter().map(|span| Span::new(span.first.max(end), span.next));
         Ok(beyond.filter(|span| !span.is_empty()).collect())
-    }
-
-    /// Which offsets before the topic's beginning are not stored, behind the first one that is.
-    pub async fn expired(&self, partition: i32, low: i64) -> Result<Tally> {
-        let Self { clickhouse, source, .. } = self;
-        let mut expired = Tally::default();
-        let first = patiently(async || clickhouse.first_below(source, partition, low).await).await?;
-        for window in first.into_iter().flat_map(|first| Span::new(first, low).windows(WINDOW)) {
-            let census = patiently(async || clickhouse.census(source, partition, window).await).await?;
-            if census.stored < window.len() {
-                let found = self.stored(partition, window).await?;
-                expired.extend(&found.gaps(window));
-            }
-        }
-        Ok(expired)
     }
 }
 

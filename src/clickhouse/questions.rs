@@ -105,12 +105,28 @@ impl ClickHouse {
         Ok(Census { rows, stored, erased })
     }
 
-    /// The first offset below `end` that is stored or erased, if there is one.
-    pub async fn first_below(&self, source: &str, partition: i32, end: i64) -> Result<Option<i64>, Failure> {
-        let settled = self.settled(&within(partition, Span::new(0, end)));
-        let sql = format!("SELECT count(), min(_offset) FROM ({settled})");
-        let (count, first): (u64, i64) = fetch_one(self.of(source, &sql)).await?;
-        Ok((count > 0).then_some(first))
+    /// What the offsets of `span` that are stored or erased come to: quickly, for many of them.
+    pub async fn sums(&self, source: &str, partition: i32, span: Span) -> Result<Sums, Failure> {
+        let settled = self.settled(&within(partition, span));
+        let sql = format!("SELECT count(), sum(_offset), toInt64(groupBitXor(_offset)) FROM ({settled})");
+        let (rows, sum, xor) = fetch_one(self.of(source, &sql)).await?;
+        Ok(Sums { rows, sum, xor })
+    }
+
+    /// When the row at this offset was inserted, if there is one: milliseconds since the Unix epoch.
+    pub async fn ingested_ms(&self, source: &str, partition: i32, offset: i64) -> Result<Option<i64>, Failure> {
+        let at = within(partition, Span::new(offset, offset + 1));
+        let of = |table: &str| {
+            let table = self.table(table);
+            format!("SELECT ingested_at FROM {table} WHERE _source = {{source:String}} AND ({at})")
+        };
+        let sql = format!(
+            "SELECT count(), max(toUnixTimestamp64Milli(ingested_at)) FROM ({} UNION ALL {})",
+            of("events"),
+            of("rejected")
+        );
+        let (count, ms): (u64, i64) = fetch_one(self.of(source, &sql)).await?;
+        Ok((count > 0).then_some(ms))
     }
 
     /// Partition and offset of every row of a source that meets a condition, as often as it is stored; to be asked with
@@ -262,6 +278,31 @@ async fn in_time<A>(question: impl Future<Output = clickhouse::error::Result<A>>
     }
 }
 
+/// How many rows there are, and what their offsets come to, added up and by exclusive or.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sums {
+    pub rows: u64,
+    sum: i64,
+    xor: i64,
+}
+
+impl Sums {
+    /// Whether each offset of `span` is there once. Rows that are there twice, and others that are missing in their place, would
+    /// have to come to the same twice over to go unnoticed.
+    pub fn is_each_once(&self, span: Span) -> bool {
+        let (first, last) = (i128::from(span.first), i128::from(span.next) - 1);
+        // ClickHouse's sums wrap around, too.
+        let sum = ((first + last) * i128::from(span.len()) / 2) as i64;
+        let up_to = |last: i64| match last & 3 {
+            0 => last,
+            1 => 1,
+            2 => last + 1,
+            _ => 0,
+        };
+        *self == Self { rows: span.len(), sum, xor: up_to(span.next - 1) ^ up_to(span.first - 1) }
+    }
+}
+
 /// The condition for a row to be of this span.
 fn within(partition: i32, Span { first, next }: Span) -> String {
     format!("(_partition = {partition} AND _offset >= {first} AND _offset < {next})")
@@ -279,6 +320,28 @@ pub fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn sums_tell_offsets_that_are_each_there_once(
+            first in 0i64..1_000_000, len in 1i64..50, from in 0i64..50, to in 0i64..50,
+        ) {
+            let span = Span::new(first, first + len);
+            let sums = |offsets: &[i64]| Sums {
+                rows: offsets.len() as u64,
+                sum: offsets.iter().sum(),
+                xor: offsets.iter().fold(0, |xor, offset| xor ^ offset),
+            };
+            let mut offsets: Vec<_> = (span.first..span.next).collect();
+            proptest::prop_assert!(sums(&offsets).is_each_once(span));
+            // One stands twice, and another one not at all.
+            let (from, to) = ((from % len) as usize, (to % len) as usize);
+            offsets[from] = offsets[to];
+            proptest::prop_assert_eq!(sums(&offsets).is_each_once(span), from == to);
+            offsets.swap_remove(0);
+            proptest::prop_assert!(!sums(&offsets).is_each_once(span));
+        }
+    }
 
     #[test]
     fn a_quote_does_not_end_a_literal() {

@@ -12,6 +12,8 @@ use flows::{Class, Content, Failure, Table};
 pub struct Expiry {
     events: Limits,
     rejected: Limits,
+    /// There are TTLs of which it cannot be told what they delete.
+    is_unclear: bool,
 }
 
 /// Up to when rows of a table have expired: milliseconds since the Unix epoch.
@@ -25,7 +27,7 @@ impl Expiry {
     /// Whether the row of a message has expired, or can have. Its row came after the message; so one whose message is younger
     /// than the limit cannot have.
     pub fn is_over(&self, sent_ms: Option<i64>, content: impl FnOnce() -> Content) -> bool {
-        let Self { events, rejected } = self;
+        let Self { events, rejected, .. } = self;
         let by_ingestion = |limits: &Limits| limits.ingested_ms.zip(sent_ms).is_some_and(|(limit, sent)| sent <= limit);
         if events.timestamp_ms.is_none() && !by_ingestion(events) && !by_ingestion(rejected) {
             return false;
@@ -40,6 +42,15 @@ impl Expiry {
     }
 }
 
+impl Expiry {
+    /// Whether a row that was inserted then has expired, or can have; also where nothing but that is known of it.
+    pub fn may_be_over(&self, ingested_ms: i64) -> bool {
+        let Self { events, rejected, is_unclear } = self;
+        let by_ingestion = |limits: &Limits| limits.ingested_ms.is_some_and(|limit| ingested_ms <= limit);
+        *is_unclear || events.timestamp_ms.is_some() || by_ingestion(events) || by_ingestion(rejected)
+    }
+}
+
 impl ClickHouse {
     /// Reads the TTLs of both tables, and what of them cannot be used.
     ///
@@ -49,7 +60,7 @@ impl ClickHouse {
         let mut unused = Vec::new();
         let events = self.limits(Table::Events.name(), &mut unused).await?;
         let rejected = self.limits(Table::Rejected.name(), &mut unused).await?;
-        Ok((Expiry { events, rejected }, unused))
+        Ok((Expiry { events, rejected, is_unclear: !unused.is_empty() }, unused))
     }
 
     async fn limits(&self, table: &str, unused: &mut Vec<String>) -> Result<Limits, Failure> {

@@ -61,7 +61,7 @@ pub async fn run(args: IngestArgs) -> Result<()> {
     let (meter, ready) = (Arc::new(Meter::default()), Arc::new(Ready::default()));
     let mut recorder = args.run.recorder(&meter)?;
     Observed::new(Of::Ingest, &meter, recorder.window(), &ready).serve(args.run.metrics.as_deref()).await?;
-    let mut status = Status::new(Of::Ingest, meter.clone());
+    let mut status = Status::new(Of::Ingest, meter.clone(), ready.stuck.clone());
     let outcome = watch(&mut status, &mut recorder, ingest(&args, Naming::ById, &stop, &meter, &ready)).await;
     let latencies = recorder.close()?;
     // Who did not come to begin has nothing to report but the reason.
@@ -75,10 +75,13 @@ pub async fn run(args: IngestArgs) -> Result<()> {
 
 /// What was done, in one line.
 pub fn summary(meter: &Meter) -> String {
+    let lost = Meter::read(&meter.expired) + Meter::read(&meter.reset);
+    let lost =
+        if lost > 0 { format!("; {} messages were lost before they were read", grouped(lost)) } else { String::new() };
     format!(
-        "{} events and {} rejects stored in {} batches, {} inserts, {} retries; {} rows were stored before",
+        "{} events and {} rejects stored in {} batches, {} inserts, {} retries; {} rows were stored before{lost}",
         grouped(Meter::read(&meter.events)),
-        grouped(Meter::read(&meter.rejects)),
+        grouped(meter.rejects.total()),
         grouped(Meter::read(&meter.batches)),
         grouped(Meter::read(&meter.inserts)),
         grouped(Meter::read(&meter.retries)),
@@ -111,6 +114,8 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
         seat: Arc::new(seat),
         clickhouse,
         drain_timeout: args.run.drain_timeout,
+        batch_timeout: args.batch_timeout,
+        stuck: ready.stuck.clone(),
         until,
     };
     tracing::info!("ingesting {} as a member of group {}", args.kafka.topic, args.group);

@@ -25,7 +25,7 @@ pub async fn run(args: ProduceArgs) -> Result<()> {
     let (meter, ready) = (Arc::new(Meter::default()), Arc::new(Ready::default()));
     let mut recorder = args.run.recorder(&meter)?;
     Observed::new(Of::Produce, &meter, recorder.window(), &ready).serve(args.run.metrics.as_deref()).await?;
-    let mut status = Status::new(Of::Produce, meter.clone());
+    let mut status = Status::new(Of::Produce, meter.clone(), Arc::default());
     let Some(Produced { tally, seed }) =
         watch(&mut status, &mut recorder, produce(&args, &stop, &meter, &ready)).await?
     else {

@@ -40,7 +40,7 @@ impl Panel {
         let sent = Meter::read(&produced.events);
         let (since, before) = std::mem::replace(&mut self.last, (Instant::now(), sent));
         let rate = (sent - before) as f64 / since.elapsed().as_secs_f64().max(0.001);
-        let rows = Meter::read(&ingested.events) + Meter::read(&ingested.rejects);
+        let rows = Meter::read(&ingested.events) + ingested.rejects.total();
         let latency = latency(recorder);
         self.ticks += 1;
         if std::io::stderr().is_terminal() {

@@ -95,7 +95,7 @@ impl Pipelines {
 
     /// Rows stored.
     pub fn rows(&self) -> u64 {
-        Meter::read(&self.stored.events) + Meter::read(&self.stored.rejects)
+        Meter::read(&self.stored.events) + self.stored.rejects.total()
     }
 }
 

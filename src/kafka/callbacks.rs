@@ -1,5 +1,6 @@
 //! What happens in the consumer's callbacks: a rebalance ends the lease.
 
+use super::lag::Reach;
 use super::lease::{Hold, Place};
 use super::member::{Consumer, Membership};
 use super::native::{Redirect, member_id};
@@ -8,6 +9,7 @@ use crate::clickhouse::ClickHouse;
 use crate::failpoints::{self, Step};
 use crate::seat::Seat;
 use crate::seldom::Seldom;
+use crate::stuck::{At, Stuck};
 use flows::Meter;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -25,6 +27,8 @@ pub struct Callbacks {
     seat: Arc<Seat>,
     clickhouse: Arc<ClickHouse>,
     hold: Mutex<Hold>,
+    pub reach: Reach,
+    stuck: Arc<Stuck>,
     /// Set before the consumer subscribes.
     tools: OnceLock<(Redirect, Arc<Committer>)>,
     complaints: Seldom,
@@ -40,6 +44,8 @@ impl Callbacks {
             seat: to.seat.clone(),
             clickhouse: to.clickhouse.clone(),
             hold: Mutex::default(),
+            reach: Reach::default(),
+            stuck: to.stuck.clone(),
             tools: OnceLock::new(),
             complaints: Seldom::default(),
             lost: AtomicBool::default(),
@@ -75,6 +81,7 @@ impl Callbacks {
         hold.places.retain(|partition, _| !gone.contains(partition));
         hold.changed = true;
         drop(hold);
+        self.reach.forget(gone);
         if let Some((_, committer)) = self.tools.get() {
             // Right after the drain this is one round trip. It can fail for good when the group has moved on, and then the
             // next owner finds the rows stored: no reason to hold up the whole group for long.
@@ -118,6 +125,7 @@ impl ConsumerContext for Callbacks {
                 let _ = failpoints::reach_blocking(Step::OnRevoke);
                 if !gone.is_empty() {
                     self.revoke(consumer, &gone);
+                    self.stuck.is(At::Group, "it has taken partitions back, and a rebalance is under way");
                 }
             }
             Rebalance::Error(error) => tracing::warn!("rebalance failed: {error}"),
@@ -135,6 +143,7 @@ impl ConsumerContext for Callbacks {
                 hold.member = member;
             }
             hold.assigned_once = true;
+            self.stuck.is_over(At::Group);
             Meter::count(&self.meter.rebalances, 1);
             // A cooperative rebalance that gives nothing new ends no lease.
             if !new.is_empty() {

@@ -1,12 +1,14 @@
 //! The committer: brings watermarks to the group, the newest of each partition, for as long as it takes; and where there is
 //! nothing new, the same once more, to prove that the group still takes them from us.
 
-use super::Proof;
+use super::loss::Loss;
 use super::marks::{Commit, Marks};
 use super::member::Consumer;
 use super::native::member_id;
+use super::{Metadata, Notes, Proof};
 use crate::failpoints::{self, Injected, Step};
 use crate::seldom::Seldom;
+use crate::stuck::{At, Stuck};
 use flows::{CommitFailed, Offsets};
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -31,6 +33,7 @@ const PUT_OUT: [RDKafkaErrorCode; 3] =
 pub struct Committer {
     topic: String,
     proof: Arc<Proof>,
+    stuck: Arc<Stuck>,
     desk: Mutex<Desk>,
     work: Condvar,
     done: Notify,
@@ -53,10 +56,11 @@ struct Desk {
 
 impl Committer {
     /// Starts the thread. It ends when the committer or the consumer is gone.
-    pub fn start(consumer: &Arc<Consumer>, topic: &str, proof: Arc<Proof>) -> Arc<Self> {
+    pub fn start(consumer: &Arc<Consumer>, topic: &str, proof: Arc<Proof>, stuck: Arc<Stuck>) -> Arc<Self> {
         let committer = Arc::new(Self {
             topic: topic.to_owned(),
             proof,
+            stuck,
             desk: Mutex::new(Desk {
                 marks: Marks::default(),
                 member: None,
@@ -79,21 +83,57 @@ impl Committer {
     }
 
     /// A lease begins of the member with this id: everything before these marks is stored. From now on, marks are those of the topic
-    /// with the id `source`; if it is cut back, older ones mean nothing.
-    pub fn begin(&self, member: Option<String>, source: &str, starts: &[(i32, i64)], is_cut_back: bool) {
+    /// with the id `source`; where messages of it are lost now, older ones mean nothing. What was lost before goes on being said.
+    pub fn begin(
+        &self,
+        member: Option<String>,
+        source: &str,
+        starts: &[(i32, i64)],
+        notes: Vec<(i32, Notes)>,
+        losses: &[Loss],
+    ) {
         let mut desk = self.desk();
         desk.member = member;
-        desk.marks.begin(source, starts, is_cut_back);
+        desk.marks.begin(source, starts, !losses.is_empty());
+        notes.into_iter().for_each(|(partition, notes)| desk.marks.inherit(partition, notes));
+        losses.iter().filter_map(Loss::expired_offsets).for_each(|(at, offsets)| desk.marks.note_loss(at, offsets));
         desk.commit_at = Instant::now();
         drop(desk);
         self.proof.begin();
         self.work.notify_all();
     }
 
+    /// All that is delivered of a partition is committed, and no message stands between that and this offset.
+    pub fn note_read(&self, partition: i32, offset: i64) {
+        self.desk().marks.note_read(partition, offset);
+    }
+
+    /// Offsets of a partition held no message, and none was deleted there.
+    pub fn note_gap(&self, partition: i32) {
+        self.desk().marks.note_gap(partition);
+    }
+
+    /// Messages were deleted before they were read.
+    pub fn note_loss(&self, loss: &Loss) {
+        if let Some((partition, offsets)) = loss.expired_offsets() {
+            self.desk().marks.note_loss(partition, offsets);
+        }
+    }
+
     /// Forgets what is owed for partitions that are not ours any more.
     pub fn forget(&self, partitions: &[i32]) {
-        self.desk().marks.forget(partitions);
+        let mut desk = self.desk();
+        desk.marks.forget(partitions);
+        if desk.marks.commit().is_none() {
+            self.stuck.is_over(At::Commit);
+        }
+        drop(desk);
         self.done.notify_waiters();
+    }
+
+    /// Whether the last lease was of a topic with another id.
+    pub fn was_of_another(&self, source: &str) -> bool {
+        self.desk().marks.source().is_some_and(|before| before != source)
     }
 
     /// What is confirmed for a partition.
@@ -117,6 +157,7 @@ impl Committer {
     /// Ends the thread after the commit under way.
     pub fn close(&self) {
         self.desk().closed = true;
+        self.stuck.is_over(At::Commit);
         self.work.notify_all();
     }
 
@@ -124,12 +165,15 @@ impl Committer {
         while let Some(commit) = self.next() {
             let Some(consumer) = consumer.upgrade() else { return };
             let asked = Instant::now();
+            // It waits for the coordinator for as long as that is away.
+            self.stuck.is(At::Commit, "waiting for the group's coordinator");
             let outcome = if commit.is_owed { self.pay(&consumer, &commit) } else { self.bring(&consumer, &commit) };
             drop(consumer);
             let mut desk = self.desk();
             desk.busy = false;
             match outcome {
                 Ok(()) => {
+                    self.stuck.is_over(At::Commit);
                     desk.last_error = None;
                     desk.late = false;
                     desk.marks.confirm(&commit);
@@ -138,6 +182,11 @@ impl Committer {
                     desk.commit_at = asked + next;
                 }
                 Err(error) => {
+                    match desk.marks.commit() {
+                        Some(_) => self.stuck.is(At::Commit, error.to_string()),
+                        // All partitions have gone meanwhile.
+                        None => self.stuck.is_over(At::Commit),
+                    }
                     if self.complaints.now() {
                         tracing::info!("offsets not committed yet, trying again: {error}");
                     }
@@ -236,13 +285,15 @@ const fn unavailable(_: Injected) -> KafkaError {
     KafkaError::ConsumerCommit(RDKafkaErrorCode::CoordinatorNotAvailable)
 }
 
-/// A list of offsets as librdkafka takes it, with the topic's id as metadata.
+/// A list of offsets as librdkafka takes it, with the topic's id and what is noted as metadata.
 fn list(topic: &str, commit: &Commit) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(commit.marks.len());
     for (&partition, &mark) in &commit.marks {
         let mut place = list.add_partition(topic, partition);
         place.set_offset(Offset::Offset(mark)).expect("an offset of a real message is valid");
-        place.set_metadata(&commit.source);
+        let mut notes = commit.notes.get(&partition).cloned().unwrap_or_default();
+        notes.read = notes.read.filter(|read| *read > mark);
+        place.set_metadata(Metadata { source: commit.source.clone(), notes }.to_string());
     }
     list
 }

@@ -1,9 +1,10 @@
 //! A haul: records taken out of librdkafka's queue together, on their way to become deliveries.
 
 use super::lease::Place;
+use super::loss::Loss;
 use super::native::Record;
 use flows::{Content, Delivery, Event, Span, now};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Records taken at a time; they travel to the pipeline in one vector.
 pub const HAUL: usize = 1_000;
@@ -17,16 +18,28 @@ pub struct Haul<'a> {
     places: &'a mut BTreeMap<i32, Place>,
     /// An error came, or offsets went back: ask again where to go on.
     pub astray: bool,
+    /// What was deleted before it was read.
+    pub losses: Vec<Loss>,
+    /// Partitions with offsets that held no message.
+    pub gaps: BTreeSet<i32>,
 }
 
 impl<'a> Haul<'a> {
     /// An empty one, received now, into these places.
     pub fn begin(places: &'a mut BTreeMap<i32, Place>) -> Self {
-        Self { deliveries: Vec::with_capacity(HAUL), bytes: 0, received: now(), places, astray: false }
+        Self {
+            deliveries: Vec::with_capacity(HAUL),
+            bytes: 0,
+            received: now(),
+            places,
+            astray: false,
+            losses: Vec::new(),
+            gaps: BTreeSet::new(),
+        }
     }
 
     /// Turns a record into a delivery and moves its partition's place along.
-    pub fn stow(&mut self, record: &Record<'_>, watermarks: impl FnOnce() -> Option<(i64, i64)>) {
+    pub fn stow(&mut self, record: &Record<'_>, deleted: impl FnOnce(Span) -> Option<Span>) {
         let partition = record.partition;
         if let Some(error) = record.error {
             // librdkafka counts an error that it delivers as a message that was consumed: its position is not to be trusted.
@@ -40,18 +53,14 @@ impl<'a> Haul<'a> {
             self.astray = true;
             return;
         }
-        if record.offset > *next
-            && let Some((low, _)) = watermarks()
-            && low > *next
-        {
-            tracing::error!(
-                "partition {partition}: {} messages, offsets {next} to {}, were deleted from the topic before they were read",
-                low - *next,
-                low - 1
-            );
-        }
         if record.offset > *next {
-            tracing::debug!("partition {partition}: no record at offsets {next} to {}", record.offset - 1);
+            let passed = Span::new(*next, record.offset);
+            tracing::debug!("partition {partition}: no record at offsets {passed}");
+            let deleted = deleted(passed);
+            if deleted != Some(passed) {
+                self.gaps.insert(partition);
+            }
+            self.losses.extend(deleted.map(|deleted| Loss::expired(partition, deleted.first, deleted.next)));
         }
         self.bytes += record.payload.map_or(0, |payload| payload.len() as u64);
         let span = Span::new(*next, record.offset + 1);

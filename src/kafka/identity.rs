@@ -1,7 +1,7 @@
 //! Which topic it is: a topic that was deleted and made again has the same name and begins at offset 0 once more.
 
 use super::member::Consumer;
-use super::topic_id;
+use super::{Metadata, topic_id};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
 use std::sync::Arc;
@@ -46,9 +46,9 @@ impl Identity {
     }
 
     /// Whether an offset that was committed with this metadata belongs to another topic of the same name.
-    pub fn is_foreign(&self, metadata: &str) -> bool {
+    pub fn is_foreign(&self, metadata: &Metadata) -> bool {
         // Offsets that others have committed come without an id of ours.
-        self.id.is_some() && !metadata.is_empty() && metadata != self.source()
+        self.id.is_some() && !metadata.source.is_empty() && metadata.source != self.source()
     }
 
     /// Whether the topic is still this one. A broker that does not answer has not handed out anything of another one either.

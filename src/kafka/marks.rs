@@ -1,5 +1,7 @@
 //! What is to be committed: the newest mark of each partition, and never one of another topic.
 
+use super::{Lost, Notes};
+use flows::Span;
 use std::collections::BTreeMap;
 
 /// The marks of one member. A mark is the first offset of a partition that is not accounted for.
@@ -12,6 +14,8 @@ pub struct Marks {
     owed: BTreeMap<i32, i64>,
     /// For each partition that is held, the mark that was confirmed last, or where its lease began.
     held: BTreeMap<i32, i64>,
+    /// What is noted of those partitions; it goes along, too.
+    notes: BTreeMap<i32, Notes>,
     /// Counts the topics of this name, and how often one of them was cut back.
     era: u64,
 }
@@ -21,6 +25,7 @@ pub struct Marks {
 pub struct Commit {
     pub source: String,
     pub marks: BTreeMap<i32, i64>,
+    pub notes: BTreeMap<i32, Notes>,
     /// Some of it is not confirmed yet; else it proves nothing but the membership.
     pub is_owed: bool,
     era: u64,
@@ -30,18 +35,52 @@ impl Marks {
     /// A lease begins: everything before these marks is stored. From now on, marks are those of the topic with this id, and if it
     /// is cut back, of what is left of it.
     pub fn begin(&mut self, source: &str, starts: &[(i32, i64)], is_cut_back: bool) {
-        if self.source != source || is_cut_back {
-            // Whatever was owed, or is on its way, says nothing about this topic.
+        if self.source != source {
             source.clone_into(&mut self.source);
-            self.owed.clear();
-            self.held.clear();
-            self.era += 1;
+            self.notes.clear();
+            self.cut_back();
+        } else if is_cut_back {
+            self.cut_back();
         }
         // A commit may have been confirmed since the group was asked where to begin.
         let newest = |(partition, start): (i32, i64)| {
             (partition, self.held.get(&partition).map_or(start, |held| start.max(*held)))
         };
         self.held = starts.iter().copied().map(newest).collect();
+        self.notes.values_mut().for_each(|notes| notes.read = None);
+    }
+
+    /// Whatever was owed, or is on its way, says nothing about this topic.
+    fn cut_back(&mut self) {
+        self.owed.clear();
+        self.held.clear();
+        self.era += 1;
+    }
+
+    /// What the group has noted of a partition before: from now on it goes along with each commit.
+    pub fn inherit(&mut self, partition: i32, notes: Notes) {
+        self.notes.insert(partition, Notes { read: None, ..notes });
+    }
+
+    /// Behind its mark, a partition holds no message before this offset.
+    pub fn note_read(&mut self, partition: i32, offset: i64) {
+        self.notes.entry(partition).or_default().read = Some(offset);
+    }
+
+    /// The id of the topic of the last lease; none before the first.
+    pub fn source(&self) -> Option<&str> {
+        Some(self.source.as_str()).filter(|source| !source.is_empty())
+    }
+
+    /// Offsets of a partition held no message, and none was deleted there.
+    pub fn note_gap(&mut self, partition: i32) {
+        self.notes.entry(partition).or_default().has_gaps = true;
+    }
+
+    /// Messages of a partition were deleted before they were read.
+    pub fn note_loss(&mut self, partition: i32, offsets: Span) {
+        let notes = self.notes.entry(partition).or_default();
+        notes.lost = Some(Lost::add(notes.lost.take(), offsets));
     }
 
     /// Everything before this mark is stored.
@@ -55,6 +94,7 @@ impl Marks {
         for partition in partitions {
             self.owed.remove(partition);
             self.held.remove(partition);
+            self.notes.remove(partition);
         }
     }
 
@@ -71,6 +111,7 @@ impl Marks {
         (!marks.is_empty()).then(|| Commit {
             source: self.source.clone(),
             marks,
+            notes: self.notes.clone(),
             is_owed: !self.owed.is_empty(),
             era: self.era,
         })
@@ -183,5 +224,24 @@ mod tests {
         marks.begin("a", &[(0, 500)], true);
         marks.confirm(&commit);
         assert_eq!(next(&marks), [(0, 500)]);
+    }
+    #[test]
+    fn notes_go_along_with_each_commit_until_the_topic_is_another_one() {
+        let mut marks = marks("a", &[(0, 10), (1, 20)]);
+        let lost = Some(Lost::add(None, Span::new(0, 5)));
+        marks.inherit(0, Notes { read: Some(12), has_gaps: false, lost });
+        marks.note_loss(0, Span::new(10, 30));
+        marks.note_gap(0);
+        marks.note_read(0, 31);
+        let notes = |marks: &Marks| {
+            let Notes { read, has_gaps, lost } = marks.commit().unwrap().notes.remove(&0).unwrap_or_default();
+            (read, has_gaps, lost.map_or(0, |lost| lost.messages))
+        };
+        assert_eq!(notes(&marks), (Some(31), true, 25));
+        marks.begin("a", &[(0, 30), (1, 20)], true);
+        assert_eq!(notes(&marks), (None, true, 25));
+        assert_eq!(marks.commit().unwrap().notes.get(&1), None);
+        marks.begin("b", &[(0, 0), (1, 0)], false);
+        assert_eq!(notes(&marks), (None, false, 0));
     }
 }

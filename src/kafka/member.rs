@@ -5,22 +5,24 @@
 
 use super::callbacks::Callbacks;
 use super::haul::{HAUL, Haul};
+use super::lag::{self, Lag};
 use super::lease::{Hold, Lease, Place, Source};
 use super::lifeline;
-use super::native::{Inbox, known_watermarks, member_id};
+use super::loss::Loss;
+use super::native::{Inbox, member_id};
 use super::opening::{Opened, Opening};
 use super::{Committer, Naming, Proof};
 use crate::clickhouse::ClickHouse;
 use crate::seat::Seat;
 use crate::stop::Stop;
+use crate::stuck::{At, Stuck};
 use anyhow::{Context, Result};
-use flows::Meter;
+use flows::{Class, Meter};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
@@ -41,6 +43,9 @@ pub struct Membership {
     pub seat: Arc<Seat>,
     pub clickhouse: Arc<ClickHouse>,
     pub drain_timeout: Duration,
+    /// Within this time a partial batch is stored.
+    pub batch_timeout: Duration,
+    pub stuck: Arc<Stuck>,
     /// Where to stop, for each partition; none to go on for ever.
     pub until: Option<BTreeMap<i32, i64>>,
 }
@@ -71,6 +76,7 @@ struct Member {
     put_out: bool,
     /// At the last look, its id was another one than when it was given its partitions.
     was_another: bool,
+    lag: Lag,
     runtime: Handle,
 }
 
@@ -89,9 +95,11 @@ pub fn join(
         .context("cannot set up the Kafka consumer: check --kafka settings")?;
     let consumer = Arc::new(consumer);
     let inbox = Inbox::new(consumer.client().native_client(), HAUL);
-    let committer = Committer::start(&consumer, &to.topic, proof.clone());
+    let committer = Committer::start(&consumer, &to.topic, proof.clone(), to.stuck.clone());
     consumer.context().equip(inbox.redirect(), committer.clone());
     consumer.subscribe(&[&to.topic]).context("cannot subscribe")?;
+    to.stuck.is(At::Group, "this member is joining it");
+    lag::keep_asking(&consumer, &to.topic, &to.stuck)?;
     let member = Member {
         proof,
         committer: committer.clone(),
@@ -105,6 +113,7 @@ pub fn join(
         stop,
         put_out: false,
         was_another: false,
+        lag: Lag::default(),
     };
     let thread = std::thread::Builder::new().name("kafka".into()).spawn(move || member.run())?;
     Ok((thread, committer))
@@ -132,7 +141,7 @@ impl Member {
             wait = if self.haul() { Duration::ZERO } else { IDLE };
             if looked.elapsed() > LOOK {
                 looked = Instant::now();
-                self.look_at_lag();
+                self.lag.look(&self.consumer, &self.to, &self.committer, &self.meter);
                 self.look_at_membership();
                 if self.consumer.context().is_lost() {
                     let brokers = self.to.config.get("bootstrap.servers").unwrap_or_default();
@@ -161,7 +170,7 @@ impl Member {
             } else if !hold.places.is_empty() {
                 let unknown = hold.places.iter().filter(|(_, place)| matches!(place, Place::Unknown));
                 let partitions = unknown.map(|(&partition, _)| partition).collect();
-                self.opening = Some(Opening::start(&self.runtime, &self.consumer, &self.to, partitions));
+                self.opening = Some(Opening::start(&self.runtime, &self.consumer, &self.to, &self.meter, partitions));
             }
         }
         let Some(opened) = self.opening.as_mut().and_then(Opening::poll) else { return };
@@ -174,7 +183,16 @@ impl Member {
         }
     }
 
-    fn open_lease(&self, hold: &mut Hold, opened: Opened) {
+    fn open_lease(&self, hold: &mut Hold, mut opened: Opened) {
+        // A group whose topic is deleted forgets its offsets; this member does not.
+        if self.committer.was_of_another(opened.identity.source()) {
+            let Opened { starts, losses, .. } = &mut opened;
+            for start in starts.iter() {
+                if !losses.iter().any(|loss| loss.is_of(start.partition)) {
+                    losses.push(Loss::made_again(start.partition, 0, 0, start.first));
+                }
+            }
+        }
         for start in opened.starts {
             hold.places.insert(start.partition, Place::At(start.first, start.stored));
         }
@@ -183,12 +201,19 @@ impl Member {
             // Wherever the consumer stands, this is where it goes on, also in a partition that was kept: around a rebalance
             // librdkafka pauses and resumes at what it takes for the application's position.
             if let Err(error) = self.seek(partition, first) {
-                tracing::info!("cannot go to offset {first} of partition {partition} yet: {error}");
+                let why = format!("cannot go to offset {first} of partition {partition} yet: {error}");
+                tracing::info!("{why}");
+                self.to.stuck.is(At::Lease, why);
+                Meter::count(&self.meter.lease_failures, 1);
+                self.meter.count_failure(Class::Transient);
                 hold.changed = true;
                 return;
             }
         }
-        self.committer.begin(hold.member.clone(), opened.identity.source(), &starts, opened.is_cut_back);
+        opened.losses.iter().for_each(|loss| loss.report(&self.meter));
+        self.to.stuck.is_over(At::Lease);
+        let (source, notes) = (opened.identity.source(), opened.notes);
+        self.committer.begin(hold.member.clone(), source, &starts, notes, &opened.losses);
         tracing::info!(?starts, "lease opened");
         let (source, lease) = Lease::open(starts, opened.shelf, opened.identity, self.proof.clone());
         hold.lease = Some(source);
@@ -218,13 +243,16 @@ impl Member {
         }
         let mut haul = Haul::begin(places);
         let taken = self.inbox.take(Duration::ZERO, |record| {
-            haul.stow(&record, || {
-                known_watermarks(self.consumer.client().native_client(), &self.to.topic, record.partition)
-            });
+            haul.stow(&record, |passed| lag::deleted(&self.consumer, &self.to.topic, record.partition, passed));
         });
         if haul.astray {
             *changed = true;
         }
+        for loss in &haul.losses {
+            loss.report(&self.meter);
+            self.committer.note_loss(loss);
+        }
+        haul.gaps.iter().for_each(|partition| self.committer.note_gap(*partition));
         Meter::count(&self.meter.bytes, haul.bytes);
         source.send(haul.deliveries);
         if *changed {
@@ -261,19 +289,6 @@ impl Member {
         let position = self.consumer.position().ok();
         let place = position.as_ref().and_then(|list| list.find_partition(&self.to.topic, partition));
         matches!(place.map(|place| place.offset()), Some(Offset::Offset(offset)) if offset >= end)
-    }
-
-    fn look_at_lag(&self) {
-        let hold = self.consumer.context().hold();
-        let lag = hold.places.iter().map(|(&partition, place)| {
-            let high = known_watermarks(self.consumer.client().native_client(), &self.to.topic, partition)?.1;
-            match place {
-                Place::At(next, _) => u64::try_from(high - self.committer.confirmed(partition).unwrap_or(*next)).ok(),
-                Place::Unknown => None,
-            }
-        });
-        self.meter.lag.store(lag.flatten().sum(), Relaxed);
-        self.meter.partitions.store(hold.places.len() as u64, Relaxed);
     }
 
     /// Whoever has another id than when it was given its partitions may hold some of before, which others have by now: librdkafka

@@ -1,11 +1,13 @@
 //! Opening a lease: for each partition that is new here, where to go on and what of it is stored already.
 
+use super::loss::Loss;
 use super::member::{Consumer, Membership};
-use super::{Identity, Naming, admin};
+use super::{Identity, Metadata, Naming, Notes, admin};
 use crate::clickhouse::{ClickHouse, Shelf};
 use crate::seat::Seat;
+use crate::stuck::{At, Stuck};
 use anyhow::{Result, anyhow};
-use flows::{Backoff, Class, Failure, Islands};
+use flows::{Backoff, Class, Failure, Islands, Meter};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
@@ -32,8 +34,10 @@ pub struct Opening {
 pub struct Opened {
     pub shelf: Arc<Shelf>,
     pub identity: Identity,
-    /// What is committed lies outside of what the topic holds, or belongs to another one.
-    pub is_cut_back: bool,
+    /// Where what is committed lies outside of what the topic holds, or belongs to another one.
+    pub losses: Vec<Loss>,
+    /// What the group has noted of partitions.
+    pub notes: Vec<(i32, Notes)>,
     pub starts: Vec<Start>,
 }
 
@@ -42,7 +46,8 @@ struct Found {
     identity: Identity,
     /// For each partition the offset to go on at.
     positions: Vec<(i32, i64)>,
-    is_cut_back: bool,
+    losses: Vec<Loss>,
+    notes: Vec<(i32, Notes)>,
 }
 
 /// Where to go on in a partition.
@@ -63,11 +68,20 @@ struct Question {
     from_end: bool,
     partitions: Vec<i32>,
     since: Instant,
+    stuck: Arc<Stuck>,
+    meter: Arc<Meter>,
 }
 
 impl Opening {
     /// Begins to ask about `partitions`; tries until there is an answer.
-    pub fn start(runtime: &Handle, consumer: &Arc<Consumer>, to: &Membership, partitions: Vec<i32>) -> Self {
+    pub fn start(
+        runtime: &Handle,
+        consumer: &Arc<Consumer>,
+        to: &Membership,
+        meter: &Arc<Meter>,
+        partitions: Vec<i32>,
+    ) -> Self {
+        to.stuck.is(At::Lease, "what is committed and stored is being asked");
         let question = Question {
             consumer: consumer.clone(),
             clickhouse: to.clickhouse.clone(),
@@ -78,6 +92,8 @@ impl Opening {
             from_end: matches!(to.config.get("auto.offset.reset"), Some("latest" | "largest" | "end")),
             partitions,
             since: Instant::now(),
+            stuck: to.stuck.clone(),
+            meter: meter.clone(),
         };
         let (tell, answer) = oneshot::channel();
         let task = runtime.spawn(async move {
@@ -99,16 +115,23 @@ impl Opening {
 impl Question {
     async fn ask(self) -> Result<Opened> {
         let question = Arc::new(self);
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut said) = (Backoff::default(), false);
         loop {
-            match question.clone().once().await {
+            let failure = match question.clone().once().await {
                 Ok(opened) => return Ok(opened),
-                Err(failure) if failure.class == Class::Permanent => return Err(anyhow!(failure)),
-                Err(failure) => {
-                    tracing::info!("cannot open a lease yet: {failure}");
-                    backoff.wait().await;
-                }
+                Err(failure) => failure,
+            };
+            Meter::count(&question.meter.lease_failures, 1);
+            question.meter.count_failure(failure.class);
+            if failure.class == Class::Permanent {
+                return Err(anyhow!(failure));
             }
+            // Once here; what lasts is said where everything is that does.
+            if !std::mem::replace(&mut said, true) {
+                tracing::info!("cannot open a lease yet: {failure}");
+            }
+            question.stuck.is(At::Lease, format!("partitions {:?}: {failure}", question.partitions));
+            backoff.wait().await;
         }
     }
 
@@ -117,7 +140,8 @@ impl Question {
         let asked = tokio::task::spawn_blocking(move || kafka.ask_kafka());
         self.clickhouse.check_tables().await?;
         let asked = asked.await.map_err(|crash| transient(format!("asking Kafka crashed: {crash}")))?;
-        let Found { identity, positions, is_cut_back } = asked?;
+        let Found { identity, positions, losses, notes } = asked?;
+        self.consumer.context().reach.starts(&positions);
         let source = identity.source();
         let shelf = Shelf::new(self.clickhouse.clone(), source, &self.group, self.seat.clone());
         shelf.evict(&self.partitions).await?;
@@ -125,7 +149,7 @@ impl Question {
         let start =
             |(partition, first)| Start { partition, first, stored: stored.remove(&partition).unwrap_or_default() };
         let starts = positions.into_iter().map(start).collect();
-        Ok(Opened { shelf: Arc::new(shelf), identity, is_cut_back, starts })
+        Ok(Opened { shelf: Arc::new(shelf), identity, losses, notes, starts })
     }
 
     /// Which topic it is, and where to go on.
@@ -138,45 +162,38 @@ impl Question {
         }
         let committed = self.consumer.committed_offsets(wanted, ANSWER).map_err(unanswered)?;
         let ends = admin::ends(&self.consumer, &self.topic, &self.partitions).map_err(unanswered)?;
-        let (mut positions, mut is_cut_back) = (Vec::with_capacity(self.partitions.len()), false);
+        let (mut positions, mut losses, mut all_notes) = (Vec::new(), Vec::new(), Vec::new());
         for place in committed.elements() {
             // Not to know what is committed is not the same as that nothing is.
             place.error().map_err(unanswered)?;
             let (low, high) = ends[&place.partition()];
+            let metadata = Metadata::read(place.metadata());
+            let is_foreign = identity.is_foreign(&metadata);
+            let notes = if is_foreign { Notes::default() } else { metadata.notes };
             let first = match place.offset() {
-                Offset::Offset(mark) if identity.is_foreign(place.metadata()) => {
-                    tracing::warn!(
-                        "partition {}: committed offset {mark} is of a topic {} that was deleted; going on at {low}",
-                        place.partition(),
-                        self.topic
-                    );
-                    is_cut_back = true;
+                Offset::Offset(mark) if is_foreign => {
+                    let seen = self.consumer.context().reach.seen(place.partition());
+                    losses.push(Loss::made_again(place.partition(), mark, seen, low));
                     low
                 }
                 Offset::Offset(mark) if (low..=high).contains(&mark) => mark,
+                // Only markers of transactions were deleted.
+                Offset::Offset(mark) if mark < low && notes.read >= Some(low) => low,
                 Offset::Offset(mark) if mark > high && self.since.elapsed() < CATCHING_UP => {
                     let at = place.partition();
                     return Err(transient(format!("partition {at}: committed offset {mark} is above its end {high}")));
                 }
                 Offset::Offset(mark) => {
-                    let why = if mark < low {
-                        format!("{} messages were deleted from the topic before they were read", low - mark)
-                    } else {
-                        "the topic is shorter: it was made again, or cut back".into()
-                    };
-                    tracing::error!(
-                        "partition {}: committed offset {mark} is out of range {low} to {high}: {why}; going on at {low}",
-                        place.partition()
-                    );
-                    is_cut_back = true;
+                    losses.push(Loss::out_of_range(place.partition(), notes.read_up_to(mark), low, high));
                     low
                 }
                 _ if self.from_end => high,
                 _ => low,
             };
             positions.push((place.partition(), first));
+            all_notes.push((place.partition(), notes));
         }
-        Ok(Found { identity, positions, is_cut_back })
+        Ok(Found { identity, positions, losses, notes: all_notes })
     }
 }
 

@@ -9,6 +9,7 @@ use crate::clickhouse::ClickHouse;
 use crate::http;
 use crate::status::Of;
 use crate::stop::Stop;
+use crate::stuck::{self, Stuck};
 use anyhow::Result;
 use axum::Router;
 use axum::extract::State;
@@ -18,7 +19,7 @@ use axum::routing::get;
 use flows::Meter;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long ClickHouse may take to answer before it counts as away; a health check waits two or three seconds.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -29,6 +30,7 @@ pub struct Observed {
     meter: Arc<Meter>,
     window: Arc<Window>,
     ready: Arc<Ready>,
+    since: Instant,
 }
 
 /// Whether the pipeline does what it is there for.
@@ -36,6 +38,8 @@ pub struct Observed {
 pub struct Ready {
     producing: AtomicBool,
     clickhouse: OnceLock<Arc<ClickHouse>>,
+    /// What stops the flow now.
+    pub stuck: Arc<Stuck>,
 }
 
 impl Ready {
@@ -53,7 +57,7 @@ impl Ready {
 
 impl Observed {
     pub fn new(of: Of, meter: &Arc<Meter>, window: Arc<Window>, ready: &Arc<Ready>) -> Self {
-        Self { of, meter: meter.clone(), window, ready: ready.clone() }
+        Self { of, meter: meter.clone(), window, ready: ready.clone(), since: Instant::now() }
     }
 
     /// Serves at `address`, if there is one, until the process ends: who asks while it drains gets an answer.
@@ -77,18 +81,18 @@ impl Observed {
     }
 
     /// Why it is not ready.
-    async fn missing(&self) -> Option<&'static str> {
+    async fn missing(&self) -> Option<String> {
         match self.of {
-            Of::Produce if !self.ready.producing.load(Relaxed) => Some("Kafka has not answered yet"),
+            Of::Produce if !self.ready.producing.load(Relaxed) => Some("Kafka has not answered yet".into()),
             Of::Produce => None,
             Of::Ingest => {
-                let Some(clickhouse) = self.ready.clickhouse.get() else { return Some("still starting") };
+                let Some(clickhouse) = self.ready.clickhouse.get() else { return Some("still starting".into()) };
                 if Meter::read(&self.meter.rebalances) == 0 {
-                    return Some("the group has not assigned partitions yet");
+                    return Some("the group has not assigned partitions yet".into());
                 }
                 match tokio::time::timeout(ANSWER, clickhouse.greet()).await {
-                    Ok(Ok(())) => None,
-                    _ => Some("ClickHouse does not answer"),
+                    Ok(Ok(())) => self.ready.stuck.longer_than(stuck::TOO_LONG),
+                    _ => Some("ClickHouse does not answer".into()),
                 }
             }
         }
@@ -97,7 +101,9 @@ impl Observed {
 
 async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
     let (recent, total) = observed.window.read();
-    let text = text::render(observed.of, &observed.meter, &recent, &total);
+    let Observed { of, meter, ready, since, .. } = &*observed;
+    let ingester = text::Ingester { stuck: &ready.stuck, since: *since };
+    let text = text::render(*of, meter, &ingester, &recent, &total);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

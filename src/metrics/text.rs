@@ -2,13 +2,22 @@
 
 use crate::percentile;
 use crate::status::Of;
-use flows::{Class, Latencies, Meter, Stage};
+use crate::stuck::{At, Stuck};
+use flows::{Class, Latencies, Meter, Reason, Stage};
 use std::fmt::{Display, Write};
+use std::time::Instant;
 
 const QUANTILES: [(&str, f64); 4] = [("0.5", 50.0), ("0.9", 90.0), ("0.99", 99.0), ("0.999", 99.9)];
 
+/// What an ingester shows beside its meter.
+pub struct Ingester<'a> {
+    pub stuck: &'a Stuck,
+    /// When the process began.
+    pub since: Instant,
+}
+
 /// All metrics of a pipeline; the quantiles are those of `recent`.
-pub fn render(of: Of, meter: &Meter, recent: &Latencies, total: &Latencies) -> String {
+pub fn render(of: Of, meter: &Meter, ingester: &Ingester<'_>, recent: &Latencies, total: &Latencies) -> String {
     let mut page = Page::default();
     page.head("build_info", "gauge", "Always 1; the version is a label.");
     page.value("build_info", &format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
@@ -16,7 +25,7 @@ pub fn render(of: Of, meter: &Meter, recent: &Latencies, total: &Latencies) -> S
         Of::Produce => {
             page.counter("produced_total", "Messages that Kafka has acknowledged.", &meter.events);
         }
-        Of::Ingest => ingest(&mut page, meter),
+        Of::Ingest => ingest(&mut page, meter, ingester),
     }
     page.counter("bytes_total", "Payload bytes handed to Kafka, or received from it.", &meter.bytes);
     page.gauge("queue_bytes", "Bytes that the Kafka client holds in memory.", Meter::read(&meter.queue_bytes));
@@ -38,9 +47,17 @@ pub fn render(of: Of, meter: &Meter, recent: &Latencies, total: &Latencies) -> S
     page.0
 }
 
-fn ingest(page: &mut Page, meter: &Meter) {
+fn ingest(page: &mut Page, meter: &Meter, ingester: &Ingester<'_>) {
     page.counter("events_total", "Rows stored in events.", &meter.events);
-    page.counter("rejects_total", "Rows stored in rejected.", &meter.rejects);
+    page.head("rejects_total", "counter", "Rows stored in rejected, by reason.");
+    for reason in Reason::ALL {
+        page.value("rejects_total", &format!("{{reason=\"{}\"}}", reason.as_str()), meter.rejects.of(reason));
+    }
+    page.head("messages_lost_total", "counter", "Messages that the topic lost before they were read, as far as known.");
+    for (cause, count) in [("expired", &meter.expired), ("reset", &meter.reset)] {
+        page.value("messages_lost_total", &format!("{{cause=\"{cause}\"}}"), Meter::read(count));
+    }
+    page.counter("topic_resets_total", "Times that a partition was made again or cut back.", &meter.resets);
     page.counter("skipped_total", "Offsets passed over because their rows were stored before.", &meter.skipped);
     page.counter("batches_total", "Batches settled.", &meter.batches);
     page.counter("inserts_total", "Inserts sent, the failed ones included.", &meter.inserts);
@@ -52,14 +69,24 @@ fn ingest(page: &mut Page, meter: &Meter) {
         &meter.commits_owed,
     );
     page.counter("rebalances_total", "Times that the group told this member what it owns.", &meter.rebalances);
+    page.counter("lease_failures_total", "Attempts to open a lease that failed.", &meter.lease_failures);
     page.gauge("partitions", "Partitions at hand.", Meter::read(&meter.partitions));
+    page.gauge(
+        "partitions_without_lease",
+        "Those of them of which nothing is read, as no lease is open.",
+        Meter::read(&meter.unleased),
+    );
+    page.head("stuck_seconds", "gauge", "For how long the flow has been stuck there, 0 while it flows.");
+    for at in At::ALL {
+        page.value("stuck_seconds", &format!("{{at=\"{}\"}}", at.as_str()), ingester.stuck.lasts(at).as_secs_f64());
+    }
     page.gauge("in_flight_batches", "Batches that are being settled.", Meter::read(&meter.in_flight));
     let lag = Meter::read(&meter.lag);
     page.gauge("lag_messages", "Messages of the partitions at hand that are not accounted for yet.", lag);
     page.gauge(
         "lag_seconds",
         "Age of the newest event accounted for while messages wait, else 0.",
-        lag_seconds(meter, lag),
+        lag_seconds(meter, lag, ingester.since),
     );
     page.head("failures_total", "counter", "Failed attempts by what they mean for the next one.");
     for (class, count) in Class::ALL.iter().zip(&meter.failures) {
@@ -72,9 +99,13 @@ fn ingest(page: &mut Page, meter: &Meter) {
     }
 }
 
-fn lag_seconds(meter: &Meter, lag: u64) -> f64 {
-    let newest = Meter::read(&meter.newest_ms) as f64;
-    if lag == 0 || newest == 0.0 { 0.0 } else { (flows::now() as f64 / 1e6 - newest).max(0.0) / 1e3 }
+fn lag_seconds(meter: &Meter, lag: u64, since: Instant) -> f64 {
+    match Meter::read(&meter.newest_ms) {
+        _ if lag == 0 => 0.0,
+        // How old the last event was that an earlier process accounted for is not known.
+        0 => since.elapsed().as_secs_f64(),
+        newest => (flows::now() as f64 / 1e6 - newest as f64).max(0.0) / 1e3,
+    }
 }
 
 fn seconds(nanos: f64) -> f64 {

@@ -64,8 +64,8 @@ fn deleted_while_frozen(course: &mut Course, shop: &Shop, flags: &[&str]) -> Vec
     lines.into_iter().filter(|line| !is_gone(line) || is_stored(line)).collect()
 }
 
-/// How many messages a line of the log says were deleted: `… partition 0: 12 messages, offsets 5 to 16, were deleted …`
+/// How many messages a line of the log says were deleted: `… partition 0: 12 messages were deleted …`
 fn deleted(line: &str) -> Option<i64> {
-    let (count, _) = line.split_once(" messages, offsets ").filter(|(_, rest)| rest.contains("were deleted"))?;
+    let (count, _) = line.split_once(" messages were deleted from the topic")?;
     count.rsplit(' ').next()?.parse().ok()
 }

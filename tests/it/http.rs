@@ -17,7 +17,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// What either may take: the dashboard holds no answer larger than 16 MB.
 const MEMORY_MB: u64 = 128;
 
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     // Another process may take it meanwhile: then the program says so, and the test fails.
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
 }
@@ -43,13 +43,13 @@ fn answer(mut stream: TcpStream) -> Vec<u8> {
     answer
 }
 
-fn status(answer: &[u8]) -> Option<u16> {
+pub fn status(answer: &[u8]) -> Option<u16> {
     let line = answer.split(|byte| *byte == b'\r').next()?;
     str::from_utf8(line).ok()?.strip_prefix("HTTP/1.1 ")?.split(' ').next()?.parse().ok()
 }
 
 /// A good request, on a connection that stays open until it is answered.
-fn get(address: SocketAddr, target: &str) -> Vec<u8> {
+pub fn get(address: SocketAddr, target: &str) -> Vec<u8> {
     get_from(address, "localhost", target)
 }
 

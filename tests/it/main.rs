@@ -31,5 +31,6 @@ mod rebalances;
 mod refusals;
 mod rejects;
 mod replays;
+mod signals;
 #[path = "../support/mod.rs"]
 mod support;

@@ -54,6 +54,15 @@ pub fn delete_before(shop: &Shop, partition: i32, offset: i64) {
         .expect("the broker does it");
 }
 
+/// What the group's members have noted beside the committed offset of a partition.
+pub fn committed_metadata(shop: &Shop, partition: i32) -> String {
+    let client: BaseConsumer = config(shop).set("group.id", &shop.group).create().expect("valid settings");
+    let mut list = TopicPartitionList::new();
+    list.add_partition(&shop.topic, partition);
+    let committed = client.committed_offsets(list, ANSWER).expect("the group's coordinator answers");
+    committed.elements()[0].metadata().to_owned()
+}
+
 /// Sends messages of any bytes, all to one partition, in order; some headers go along.
 pub fn send(shop: &Shop, partition: i32, messages: &[Raw]) {
     send_of(shop, partition, messages, None);

@@ -38,6 +38,8 @@ pub struct Proxy {
 struct Shared {
     server: String,
     mishaps: Mutex<VecDeque<Mishap>>,
+    /// Questions with this text in them are not passed on; this is their answer.
+    refused: Mutex<Option<(String, Mishap)>>,
     happened: AtomicUsize,
     /// Bodies of inserts with more bytes than this are answered with 413.
     most_bytes: AtomicUsize,
@@ -49,6 +51,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             server: url.trim_start_matches("http://").to_owned(),
             mishaps: Mutex::default(),
+            refused: Mutex::default(),
             happened: AtomicUsize::new(0),
             most_bytes: AtomicUsize::new(usize::MAX),
         });
@@ -73,6 +76,22 @@ impl Proxy {
         self.shared.most_bytes.store(bytes, SeqCst);
     }
 
+    /// Has nothing more happen to inserts.
+    pub fn forget(&self) {
+        self.shared.mishaps.lock().unwrap().clear();
+    }
+
+    /// Answers questions that have this text in them so, and does not pass them on.
+    pub fn refuse_questions(&self, with: &str, status: u16, code: u16, text: &str) {
+        let answer = Mishap::Instead(status, Some(code), text.to_owned());
+        *self.shared.refused.lock().unwrap() = Some((with.to_owned(), answer));
+    }
+
+    /// Passes all questions on again.
+    pub fn answer_questions(&self) {
+        *self.shared.refused.lock().unwrap() = None;
+    }
+
     /// How many have happened.
     pub fn happened(&self) -> usize {
         self.shared.happened.load(SeqCst)
@@ -89,6 +108,18 @@ impl Shared {
     fn serve(&self, mut client: TcpStream) -> Option<()> {
         let (head, rest) = read_head(&mut client)?;
         let is_insert = head.lines().next()?.contains("query=INSERT");
+        if let Some((with, Mishap::Instead(status, code, text))) = self.refused.lock().unwrap().clone()
+            && !is_insert
+        {
+            let body = read_body(&mut client, &head, rest.clone()).unwrap_or_else(|| rest.clone());
+            if head.contains(&with) || String::from_utf8_lossy(&body).contains(&with) {
+                return answer(&mut client, status, code, &text);
+            }
+            let mut server = TcpStream::connect(&self.server).ok()?;
+            server.write_all(head.replacen("\r\n", "\r\nConnection: close\r\n", 1).as_bytes()).ok()?;
+            server.write_all(&body).ok()?;
+            return pass_on(client, server);
+        }
         let mishap = if is_insert { self.mishaps.lock().unwrap().pop_front() } else { None };
         if is_insert && content_length(&head)? > self.most_bytes.load(SeqCst) {
             read_body(&mut client, &head, rest)?;

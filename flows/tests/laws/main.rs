@@ -3,6 +3,7 @@
 mod batching;
 mod committing;
 mod decoding;
+mod diagnoses;
 mod doubt;
 mod latency;
 mod producing;

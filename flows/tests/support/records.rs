@@ -48,8 +48,8 @@ pub fn odd(partition: i32, offset: i64) -> Delivery {
 }
 
 pub fn reject(partition: i32, offset: i64) -> Delivery {
-    let reject =
-        Reject { key: vec![], payload: b"{".to_vec(), reason: Reason::NotJson, detail: "not a JSON object".into() };
+    let (reason, detail) = (Reason::NotJson, "not a JSON object".into());
+    let reject = Reject { key: vec![], payload: b"{".to_vec(), reason, field: None, detail };
     record(partition, Span::new(offset, offset + 1), Content::Reject(Box::new(reject)))
 }
 

@@ -1,0 +1,100 @@
+//! What was rejected, counted: by reason since the start, and by reason and field since somebody last looked.
+
+use crate::{Content, Delivery, Reason};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Counts rows of `rejected`.
+#[derive(Debug, Default)]
+pub struct Rejects {
+    by_reason: [AtomicU64; Reason::ALL.len()],
+    kinds: Mutex<Vec<RejectKind>>,
+}
+
+/// Rejects with one reason, about one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectKind {
+    /// Why.
+    pub reason: Reason,
+    /// The field that is to blame, where it is one.
+    pub field: Option<&'static str>,
+    /// How many.
+    pub count: u64,
+    /// Where one of them stands: partition and offset.
+    pub position: (i32, i64),
+    /// The sentence about that one.
+    pub detail: String,
+}
+
+impl Rejects {
+    /// Counts the rejects among these deliveries; the others are passed over.
+    pub fn count<'d>(&self, deliveries: impl IntoIterator<Item = &'d Delivery>) {
+        for delivery in deliveries {
+            let Content::Reject(reject) = &delivery.content else { continue };
+            self.by_reason[reject.reason as usize].fetch_add(1, Relaxed);
+            // There are no more kinds than reasons times fields: a scan beats a map.
+            let mut kinds = self.kinds();
+            let is_one = |kind: &&mut RejectKind| (kind.reason, kind.field) == (reject.reason, reject.field);
+            match kinds.iter_mut().find(is_one) {
+                Some(kind) => kind.count += 1,
+                None => kinds.push(RejectKind {
+                    reason: reject.reason,
+                    field: reject.field,
+                    count: 1,
+                    position: (delivery.partition, delivery.offset()),
+                    detail: reject.detail.clone(),
+                }),
+            }
+        }
+    }
+
+    /// How many there were since the start.
+    pub fn total(&self) -> u64 {
+        self.by_reason.iter().map(|count| count.load(Relaxed)).sum()
+    }
+
+    /// How many there were with this reason since the start.
+    pub fn of(&self, reason: Reason) -> u64 {
+        self.by_reason[reason as usize].load(Relaxed)
+    }
+
+    /// The most frequent kind since this was last called.
+    pub fn take_most_frequent(&self) -> Option<RejectKind> {
+        std::mem::take(&mut *self.kinds()).into_iter().max_by_key(|kind| kind.count)
+    }
+
+    fn kinds(&self) -> MutexGuard<'_, Vec<RejectKind>> {
+        // Counts that are each changed in one step.
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Event, Span};
+
+    fn rejected(offset: i64, payload: Option<&str>) -> Delivery {
+        let content = Event::decode(None, payload.map(str::as_bytes));
+        Delivery { partition: 3, span: Span::new(offset, offset + 1), received: 0, content }
+    }
+
+    #[test]
+    fn the_most_frequent_kind_is_told_once_and_the_totals_stay() {
+        let rejects = Rejects::default();
+        let good = r#"{"event_id":"5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10","event_type":"page_view","user_id":"u","product_id":"p","price":1,"timestamp":"2024-01-15T14:30:00Z"}"#;
+        let price = r#"{"price":"1"}"#;
+        let user = r#"{"user_id":1}"#;
+        let payloads = [None, Some(price), Some(user), Some(good), Some(price), None, Some(price), Some("[]")];
+        let deliveries: Vec<_> = (7..).zip(payloads).map(|(offset, payload)| rejected(offset, payload)).collect();
+        rejects.count(&deliveries);
+        let expected = [(Reason::NullPayload, 2), (Reason::WrongType, 4), (Reason::NotJson, 1), (Reason::Refused, 0)];
+        assert_eq!(expected.map(|(reason, _)| rejects.of(reason)), expected.map(|(_, count)| count));
+        let kind = rejects.take_most_frequent().unwrap();
+        assert_eq!((kind.reason, kind.field, kind.count), (Reason::WrongType, Some("price"), 3));
+        assert_eq!(kind.position, (3, 8));
+        assert_eq!(rejects.take_most_frequent(), None);
+        rejects.count(&deliveries[..1]);
+        assert_eq!((rejects.total(), rejects.take_most_frequent().unwrap().count), (8, 1));
+    }
+}

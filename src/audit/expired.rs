@@ -1,0 +1,165 @@
+//! What lies before the topic's beginning: the tables are all that is left to look at.
+//!
+//! An offset there that is not stored was a message that is lost, or never held one. The group's notes tell what was deleted
+//! unread, and whether offsets without a message were passed at all.
+
+use super::tally::Tally;
+use super::{Auditor, patiently};
+use crate::clickhouse::WINDOW;
+use crate::kafka::Lost;
+use anyhow::Result;
+use flows::Span;
+use serde::Serialize;
+
+/// Offsets asked about at once where probably all are stored.
+const MANY: usize = 100 * WINDOW;
+/// Ranges that are looked for: with so many, that messages are missing is told.
+const ENOUGH: u64 = 1_000;
+
+/// Offsets before the topic's beginning that are not stored.
+#[derive(Default, Serialize)]
+pub struct Expired {
+    /// Not committed either: nobody has read them.
+    pub unread: Tally,
+    /// Committed, so they were stored once, or passed over.
+    pub missing: Tally,
+    /// How many there are of which it cannot be told whether they held a message.
+    pub unclear: u64,
+    /// What the group says of messages that it had to pass over.
+    pub passed: Option<Lost>,
+}
+
+/// What to look for.
+pub struct Wanted {
+    pub partition: i32,
+    /// The group's committed offset, and up to where no message stands behind it.
+    pub mark: i64,
+    pub read: i64,
+    /// The topic's beginning.
+    pub low: i64,
+    /// What the group says of messages that it had to pass over.
+    pub passed: Option<Lost>,
+    /// Whether the partition has offsets without a message, so that a hole of any length says nothing.
+    pub has_gaps: bool,
+}
+
+impl Expired {
+    /// Whether messages were lost.
+    pub fn is_loss(&self) -> bool {
+        self.lost() > 0
+    }
+
+    /// How many offsets are lost, at least.
+    pub fn lost(&self) -> u64 {
+        let passed = self.passed.as_ref().map_or(0, |passed| passed.messages);
+        self.unread.offsets + self.missing.offsets + passed
+    }
+}
+
+/// Holes in the order of their offsets, those that touch as one.
+struct Holes<'w> {
+    wanted: &'w Wanted,
+    found: Expired,
+    open: Option<Span>,
+    /// A row was seen: what is not stored behind it is a hole. What lies before it was deleted before the first ingester came.
+    begun: bool,
+    /// Rows from here on are too young for a TTL.
+    is_young: bool,
+}
+
+impl Holes<'_> {
+    /// Adds one; returns the one before it, if it is whole now.
+    fn add(&mut self, mut hole: Span) -> Option<Span> {
+        if !self.begun {
+            hole.first = hole.first.max(self.wanted.mark);
+        }
+        if hole.is_empty() {
+            return None;
+        }
+        match &mut self.open {
+            Some(open) if open.next == hole.first && hole.first != self.wanted.mark => {
+                open.next = hole.next;
+                None
+            }
+            _ => self.open.replace(hole),
+        }
+    }
+}
+
+impl Auditor {
+    /// Which offsets before the topic's beginning are not stored, behind the first one that is or the committed one.
+    ///
+    /// # Errors
+    /// When ClickHouse cannot be asked.
+    pub async fn expired(&self, wanted: &Wanted) -> Result<Expired> {
+        let Wanted { partition, mark, read, low, .. } = *wanted;
+        let found = Expired { passed: wanted.passed.clone(), ..Expired::default() };
+        let mut holes = Holes { wanted, found, open: None, begun: false, is_young: false };
+        // Large spans first; where something is missing, smaller ones. What is to be looked at next comes last.
+        let mut spans: Vec<_> = Span::new(0, mark.min(low)).windows(MANY).collect();
+        spans.extend(Span::new(read.min(low), low).windows(MANY));
+        spans.reverse();
+        while let Some(span) = spans.pop().filter(|_| holes.found.missing.ranges < ENOUGH) {
+            let Self { clickhouse, source, .. } = self;
+            let sums = patiently(async || clickhouse.sums(source, partition, span).await).await?;
+            let gaps = if sums.is_each_once(span) {
+                Vec::new()
+            } else if wanted.has_gaps {
+                // Each of many transactions has left a hole, and none of them tells anything.
+                let is_inside = holes.begun || sums.rows > 0;
+                holes.found.unclear += if is_inside { span.len().saturating_sub(sums.rows) } else { 0 };
+                Vec::new()
+            } else if sums.rows == 0 {
+                vec![span]
+            } else if span.len() > WINDOW as u64 {
+                let parts: Vec<_> = span.windows(span.len().div_ceil(10).max(WINDOW as u64) as usize).collect();
+                spans.extend(parts.into_iter().rev());
+                continue;
+            } else {
+                self.stored(partition, span).await?.gaps(span)
+            };
+            for gap in gaps {
+                holes.begun |= gap.first > span.first;
+                if let Some(whole) = holes.add(gap) {
+                    self.judge(&mut holes, whole).await?;
+                }
+            }
+            holes.begun |= sums.rows > 0;
+        }
+        if let Some(last) = holes.open.take() {
+            self.judge(&mut holes, last).await?;
+        }
+        Ok(holes.found)
+    }
+
+    /// Decides what a hole is.
+    async fn judge(&self, holes: &mut Holes<'_>, hole: Span) -> Result<()> {
+        let Wanted { passed, mark, .. } = holes.wanted;
+        let is_said = |said: &Span| said.first <= hole.first && hole.next <= said.next;
+        if passed.iter().flat_map(|passed| &passed.ranges).any(is_said) {
+            return Ok(());
+        }
+        if hole.first >= *mark && hole.len() > 1 {
+            holes.found.unread.add(hole);
+        } else if hole.len() == 1 || self.may_have_expired(holes, hole.first).await? {
+            // A transaction ends with a marker, which takes one offset.
+            holes.found.unclear += hole.len();
+        } else {
+            holes.found.missing.add(hole);
+        }
+        Ok(())
+    }
+
+    /// Whether a TTL may have deleted the rows from this offset on: they were inserted after the row before them.
+    async fn may_have_expired(&self, holes: &mut Holes<'_>, offset: i64) -> Result<bool> {
+        if holes.is_young || !self.expiry.may_be_over(i64::MIN) {
+            return Ok(false);
+        }
+        let Self { clickhouse, source, expiry, .. } = self;
+        let partition = holes.wanted.partition;
+        let before = patiently(async || clickhouse.ingested_ms(source, partition, offset - 1).await).await?;
+        // Where that row was erased, nothing is known of the time.
+        holes.is_young = before.is_some_and(|ms| !expiry.may_be_over(ms));
+        Ok(!holes.is_young)
+    }
+}

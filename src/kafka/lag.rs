@@ -1,0 +1,190 @@
+//! How many messages of the partitions at hand are not accounted for: also where no lease is open, and where nothing is fetched.
+
+use super::lease::{Hold, Place};
+use super::member::{Consumer, Membership};
+use super::native::known_watermarks;
+use super::{Committer, admin};
+use crate::stuck::{At, Stuck};
+use flows::{Meter, Span};
+use rdkafka::Offset;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, KafkaResult};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often the brokers are asked where the partitions end. What is fetched says so too, but only while it is fetched.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// How long a broker may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// A lease that takes longer than this to open counts from the topic's beginning, if nothing better is known.
+const USUALLY_OPENED_IN: Duration = Duration::from_secs(5);
+
+/// What is known of the partitions at hand.
+#[derive(Default)]
+pub struct Reach(Mutex<BTreeMap<i32, Known>>);
+
+#[derive(Clone, Copy, Default)]
+struct Known {
+    /// Where to go on, as the group has said while a lease was being opened.
+    start: Option<i64>,
+    /// The first offset and the one behind the last, as a broker said.
+    ends: Option<(i64, i64)>,
+    /// The largest end that was seen while a lease was open.
+    seen: i64,
+    /// Up to where no message stands behind what is committed, while a lease is open.
+    read: i64,
+}
+
+impl Reach {
+    /// The group has said where to go on.
+    pub fn starts(&self, starts: &[(i32, i64)]) {
+        let mut known = self.known();
+        for &(partition, start) in starts {
+            let known = known.entry(partition).or_default();
+            (known.start, known.read) = (Some(start), start);
+        }
+    }
+
+    /// These partitions are not ours any more.
+    pub fn forget(&self, partitions: &[i32]) {
+        self.known().retain(|partition, _| !partitions.contains(partition));
+    }
+
+    fn saw(&self, partition: i32, high: i64) {
+        self.known().entry(partition).or_default().seen = high;
+    }
+
+    fn read(&self, partition: i32, offset: i64) {
+        self.known().entry(partition).or_default().read = offset;
+    }
+
+    /// How far a partition went when a lease was last open.
+    pub fn seen(&self, partition: i32) -> i64 {
+        self.of(partition).seen
+    }
+
+    fn of(&self, partition: i32) -> Known {
+        self.known().get(&partition).copied().unwrap_or_default()
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<i32, Known>> {
+        // Values that are each replaced in one step.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at the lag, and at whether it is being worked on.
+pub struct Lag {
+    batches: u64,
+    /// When there was last another batch that was stored, or nothing to store.
+    progressed: Instant,
+}
+
+impl Default for Lag {
+    fn default() -> Self {
+        Self { batches: 0, progressed: Instant::now() }
+    }
+}
+
+impl Lag {
+    /// Looks, and tells the meter.
+    pub fn look(&mut self, consumer: &Consumer, to: &Membership, committer: &Committer, meter: &Meter) {
+        let hold = consumer.context().hold();
+        let lag = waiting(consumer, to, &hold, committer);
+        let (held, has_lease) = (hold.places.len() as u64, hold.lease.is_some());
+        drop(hold);
+        meter.lag.store(lag, Relaxed);
+        meter.partitions.store(held, Relaxed);
+        meter.unleased.store(if has_lease { 0 } else { held }, Relaxed);
+        if held == 0 {
+            to.stuck.is_over(At::Lease);
+        }
+        let batches = Meter::read(&meter.batches);
+        if lag == 0 || batches != self.batches {
+            (self.batches, self.progressed) = (batches, Instant::now());
+            to.stuck.is_over(At::Delivery);
+        } else if self.progressed.elapsed() > to.batch_timeout {
+            to.stuck.is(At::Delivery, format!("{lag} messages"));
+        }
+    }
+}
+
+/// How many messages wait in what is held, as far as it is known.
+fn waiting(consumer: &Consumer, to: &Membership, hold: &Hold, committer: &Committer) -> u64 {
+    let position = consumer.position().ok();
+    let in_partition = |(&partition, place): (&i32, &Place)| {
+        let known = consumer.context().reach.of(partition);
+        let fetched = known_watermarks(consumer.client().native_client(), &to.topic, partition).map(|(_, high)| high);
+        let high = fetched.max(known.ends.map(|(_, high)| high))?;
+        let confirmed = committer.confirmed(partition);
+        let from = match place {
+            Place::At(next, _) => {
+                consumer.context().reach.saw(partition, high);
+                let read = position.as_ref().and_then(|list| list.find_partition(&to.topic, partition));
+                let is_read = matches!(read.map(|at| at.offset()), Some(Offset::Offset(offset)) if offset >= high);
+                // Behind the last message there may be offsets that hold none: the marker of a transaction.
+                if is_read && confirmed == Some(*next) {
+                    consumer.context().reach.read(partition, high);
+                    committer.note_read(partition, high);
+                    high
+                } else {
+                    confirmed.unwrap_or(*next)
+                }
+            }
+            Place::Unknown => {
+                let takes_long = to.stuck.lasts(At::Lease) > USUALLY_OPENED_IN;
+                let low = known.ends.filter(|_| takes_long).map(|(low, _)| low);
+                known.start.or(confirmed).or(low)?
+            }
+        };
+        u64::try_from(high - from).ok()
+    };
+    hold.places.iter().filter_map(in_partition).sum()
+}
+
+/// Which of these offsets, behind which the next record was found, were deleted before they were read.
+pub fn deleted(consumer: &Consumer, topic: &str, partition: i32, passed: Span) -> Option<Span> {
+    let (low, _) = known_watermarks(consumer.client().native_client(), topic, partition)?;
+    let read = consumer.context().reach.of(partition).read;
+    let deleted = Span::new(passed.first.max(read), passed.next.min(low));
+    (!deleted.is_empty()).then_some(deleted)
+}
+
+/// Has a thread of its own ask the brokers now and then where the partitions at hand begin and end: a broker that is away is
+/// waited for, and nothing waits for this. It ends when the consumer is gone.
+pub fn keep_asking(consumer: &Arc<Consumer>, topic: &str, stuck: &Arc<Stuck>) -> std::io::Result<()> {
+    let (consumer, topic, stuck) = (Arc::downgrade(consumer), topic.to_owned(), stuck.clone());
+    let keep_asking = move || {
+        while let Some(consumer) = consumer.upgrade() {
+            match ask(&consumer, &topic) {
+                Ok(ends) => {
+                    stuck.is_over(At::Kafka);
+                    let mut known = consumer.context().reach.known();
+                    for (partition, ends) in ends {
+                        known.entry(partition).or_default().ends = Some(ends);
+                    }
+                }
+                Err(error) => stuck.is(At::Kafka, error.to_string()),
+            }
+            drop(consumer);
+            std::thread::park_timeout(ASK_AGAIN);
+        }
+    };
+    std::thread::Builder::new().name("lag".into()).spawn(keep_asking).map(drop)
+}
+
+/// The ends of the partitions at hand; where there are none, whether a broker knows the topic at all.
+fn ask(consumer: &Consumer, topic: &str) -> KafkaResult<BTreeMap<i32, (i64, i64)>> {
+    let partitions: Vec<_> = consumer.context().hold().places.keys().copied().collect();
+    if partitions.is_empty() {
+        let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
+        if let Some(code) = metadata.topics().iter().find_map(|topic| topic.error()) {
+            return Err(KafkaError::MetadataFetch(code.into()));
+        }
+    }
+    admin::ends(consumer, topic, &partitions)
+}

@@ -1,0 +1,127 @@
+//! What stops the flow, since when and why: for `/readyz`, `/metrics` and the log. `docs/operations.md` says what to do.
+
+use crate::seldom::Seldom;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// From then on it is in the log.
+const SAID_AFTER: Duration = Duration::from_secs(10);
+/// From then on the process is not ready. A broker or ClickHouse that is started again, a drain of its usual length and a
+/// rebalance are over by then.
+pub const TOO_LONG: Duration = Duration::from_secs(30);
+
+/// Where the flow can stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// No broker says where the topic ends.
+    Kafka,
+    /// The group has not said what this member owns.
+    Group,
+    /// Partitions are this member's, and it is not known what of them is committed and stored.
+    Lease,
+    /// Messages wait, and none is stored.
+    Delivery,
+    /// Rows are stored, and their offsets are not committed.
+    Commit,
+}
+
+impl At {
+    /// All of them, those first that bring the later ones with them.
+    pub const ALL: [Self; 5] = [Self::Kafka, Self::Group, Self::Lease, Self::Delivery, Self::Commit];
+
+    /// Its label in `/metrics`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kafka => "kafka",
+            Self::Group => "group",
+            Self::Lease => "lease",
+            Self::Delivery => "delivery",
+            Self::Commit => "commit",
+        }
+    }
+
+    const fn means(self) -> &'static str {
+        match self {
+            Self::Kafka => "Kafka has not said where the topic ends",
+            Self::Group => "the group has not assigned partitions",
+            Self::Lease => "no lease could be opened, so nothing is read",
+            Self::Delivery => "messages wait and none is stored",
+            Self::Commit => "offsets are stored and not committed",
+        }
+    }
+}
+
+/// What lasts now.
+#[derive(Debug, Default)]
+pub struct Stuck {
+    places: [Mutex<Option<Lasting>>; At::ALL.len()],
+    said: Seldom,
+}
+
+#[derive(Clone, Debug)]
+struct Lasting {
+    since: Instant,
+    why: String,
+}
+
+impl Stuck {
+    /// It begins, or it still is so; `why` is the newest reason.
+    pub fn is(&self, at: At, why: impl Into<String>) {
+        let mut place = self.place(at);
+        let since = place.as_ref().map_or_else(Instant::now, |lasting| lasting.since);
+        *place = Some(Lasting { since, why: why.into() });
+    }
+
+    /// It is over, or never began.
+    pub fn is_over(&self, at: At) {
+        *self.place(at) = None;
+    }
+
+    /// How long it has lasted; zero while all is well.
+    pub fn lasts(&self, at: At) -> Duration {
+        self.place(at).as_ref().map_or(Duration::ZERO, |lasting| lasting.since.elapsed())
+    }
+
+    /// The first that has lasted for so long, in a sentence.
+    pub fn longer_than(&self, time: Duration) -> Option<String> {
+        At::ALL.into_iter().find_map(|at| {
+            let Lasting { since, why } = self.place(at).clone().filter(|lasting| lasting.since.elapsed() >= time)?;
+            Some(format!("{} for {} s: {why}", at.means(), since.elapsed().as_secs()))
+        })
+    }
+
+    /// Warns now and then, while something lasts.
+    pub fn warn(&self) {
+        if let Some(what) = self.longer_than(SAID_AFTER)
+            && self.said.now()
+        {
+            tracing::warn!("{what}; trying again, and messages wait for as long as the topic keeps them");
+        }
+    }
+
+    fn place(&self, at: At) -> MutexGuard<'_, Option<Lasting>> {
+        // One value that is replaced in one step.
+        self.places[at as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_lasts_from_its_first_moment_and_has_the_newest_reason() {
+        let stuck = Stuck::default();
+        assert_eq!((stuck.lasts(At::Lease), stuck.longer_than(Duration::ZERO)), (Duration::ZERO, None));
+        stuck.is(At::Commit, "no coordinator");
+        stuck.is(At::Lease, "first");
+        let since = stuck.place(At::Lease).clone().unwrap().since;
+        stuck.is(At::Lease, "Code: 241");
+        assert_eq!(stuck.place(At::Lease).clone().unwrap().since, since);
+        let said = stuck.longer_than(Duration::ZERO).unwrap();
+        assert_eq!(said, "no lease could be opened, so nothing is read for 0 s: Code: 241");
+        assert_eq!(stuck.longer_than(TOO_LONG), None);
+        stuck.is_over(At::Lease);
+        assert!(stuck.longer_than(Duration::ZERO).unwrap().contains("no coordinator"));
+    }
+}
