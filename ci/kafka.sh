@@ -37,7 +37,8 @@ kafka_start() { # SERVICE
   local heap settings=$data/$1.properties
   kafka_settings "$1" >"$settings"
   if [ ! -f "$data/$1/meta.properties" ]; then
-    kafka_java kafka.tools.StorageTool format --ignore-formatted -t "$cluster" -c "$settings" >"$data/$1.log" 2>&1 ||
+    kafka_java kafka.tools.StorageTool format --ignore-formatted -t "$cluster" -c "$settings" \
+      ${STACK_KAFKA_SCRAM:+--add-scram "$STACK_KAFKA_SCRAM"} >"$data/$1.log" 2>&1 ||
       fail "$1" "could not format its storage"
   fi
   read -ra heap <<<"${STACK_KAFKA_HEAP:--Xmx512m -Xms256m}"
@@ -80,4 +81,6 @@ broker.heartbeat.interval.ms=500
 # By default 128 MB of the heap
 log.cleaner.dedupe.buffer.size=4194304
 EOF
+  # Of two lines with one key, the later one counts.
+  [ -z "${STACK_KAFKA_PROPERTIES:-}" ] || cat "$STACK_KAFKA_PROPERTIES"
 }

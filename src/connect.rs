@@ -1,38 +1,100 @@
 //! Waiting for services at the start.
 
 use crate::clickhouse::ClickHouse;
-use crate::kafka::admin::{self, Found};
+use crate::kafka::Reason;
+use crate::kafka::admin::{self, Client, Found};
 use anyhow::{Result, bail};
 use flows::{Backoff, Class};
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaResult;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// How long the first question to Kafka may take before what stands in the way is looked at; each next one may take twice as
+/// long, for brokers that are slow.
+const ATTEMPT: Duration = Duration::from_secs(1);
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(8);
+/// How long to wait before it is asked again, where it has answered at once.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Waits until Kafka answers; returns what it says of the topic.
 ///
 /// # Errors
-/// When `patience` is over.
-pub async fn kafka(client: &Arc<BaseConsumer>, brokers: &str, topic: &str, patience: Duration) -> Result<Found> {
-    let deadline = Instant::now() + patience;
-    let mut said = false;
+/// When `patience` is over, or at once where to wait would not help. Either says the reason, and what to do.
+pub async fn kafka(client: &Arc<Client>, topic: &str, patience: Duration) -> Result<Found> {
+    let name = topic.to_owned();
+    answer(client, "DESCRIBE", topic, patience, move |client, left| admin::find(client, &name, left)).await
+}
+
+/// Waits until the leaders of these partitions answer; returns the topic's ends. A broker that sends its clients to an address
+/// that they cannot reach answers before that.
+///
+/// # Errors
+/// As [`kafka`].
+pub async fn leaders(
+    client: &Arc<Client>,
+    topic: &str,
+    partitions: &[i32],
+    patience: Duration,
+) -> Result<BTreeMap<i32, (i64, i64)>> {
+    let (name, wanted) = (topic.to_owned(), partitions.to_vec());
+    answer(client, "DESCRIBE", topic, patience, move |client, left| admin::ends(client, &name, &wanted, left)).await
+}
+
+/// Waits until the coordinator of the client's group answers; returns what the group has committed. This user needs the right to
+/// `operation` on the group.
+///
+/// # Errors
+/// As [`kafka`].
+pub async fn group(
+    client: &Arc<Client>,
+    operation: &'static str,
+    topic: &str,
+    partitions: &[i32],
+    patience: Duration,
+) -> Result<BTreeMap<i32, Option<i64>>> {
+    let (name, wanted) = (topic.to_owned(), partitions.to_vec());
+    answer(client, operation, topic, patience, move |client, left| admin::committed(client, &name, &wanted, left)).await
+}
+
+/// Asks until there is an answer.
+async fn answer<T: Send + 'static>(
+    client: &Arc<Client>,
+    operation: &'static str,
+    topic: &str,
+    patience: Duration,
+    question: impl Fn(&Client, Duration) -> KafkaResult<T> + Send + Sync + 'static,
+) -> Result<T> {
+    let (question, deadline) = (Arc::new(question), Instant::now() + patience);
+    let (mut attempt, mut logged) = (ATTEMPT, None::<Reason>);
     loop {
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
-        let (client, name) = (client.clone(), topic.to_owned());
-        let found =
-            tokio::task::spawn_blocking(move || admin::find(&client, &name, left.min(Duration::from_secs(2)))).await?;
-        match found {
-            Ok(found) => return Ok(found),
-            Err(error) if Instant::now() >= deadline => {
-                bail!(
-                    "Kafka does not answer at {brokers} ({error}): is it running? see --brokers and --connect-timeout"
-                )
+        let left = deadline.saturating_duration_since(Instant::now()).clamp(PAUSE, attempt);
+        attempt = (attempt * 2).min(LONGEST_ATTEMPT);
+        let (asker, asks) = (client.clone(), question.clone());
+        let error = match tokio::task::spawn_blocking(move || asks(&asker, left)).await? {
+            Ok(answer) => {
+                client.context().clear();
+                if logged.is_some() {
+                    tracing::info!("Kafka answers");
+                }
+                return Ok(answer);
             }
-            Err(_) if !said => {
-                tracing::info!("waiting for Kafka at {brokers}");
-                said = true;
-            }
-            Err(_) => {}
+            Err(error) => error,
+        };
+        let reason = admin::explain(client, operation, topic, &error);
+        if reason.is_final() {
+            bail!("Kafka: {reason}");
         }
+        if Instant::now() >= deadline {
+            let patience = humantime::format_duration(patience);
+            bail!("no answer from Kafka within --connect-timeout {patience}: {reason}");
+        }
+        if logged.as_ref().is_none_or(|logged| !logged.is_like(&reason)) {
+            tracing::info!("waiting for Kafka: {reason}");
+            logged = Some(reason);
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

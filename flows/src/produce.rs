@@ -6,9 +6,12 @@ use std::future::Future;
 
 /// A topic that messages are sent to. Implemented over Kafka; by a double in tests.
 pub trait Topic {
-    /// Hands a message over, at once, so that the order of the calls is the order of the topic; the future resolves when
-    /// it is acknowledged.
-    fn send(&self, message: &Message) -> impl Future<Output = Result<Acked, Lost>> + Send + use<Self>;
+    /// Hands a message over as soon as there is room for it: the next one is to be sent after that, so that the order of the
+    /// calls is the order of the topic. Returns what resolves when the message is acknowledged.
+    fn send(
+        &self,
+        message: &Message,
+    ) -> impl Future<Output = impl Future<Output = Result<Acked, Lost>> + Send + use<Self>> + Send;
 }
 
 /// Where an acknowledged message stands.
@@ -61,8 +64,9 @@ pub async fn produce<E>(
     mut keep: impl FnMut(Receipt) -> Result<(), E>,
 ) -> Result<Tally, E> {
     schedule
-        .map(|due| send(topic, shoppers.next(due), due, meter)) // handed over now, so the topic's order is the stream's order
-        .buffered(in_flight) //                             acks in order, bounded in flight: this is the backpressure
+        .map(|due| (due, shoppers.next(due)))
+        .then(|(due, message)| send(topic, message, due, meter)) // one after another: the topic's order is the stream's order
+        .buffered(in_flight) //                                    acks in order, bounded in flight: this is the backpressure
         .map(Ok)
         .try_fold(Tally::default(), |tally, receipt| {
             let tally = tally.count(&receipt, meter);
@@ -71,10 +75,16 @@ pub async fn produce<E>(
         .await
 }
 
-fn send<T: Topic>(topic: &T, message: Message, due: i64, meter: &Meter) -> impl Future<Output = Receipt> + use<T> {
-    Meter::count(&meter.bytes, message.payload.as_ref().map_or(0, |payload| payload.len() as u64));
-    let acked = topic.send(&message);
+/// Hands a message over; returns what resolves to its receipt.
+async fn send<T: Topic>(
+    topic: &T,
+    message: Message,
+    due: i64,
+    meter: &Meter,
+) -> impl Future<Output = Receipt> + use<T> {
+    let acked = topic.send(&message).await;
     let handed = now();
+    Meter::count(&meter.bytes, message.payload.as_ref().map_or(0, |payload| payload.len() as u64));
     // The topic has its own copy of the payload by now: only what the receipt needs waits for the acknowledgement.
     let Message { event, fault, .. } = message;
     async move { Receipt { event, fault, acked: acked.await, times: [due, handed, now()] } }

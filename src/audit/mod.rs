@@ -11,11 +11,10 @@ pub use heal::Healer;
 pub use tally::Tally;
 
 use crate::clickhouse::{Census, ClickHouse, Expiry, WINDOW};
-use crate::kafka::admin;
+use crate::kafka::admin::{self, Client};
 use crate::kafka::ranges::Ranges;
 use anyhow::{Result, anyhow};
 use flows::{Backoff, Class, Event, Failure, Islands, Span};
-use rdkafka::consumer::BaseConsumer;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Who asks both sides.
 pub struct Auditor {
     pub clickhouse: Arc<ClickHouse>,
-    pub client: Arc<BaseConsumer>,
+    pub client: Arc<Client>,
     pub ranges: Ranges,
     pub topic: String,
     /// `_source` of the topic's rows.

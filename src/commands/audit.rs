@@ -3,15 +3,15 @@
 use crate::audit::{Auditor, Expired, Findings, Healer, Wanted};
 use crate::cli::{AuditArgs, Format};
 use crate::clickhouse::{ClickHouse, Shelf, WINDOW};
-use crate::kafka::admin::{self, Found};
+use crate::kafka::admin::{self, Client, Found};
 use crate::kafka::ranges::{self, Ranges};
-use crate::kafka::{Lost, Metadata, Turn, topic_id};
+use crate::kafka::{Lost, Metadata, Turn};
 use crate::seat::Seat;
 use crate::table::grouped;
 use crate::{connect, kafka};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use flows::{Meter, Span};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -65,16 +65,17 @@ impl Audit {
         config.set("group.id", &args.group);
         let client = Arc::new(admin::client(&config)?);
         let topic = args.kafka.topic.as_str();
-        let found = connect::kafka(&client, &args.kafka.brokers, topic, args.kafka.connect_timeout).await?;
+        let patience = args.kafka.connect_timeout;
+        let found = connect::kafka(&client, topic, patience).await?;
         let Found::Partitions(partitions) = found else {
             bail!("topic {topic} is missing at {}: see --topic", args.kafka.brokers)
         };
+        connect::leaders(&client, topic, &partitions, patience).await?;
+        connect::group(&client, "DESCRIBE", topic, &partitions, patience).await?;
         let clickhouse = Arc::new(ClickHouse::new(&args.clickhouse)?);
-        connect::clickhouse(&clickhouse, args.kafka.connect_timeout).await?;
+        connect::clickhouse(&clickhouse, patience).await?;
         clickhouse.check_tables().await.map_err(|failure| anyhow!("{failure}"))?;
-        let source = topic_id(client.client().native_client(), topic, ANSWER)
-            .map_err(|error| anyhow!("topic {topic}: {error}"))?
-            .unwrap_or_else(|| topic.to_owned());
+        let source = block_in_place(|| admin::source(&client, topic))?;
         let ranges = Ranges::new(&config, topic)?;
         let (expiry, unused) = clickhouse.expiry().await.map_err(|failure| anyhow!("ClickHouse: {failure}"))?;
         for ttl in unused {
@@ -250,12 +251,14 @@ impl Audit {
 type Marks = BTreeMap<i32, Option<i64>>;
 
 /// The group's committed offsets, and what its members have noted beside them.
-fn committed(client: &BaseConsumer, topic: &str, partitions: &[i32]) -> Result<(Marks, BTreeMap<i32, Metadata>)> {
+fn committed(client: &Client, topic: &str, partitions: &[i32]) -> Result<(Marks, BTreeMap<i32, Metadata>)> {
     let mut list = TopicPartitionList::new();
     for &partition in partitions {
         list.add_partition(topic, partition);
     }
-    let committed = client.committed_offsets(list, ANSWER).context("cannot ask for the group's committed offsets")?;
+    let committed = client.committed_offsets(list, ANSWER).map_err(|error| {
+        anyhow!("cannot ask what the group has committed: {}", admin::explain(client, "DESCRIBE", topic, &error))
+    })?;
     let (mut marks, mut noted) = (Marks::new(), BTreeMap::new());
     for place in committed.elements() {
         let mark = match place.offset() {

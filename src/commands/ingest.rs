@@ -204,21 +204,20 @@ async fn ingest_lease(
 /// Waits for both services and checks what has to be there.
 async fn start(args: &IngestArgs) -> Result<(Arc<ClickHouse>, Option<BTreeMap<i32, i64>>)> {
     let patience = args.kafka.connect_timeout;
-    let client = Arc::new(admin::client(&kafka::config(&args.kafka, &[])?)?);
+    let mut config = kafka::config(&args.kafka, &[])?;
+    config.set("group.id", &args.group);
+    let client = Arc::new(admin::client(&config)?);
     let topic = &args.kafka.topic;
-    let Found::Partitions(partitions) = connect::kafka(&client, &args.kafka.brokers, topic, patience).await? else {
+    let Found::Partitions(partitions) = connect::kafka(&client, topic, patience).await? else {
         bail!("topic {topic} is missing at {}: create it with `clickstream setup`", args.kafka.brokers);
     };
+    let ends = connect::leaders(&client, topic, &partitions, patience).await?;
+    connect::group(&client, "READ", topic, &partitions, patience).await?;
     let clickhouse = Arc::new(ClickHouse::new(&args.clickhouse)?);
     connect::clickhouse(&clickhouse, patience).await?;
     clickhouse.check_tables().await.map_err(|failure| anyhow!("{failure}"))?;
-    let until = if args.until_end {
-        let ends = admin::watermarks(&client, topic, &partitions)?;
-        Some(ends.into_iter().map(|(partition, (_, high))| (partition, high)).collect())
-    } else {
-        None
-    };
-    Ok((clickhouse, until))
+    let until = ends.into_iter().map(|(partition, (_, high))| (partition, high)).collect();
+    Ok((clickhouse, args.until_end.then_some(until)))
 }
 
 /// A session has to outlast an insert's time to begin (`clickhouse::LIFETIME`), by the time that a proof of membership is good for.

@@ -1,7 +1,7 @@
 //! `clickstream produce`: the shoppers, into the topic.
 
 use crate::cli::ProduceArgs;
-use crate::kafka::admin::{self, Found};
+use crate::kafka::admin::{self, Client, Found};
 use crate::kafka::topic::{self, KafkaTopic};
 use crate::manifest::Manifest;
 use crate::metrics::{Observed, Ready};
@@ -60,16 +60,13 @@ pub async fn produce(args: &ProduceArgs, stop: &Stop, meter: &Arc<Meter>, ready:
     let client = Arc::new(admin::client(&config)?);
     let name = &args.kafka.topic;
     // The schedule begins when Kafka has answered: its first event is not late before it could be sent.
-    let found = tokio::select! {
-        found = connect::kafka(&client, &args.kafka.brokers, name, args.kafka.connect_timeout) => found?,
+    tokio::select! {
+        found = connected(&client, args) => found?,
         () = stop.requested() => return Ok(None),
-    };
-    if found == Found::Missing {
-        bail!("topic {name} is missing at {}: create it with `clickstream setup`", args.kafka.brokers);
     }
     let topic = KafkaTopic::new(&config, name, meter.clone())
         .context("cannot set up the Kafka producer: check --kafka settings")?;
-    topic.warm_up(Duration::from_secs(5)).await;
+    topic.warm_up(Duration::from_secs(5)).await?;
 
     let seed = args.seed.unwrap_or_else(rand::random);
     tracing::info!(seed, users = args.users.get(), "producing into {name} at {}", args.kafka.brokers);
@@ -77,9 +74,13 @@ pub async fn produce(args: &ProduceArgs, stop: &Stop, meter: &Arc<Meter>, ready:
     let due = schedule(args.rate, count(args)).take_until(end(args.duration.filter(|_| args.rate == Rate::Max), stop));
     let in_flight = args.in_flight.map_or(args.rate.in_flight(), NonZeroUsize::get);
 
-    let flow = flows::produce(due, shoppers, &topic, in_flight, meter, |receipt| match &mut manifest {
-        Some(manifest) => manifest.note(&receipt),
-        None => Ok(()),
+    let flow = flows::produce(due, shoppers, &topic, in_flight, meter, |receipt| {
+        if receipt.acked.is_err() {
+            let acknowledged =
+                || format!("stopped after {} acknowledged messages", grouped(Meter::read(&meter.events)));
+            topic.refused().with_context(acknowledged)?;
+        }
+        manifest.as_mut().map_or(Ok(()), |manifest| manifest.note(&receipt))
     });
     ready.producing();
     let tally = give_up_after(flow, stop, args.run.drain_timeout, &topic).await?;
@@ -87,6 +88,15 @@ pub async fn produce(args: &ProduceArgs, stop: &Stop, meter: &Arc<Meter>, ready:
         manifest.close()?;
     }
     Ok(Some(Produced { tally, seed }))
+}
+
+/// Waits until the topic is there, and those who lead its partitions.
+async fn connected(client: &Arc<Client>, args: &ProduceArgs) -> Result<()> {
+    let (name, patience) = (&args.kafka.topic, args.kafka.connect_timeout);
+    let Found::Partitions(partitions) = connect::kafka(client, name, patience).await? else {
+        bail!("topic {name} is missing at {}: create it with `clickstream setup`", args.kafka.brokers);
+    };
+    connect::leaders(client, name, &partitions, patience).await.map(drop)
 }
 
 /// How many messages: `--count`, or as many as are due within `--for`, whichever is less.

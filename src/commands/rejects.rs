@@ -2,25 +2,22 @@
 
 use crate::cli::{Format, RejectsArgs};
 use crate::clickhouse::{Choice, ClickHouse, Count, Place, Row};
-use crate::kafka::admin::{self, Found};
+use crate::kafka::admin::{self, Client, Found};
+use crate::kafka::ranges;
 use crate::kafka::replay::{self, Rejected, Replayer};
-use crate::kafka::{ranges, topic_id};
 use crate::table::grouped;
 use crate::{connect, kafka};
 use anyhow::{Context, Result, anyhow, bail};
 use chrono::{DateTime, SecondsFormat};
 use flows::{Failure, Reason};
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::io::{Write as _, stdout};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::task::block_in_place;
 
-const ANSWER: Duration = Duration::from_secs(10);
 /// Of a key or payload, shown to people.
 const EXCERPT_BYTES: u64 = 200;
 /// Positions asked for at a time.
@@ -45,7 +42,7 @@ pub async fn run(args: RejectsArgs) -> Result<()> {
 /// The rejects that are meant, and whom to ask about them.
 struct Rejects {
     clickhouse: ClickHouse,
-    client: Arc<BaseConsumer>,
+    client: Arc<Client>,
     config: ClientConfig,
     topic: String,
     choice: Choice,
@@ -59,15 +56,14 @@ impl Rejects {
             config.set(*key, *value);
         }
         let topic = args.kafka.topic.clone();
-        let found = connect::kafka(&client, &args.kafka.brokers, &topic, args.kafka.connect_timeout).await?;
+        let found = connect::kafka(&client, &topic, args.kafka.connect_timeout).await?;
         if found == Found::Missing {
             bail!("topic {topic} is missing at {}: see --topic", args.kafka.brokers);
         }
         let clickhouse = ClickHouse::new(&args.clickhouse)?;
         connect::clickhouse(&clickhouse, args.kafka.connect_timeout).await?;
         clickhouse.check_tables().await.map_err(asked)?;
-        let id = block_in_place(|| topic_id(client.client().native_client(), &topic, ANSWER));
-        let source = id.map_err(|error| anyhow!("topic {topic}: {error}"))?.unwrap_or_else(|| topic.clone());
+        let source = block_in_place(|| admin::source(&client, &topic))?;
         let choice = Choice {
             source,
             reasons: args.reason.clone(),

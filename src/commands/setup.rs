@@ -15,7 +15,7 @@ pub async fn run(args: SetupArgs) -> Result<()> {
     let config = kafka::config(&args.kafka, &[])?;
     let client = Arc::new(admin::client(&config)?);
     let topic = &args.kafka.topic;
-    match connect::kafka(&client, &args.kafka.brokers, topic, args.kafka.connect_timeout).await? {
+    match connect::kafka(&client, topic, args.kafka.connect_timeout).await? {
         Found::Partitions(partitions) => println!("topic {topic}: there, {} partitions", partitions.len()),
         Found::Missing => {
             admin::create(&config, client, topic, args.partitions, &[]).await?;

@@ -1,7 +1,9 @@
 //! Questions about the cluster, and making the topic.
 
-use super::topic::Quiet;
-use anyhow::{Context, Result, bail};
+use super::native;
+use super::reason::Reason;
+use super::reasons::Reasons;
+use anyhow::{Context, Result, anyhow, bail};
 use flows::Backoff;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -26,15 +28,33 @@ pub enum Found {
 }
 
 /// A client to ask with; it joins no group.
-pub fn client(config: &ClientConfig) -> Result<BaseConsumer> {
-    config.create().context("cannot set up the Kafka client: check --kafka settings")
+pub type Client = BaseConsumer<Reasons>;
+
+/// A client for a command that needs these settings.
+///
+/// # Errors
+/// When librdkafka does not take them, or cannot read a file that they name.
+pub fn client(config: &ClientConfig) -> Result<Client> {
+    let reasons = Reasons::of_asker(config, "DESCRIBE");
+    config.create_with_context(reasons).context("cannot set up the Kafka client: check --kafka settings")
+}
+
+/// Why a request of this client failed, for which the right to `operation` is needed.
+pub fn explain(client: &Client, operation: &'static str, topic: &str, error: &KafkaError) -> Reason {
+    listen(client);
+    client.context().explain(operation, topic, error)
+}
+
+/// Hears what librdkafka has to report: it waits until somebody asks.
+pub fn listen(client: &Client) {
+    while client.poll(Duration::from_millis(1)).is_some() {}
 }
 
 /// Asks for a topic. Of several brokers, one that does not know it may not have heard of it yet: then this takes [`NEWS`].
 ///
 /// # Errors
-/// When no broker answers within `patience`.
-pub fn find(client: &BaseConsumer, topic: &str, patience: Duration) -> Result<Found> {
+/// When no broker answers within `patience`, or what one answers of the topic.
+pub fn find(client: &Client, topic: &str, patience: Duration) -> KafkaResult<Found> {
     let began = Instant::now();
     loop {
         let metadata = client.fetch_metadata(Some(topic), patience)?;
@@ -49,7 +69,7 @@ pub fn find(client: &BaseConsumer, topic: &str, patience: Duration) -> Result<Fo
                 }
                 std::thread::park_timeout(NEWS / 20);
             }
-            Some((_, Some(error))) => bail!("topic {topic}: {error}"),
+            Some((_, Some(error))) => return Err(KafkaError::MetadataFetch(error)),
         }
     }
 }
@@ -57,30 +77,34 @@ pub fn find(client: &BaseConsumer, topic: &str, patience: Duration) -> Result<Fo
 /// The first offset and the one behind the last, for each partition.
 ///
 /// # Errors
-/// When Kafka does not say.
-pub fn watermarks(client: &BaseConsumer, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, (i64, i64)>> {
-    ends(client, topic, partitions).with_context(|| format!("cannot ask for the ends of topic {topic}"))
+/// When Kafka does not say, and why.
+pub fn watermarks(client: &Client, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, (i64, i64)>> {
+    ends(client, topic, partitions, ANSWER).map_err(|error| {
+        anyhow!("cannot ask for the ends of topic {topic}: {}", explain(client, "DESCRIBE", topic, &error))
+    })
 }
 
-/// The same: two requests for each broker, however many partitions it leads.
+/// The first offset and the one behind the last: two requests for each broker, however many partitions it leads.
 ///
 /// # Errors
-/// When Kafka does not say.
+/// When not all of them answer within `patience`.
 pub fn ends<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     topic: &str,
     partitions: &[i32],
+    patience: Duration,
 ) -> KafkaResult<BTreeMap<i32, (i64, i64)>> {
-    let (low, high) =
-        (end(client, topic, partitions, Offset::Beginning)?, end(client, topic, partitions, Offset::End)?);
+    let end = |end| end_of(client, topic, partitions, end, patience);
+    let (low, high) = (end(Offset::Beginning)?, end(Offset::End)?);
     Ok(low.into_iter().zip(high).map(|((partition, low), (_, high))| (partition, (low, high))).collect())
 }
 
-fn end<C: ConsumerContext>(
+fn end_of<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     topic: &str,
     partitions: &[i32],
     end: Offset,
+    patience: Duration,
 ) -> KafkaResult<BTreeMap<i32, i64>> {
     if partitions.is_empty() {
         return Ok(BTreeMap::new());
@@ -90,10 +114,10 @@ fn end<C: ConsumerContext>(
         // Both ends are times, too: special ones.
         wanted.add_partition_offset(topic, partition, end)?;
     }
-    let found = client.offsets_for_times(wanted, ANSWER)?;
+    let found = client.offsets_for_times(wanted, patience)?;
     let offset = |place: &TopicPartitionListElem<'_>| match place.offset() {
-        Offset::Offset(offset) => Ok((place.partition(), offset)),
-        _ => Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OffsetNotAvailable)),
+        Offset::Offset(offset) => place.error().map(|()| (place.partition(), offset)),
+        _ => place.error().and(Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OffsetNotAvailable))),
     };
     found.elements().iter().map(offset).collect()
 }
@@ -102,21 +126,18 @@ fn end<C: ConsumerContext>(
 ///
 /// # Errors
 /// When Kafka does not say.
-pub fn offsets_since(
-    client: &BaseConsumer,
-    topic: &str,
-    partitions: &[i32],
-    since_ms: i64,
-) -> Result<BTreeMap<i32, i64>> {
+pub fn offsets_since(client: &Client, topic: &str, partitions: &[i32], since_ms: i64) -> Result<BTreeMap<i32, i64>> {
     let mut wanted = TopicPartitionList::with_capacity(partitions.len());
     for &partition in partitions {
         wanted.add_partition_offset(topic, partition, Offset::Offset(since_ms)).context("a time that Kafka takes")?;
     }
-    let asked = || format!("cannot ask for the offsets of topic {topic} at a time");
-    let found = client.offsets_for_times(wanted, ANSWER).with_context(asked)?;
+    let unanswered = |error| {
+        anyhow!("cannot ask for the offsets of topic {topic} at a time: {}", explain(client, "DESCRIBE", topic, &error))
+    };
+    let found = client.offsets_for_times(wanted, ANSWER).map_err(unanswered)?;
     let mut offsets = BTreeMap::new();
     for place in found.elements() {
-        place.error().with_context(asked)?;
+        place.error().map_err(unanswered)?;
         if let Offset::Offset(offset) = place.offset() {
             offsets.insert(place.partition(), offset);
         }
@@ -124,25 +145,79 @@ pub fn offsets_since(
     Ok(offsets)
 }
 
+/// What the client's group has committed in each partition; nothing where it has committed nothing.
+///
+/// # Errors
+/// When its coordinator does not answer within `patience`.
+pub fn committed(
+    client: &Client,
+    topic: &str,
+    partitions: &[i32],
+    patience: Duration,
+) -> KafkaResult<BTreeMap<i32, Option<i64>>> {
+    let mut wanted = TopicPartitionList::with_capacity(partitions.len());
+    for &partition in partitions {
+        wanted.add_partition(topic, partition);
+    }
+    let found = client.committed_offsets(wanted, patience)?;
+    let offset = |place: &TopicPartitionListElem<'_>| {
+        let mark = match place.offset() {
+            Offset::Offset(mark) => Some(mark),
+            _ => None,
+        };
+        place.error().map(|()| (place.partition(), mark))
+    };
+    found.elements().iter().map(offset).collect()
+}
+
+/// What the client's group has committed, or why it cannot be told.
+///
+/// # Errors
+/// When its coordinator does not say.
+pub fn committed_or_why(client: &Client, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, Option<i64>>> {
+    committed(client, topic, partitions, ANSWER * 2).map_err(|error| {
+        anyhow!("cannot ask what the group has committed: {}", explain(client, "DESCRIBE", topic, &error))
+    })
+}
+
+/// What rows of a topic have as their `_source`: its id, or its name where the brokers have no ids.
+///
+/// # Errors
+/// When Kafka does not say.
+pub fn source(client: &Client, topic: &str) -> Result<String> {
+    match native::topic_id(client.client().native_client(), topic, ANSWER * 2) {
+        Ok(id) => Ok(id.unwrap_or_else(|| topic.to_owned())),
+        Err(code) => bail!("topic {topic}: {}", explain(client, "DESCRIBE", topic, &KafkaError::Global(code))),
+    }
+}
+
 /// Makes a topic; the cluster's default says how often it is replicated. Returns when the cluster knows it: its answer may come
 /// before the broker that is asked next has heard of it.
+///
+/// # Errors
+/// When Kafka does not make it, and why.
 pub async fn create(
     config: &ClientConfig,
-    client: Arc<BaseConsumer>,
+    client: Arc<Client>,
     topic: &str,
     partitions: i32,
     settings: &[(&str, &str)],
 ) -> Result<()> {
-    let admin: AdminClient<Quiet> =
-        config.create_with_context(Quiet::default()).context("cannot set up the Kafka client")?;
+    let admin: AdminClient<Reasons> =
+        config.create_with_context(Reasons::of_asker(config, "CREATE")).context("cannot set up the Kafka client")?;
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
     let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
     let options = AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER * 2));
-    let results = admin.create_topics([&new], &options).await.context("cannot create the topic")?;
-    match results.into_iter().next() {
-        Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {}
-        Some(Err((_, code))) => bail!("cannot create topic {topic}: {code}"),
-        None => bail!("cannot create topic {topic}: the broker gave no answer"),
+    let created = match admin.create_topics([&new], &options).await {
+        Ok(results) => results.into_iter().next().unwrap_or(Err((topic.to_owned(), RDKafkaErrorCode::Unknown))),
+        Err(KafkaError::AdminOp(code)) => Err((topic.to_owned(), code)),
+        Err(error) => return Err(error).context("cannot create the topic"),
+    };
+    match created {
+        Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+        Err((_, code)) => {
+            bail!("cannot create topic {topic}: {}", explain(&client, "CREATE", topic, &KafkaError::Global(code)))
+        }
     }
     let deadline = Instant::now() + ANSWER * 2;
     let mut backoff = Backoff::default();
@@ -165,11 +240,9 @@ mod tests {
     #[test]
     fn of_several_brokers_one_may_not_have_heard_of_a_topic_yet() {
         let cluster = MockCluster::new(3).unwrap();
-        let client: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", cluster.bootstrap_servers())
-            .set("allow.auto.create.topics", "false")
-            .create()
-            .unwrap();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", cluster.bootstrap_servers()).set("allow.auto.create.topics", "false");
+        let client = client(&config).unwrap();
         std::thread::scope(|scope| {
             let found = scope.spawn(|| find(&client, "clicks", ANSWER).unwrap());
             std::thread::park_timeout(NEWS / 6); // the news is on its way

@@ -4,11 +4,11 @@ use super::lag::Reach;
 use super::lease::{Hold, Place};
 use super::member::{Consumer, Membership};
 use super::native::{Redirect, member_id};
-use super::{Committer, complain, lifeline, log, queue};
+use super::statistics::Statistics;
+use super::{Committer, Reasons, lifeline};
 use crate::clickhouse::ClickHouse;
 use crate::failpoints::{self, Step};
 use crate::seat::Seat;
-use crate::seldom::Seldom;
 use crate::stuck::{At, Stuck};
 use flows::Meter;
 use rdkafka::ClientContext;
@@ -31,7 +31,7 @@ pub struct Callbacks {
     stuck: Arc<Stuck>,
     /// Set before the consumer subscribes.
     tools: OnceLock<(Redirect, Arc<Committer>)>,
-    complaints: Seldom,
+    reasons: Reasons,
     lost: AtomicBool,
     meter: Arc<Meter>,
 }
@@ -47,7 +47,7 @@ impl Callbacks {
             reach: Reach::default(),
             stuck: to.stuck.clone(),
             tools: OnceLock::new(),
-            complaints: Seldom::default(),
+            reasons: Reasons::of_worker(&to.config, &to.topic, "READ"),
             lost: AtomicBool::default(),
             meter,
         }
@@ -61,6 +61,11 @@ impl Callbacks {
     /// Whether the client has no broker left, by the last statistics. Said once for each of them.
     pub fn is_lost(&self) -> bool {
         self.lost.swap(false, Relaxed)
+    }
+
+    /// What stands in this member's way.
+    pub fn reasons(&self) -> &Reasons {
+        &self.reasons
     }
 
     /// What this member holds. Not to be locked across a `poll`.
@@ -95,17 +100,19 @@ impl Callbacks {
 }
 
 impl ClientContext for Callbacks {
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
-        log(facility, text);
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.reasons.log(level, facility, text);
     }
 
-    fn error(&self, _: KafkaError, reason: &str) {
-        complain(&self.complaints, reason);
+    fn error(&self, error: KafkaError, text: &str) {
+        self.reasons.error(error, text);
     }
 
-    fn stats_raw(&self, statistics: &[u8]) {
-        self.meter.queue_bytes.store(queue::bytes(statistics), Relaxed);
-        self.lost.store(lifeline::is_lost(statistics), Relaxed);
+    fn stats_raw(&self, json: &[u8]) {
+        let Some(statistics) = Statistics::read(json) else { return };
+        self.reasons.follow(&statistics);
+        self.meter.queue_bytes.store(statistics.queued_bytes(), Relaxed);
+        self.lost.store(lifeline::is_lost(&statistics), Relaxed);
     }
 }
 
@@ -137,6 +144,7 @@ impl ConsumerContext for Callbacks {
             let new: Vec<_> = self.mine(list).collect();
             tracing::info!(?new, "partitions assigned");
             let _ = failpoints::reach_blocking(Step::OnAssign);
+            self.reasons.joined();
             let member = member_id(consumer.client().native_client());
             let mut hold = self.hold();
             if hold.places.is_empty() {

@@ -5,7 +5,7 @@ use super::loss::Loss;
 use super::marks::{Commit, Marks};
 use super::member::Consumer;
 use super::native::member_id;
-use super::{Metadata, Notes, Proof};
+use super::{Metadata, Notes, Proof, Reason};
 use crate::failpoints::{self, Injected, Step};
 use crate::seldom::Seldom;
 use crate::stuck::{At, Stuck};
@@ -168,6 +168,7 @@ impl Committer {
             // It waits for the coordinator for as long as that is away.
             self.stuck.is(At::Commit, "waiting for the group's coordinator");
             let outcome = if commit.is_owed { self.pay(&consumer, &commit) } else { self.bring(&consumer, &commit) };
+            let outcome = outcome.map_err(|error| self.note(&consumer, &error));
             drop(consumer);
             let mut desk = self.desk();
             desk.busy = false;
@@ -181,16 +182,16 @@ impl Committer {
                     let next = if desk.marks.is_settled() { self.proof.good_for() / 2 } else { Duration::ZERO };
                     desk.commit_at = asked + next;
                 }
-                Err(error) => {
+                Err(reason) => {
                     match desk.marks.commit() {
-                        Some(_) => self.stuck.is(At::Commit, error.to_string()),
+                        Some(_) => self.stuck.is(At::Commit, reason.to_string()),
                         // All partitions have gone meanwhile.
                         None => self.stuck.is_over(At::Commit),
                     }
                     if self.complaints.now() {
-                        tracing::info!("offsets not committed yet, trying again: {error}");
+                        tracing::info!("offsets not committed yet, trying again: {reason}");
                     }
-                    desk.last_error = Some(error.to_string());
+                    desk.last_error = Some(reason.to_string());
                     desk.commit_at = Instant::now() + TRY_AGAIN;
                 }
             }
@@ -217,6 +218,12 @@ impl Committer {
         None
     }
 
+    fn note(&self, consumer: &Consumer, error: &KafkaError) -> Reason {
+        let reasons = consumer.context().reasons();
+        error.rdkafka_error_code().into_iter().for_each(|code| reasons.note_answer(code));
+        reasons.explain("READ", &self.topic, error)
+    }
+
     fn pay(&self, consumer: &Consumer, commit: &Commit) -> KafkaResult<()> {
         failpoints::reach_blocking(Step::BeforeCommit).map_err(unavailable)?;
         self.bring(consumer, commit)?;
@@ -234,6 +241,9 @@ impl Committer {
         } else {
             Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId))
         };
+        if taken.is_ok() {
+            consumer.context().reasons().allowed();
+        }
         match &taken {
             Ok(()) if is_still_it() => self.proof.given(asked),
             Ok(()) => self.proof.denied(),

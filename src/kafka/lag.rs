@@ -186,5 +186,5 @@ fn ask(consumer: &Consumer, topic: &str) -> KafkaResult<BTreeMap<i32, (i64, i64)
             return Err(KafkaError::MetadataFetch(code.into()));
         }
     }
-    admin::ends(consumer, topic, &partitions)
+    admin::ends(consumer, topic, &partitions, ANSWER)
 }

@@ -6,9 +6,8 @@
 //! make. Its statistics show both, and the cure is to give it the addresses again.
 
 use super::native;
+use super::statistics::{Broker, Statistics};
 use rdkafka::client::NativeClient;
-use serde::Deserialize;
-use std::collections::HashMap;
 use std::time::Duration;
 
 /// A broker that librdkafka has given up stays in its first state, in which it connects to nothing. One that is only away leaves
@@ -16,28 +15,9 @@ use std::time::Duration;
 /// too, but then another one is connected.
 const GIVEN_UP: Duration = Duration::from_secs(4);
 
-/// The part of librdkafka's statistics that is looked at.
-#[derive(Deserialize)]
-struct Statistics {
-    brokers: HashMap<String, Broker>,
-}
-
-#[derive(Deserialize)]
-struct Broker {
-    source: String,
-    state: String,
-    /// How long it has been in that state, in µs.
-    stateage: i64,
-}
-
 impl Broker {
-    /// Whether it is one, and not a pointer to one like a group's coordinator, which is listed too.
-    fn is_real(&self) -> bool {
-        matches!(self.source.as_str(), "configured" | "learned")
-    }
-
     fn is_coordinator_up(&self) -> bool {
-        self.source == "logical" && self.state == "UP"
+        self.source == "logical" && self.is_up()
     }
 
     fn is_given_up(&self) -> bool {
@@ -45,9 +25,8 @@ impl Broker {
     }
 }
 
-/// Whether a client has no broker left, by its statistics.
-pub fn is_lost(statistics: &[u8]) -> bool {
-    let Ok(Statistics { brokers }) = serde_json::from_slice(statistics) else { return false };
+/// Whether a client has no broker left.
+pub fn is_lost(Statistics { brokers, .. }: &Statistics) -> bool {
     let mut real = brokers.values().filter(|broker| broker.is_real()).peekable();
     real.peek().is_none() || real.all(Broker::is_given_up) && !brokers.values().any(Broker::is_coordinator_up)
 }
@@ -72,7 +51,8 @@ mod tests {
                 format!(r#""{nth}":{{"source":"{source}","state":"{state}","stateage":{seconds}000000}}"#)
             };
             let brokers: Vec<_> = brokers.iter().enumerate().map(broker).collect();
-            format!(r#"{{"brokers":{{{}}},"topics":{{}}}}"#, brokers.join(","))
+            let json = format!(r#"{{"brokers":{{{}}},"topics":{{}}}}"#, brokers.join(","));
+            Statistics::read(json.as_bytes()).unwrap()
         };
         let coordinator = ("logical", "UP", 60);
         for alive in [
@@ -83,7 +63,7 @@ mod tests {
             &[("configured", "TRY_CONNECT", 60)],
             &[("learned", "INIT", 60), coordinator],
         ] {
-            assert!(!is_lost(statistics(alive).as_bytes()), "{alive:?}");
+            assert!(!is_lost(&statistics(alive)), "{alive:?}");
         }
         for lost in [
             &[][..],
@@ -91,9 +71,8 @@ mod tests {
             &[("learned", "INIT", 60), ("logical", "TRY_CONNECT", 60)],
             &[("configured", "INIT", 5), ("learned", "INIT", 60)],
         ] {
-            assert!(is_lost(statistics(lost).as_bytes()), "{lost:?}");
+            assert!(is_lost(&statistics(lost)), "{lost:?}");
         }
-        assert!(!is_lost(b"no statistics"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::clickhouse::ClickHouse;
 use crate::seat::Seat;
 use crate::stop::Stop;
 use crate::stuck::{At, Stuck};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use flows::{Class, Meter};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -141,6 +141,7 @@ impl Member {
             wait = if self.haul() { Duration::ZERO } else { IDLE };
             if looked.elapsed() > LOOK {
                 looked = Instant::now();
+                self.look_at_rights();
                 self.lag.look(&self.consumer, &self.to, &self.committer, &self.meter);
                 self.look_at_membership();
                 if self.consumer.context().is_lost() {
@@ -242,7 +243,9 @@ impl Member {
             return false;
         }
         let mut haul = Haul::begin(places);
+        let reasons = self.consumer.context().reasons();
         let taken = self.inbox.take(Duration::ZERO, |record| {
+            record.error.into_iter().for_each(|code| reasons.note_answer(code));
             haul.stow(&record, |passed| lag::deleted(&self.consumer, &self.to.topic, record.partition, passed));
         });
         if haul.astray {
@@ -298,7 +301,7 @@ impl Member {
         let is_another = !hold.places.is_empty() && self.is_another(&hold);
         drop(hold);
         if is_another && self.was_another {
-            self.put_out_for(PutOut::GivenAway);
+            self.end_for(PutOut::GivenAway.into());
         }
         self.was_another = is_another;
     }
@@ -307,8 +310,15 @@ impl Member {
         hold.member.is_none() || hold.member != member_id(self.consumer.client().native_client())
     }
 
-    fn put_out_for(&mut self, why: PutOut) {
-        let _ = self.leases.send(Err(why.into()));
+    /// A user who never had the right to read has to be given it first. One whose right was taken away may get it back.
+    fn look_at_rights(&mut self) {
+        if let Some(missing) = self.consumer.context().reasons().refusal() {
+            self.end_for(anyhow!("Kafka: {missing}"));
+        }
+    }
+
+    fn end_for(&mut self, why: anyhow::Error) {
+        let _ = self.leases.send(Err(why));
         self.put_out = true;
     }
 
@@ -318,9 +328,9 @@ impl Member {
                 tracing::warn!("topic {} is gone; waiting for it to come back", self.to.topic);
             }
             KafkaError::MessageConsumptionFatal(code) => {
-                self.put_out_for(PutOut::Fenced(*code));
+                self.end_for(PutOut::Fenced(*code).into());
             }
-            // Whatever it is, the context has said it too.
+            // The context has noted it, too.
             other => tracing::debug!("Kafka: {other}"),
         }
     }

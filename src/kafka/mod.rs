@@ -3,6 +3,7 @@
 pub mod admin;
 mod callbacks;
 mod committer;
+mod hanging;
 mod haul;
 mod identity;
 mod lag;
@@ -16,9 +17,11 @@ mod metadata;
 pub mod native;
 mod opening;
 mod proof;
-mod queue;
 pub mod ranges;
+mod reason;
+mod reasons;
 pub mod replay;
+mod statistics;
 pub mod topic;
 mod turn;
 
@@ -27,15 +30,20 @@ pub use identity::{Identity, Naming};
 pub use metadata::{Lost, Metadata, Notes};
 pub use native::topic_id;
 pub use proof::Proof;
+pub use reason::Reason;
+pub use reasons::Reasons;
 pub use turn::Turn;
 
 use crate::cli::KafkaArgs;
-use crate::seldom::Seldom;
 use anyhow::{Result, bail};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
+
+/// How often a client asks which partitions its topic has: one small request. What is sent into a new partition can be queried
+/// within the latency target only if it is found well within that.
+const NEW_PARTITIONS_MS: &str = "1000";
 
 /// librdkafka's settings for a client; `defaults` are ours, `--kafka` overrides them.
 ///
@@ -48,11 +56,14 @@ pub fn config(args: &KafkaArgs, defaults: &[(&str, &str)]) -> Result<ClientConfi
         .set("client.id", "clickstream")
         .set("allow.auto.create.topics", "false")
         .set("socket.keepalive.enable", "true")
-        .set("topic.metadata.refresh.interval.ms", "30000")
+        .set("topic.metadata.refresh.interval.ms", NEW_PARTITIONS_MS)
         .set("reconnect.backoff.max.ms", "2000") // back within seconds after an outage
-        .set_log_level(RDKafkaLogLevel::Warning);
+        .set_log_level(RDKafkaLogLevel::Info); // tells of connections that a broker closes: `Reasons`
     for (key, value) in defaults {
         config.set(*key, *value);
+    }
+    if args.kafka.iter().any(|setting| setting.key == "debug") {
+        config.set_log_level(RDKafkaLogLevel::Debug);
     }
     for setting in &args.kafka {
         config.set(&setting.key, &setting.value);
@@ -66,17 +77,5 @@ pub fn config(args: &KafkaArgs, defaults: &[(&str, &str)]) -> Result<ClientConfi
             bail!("--kafka {key}=…: librdkafka does not take this value for it")
         }
         Err(_) => bail!("librdkafka does not take the --kafka settings"),
-    }
-}
-
-/// One line of librdkafka's own log. What matters of it comes as an error too, so this is for looking into things.
-fn log(facility: &str, text: &str) {
-    tracing::debug!(target: "librdkafka", "{facility}: {text}");
-}
-
-/// What librdkafka reports of its connections: in series, while a broker is away.
-fn complain(complaints: &Seldom, reason: &str) {
-    if complaints.now() {
-        tracing::warn!("Kafka: {reason}; trying again");
     }
 }

@@ -155,13 +155,14 @@ impl Question {
     /// Which topic it is, and where to go on.
     fn ask_kafka(&self) -> Result<Found, Failure> {
         let identity = Identity::ask(&self.consumer, &self.topic, self.naming)
-            .map_err(|error| transient(format!("topic {}: {error}", self.topic)))?;
+            .map_err(|code| self.unanswered(&KafkaError::Global(code)))?;
         let mut wanted = TopicPartitionList::new();
         for &partition in &self.partitions {
             wanted.add_partition(&self.topic, partition);
         }
+        let unanswered = |error| self.unanswered(&error);
         let committed = self.consumer.committed_offsets(wanted, ANSWER).map_err(unanswered)?;
-        let ends = admin::ends(&self.consumer, &self.topic, &self.partitions).map_err(unanswered)?;
+        let ends = admin::ends(&self.consumer, &self.topic, &self.partitions, ANSWER).map_err(unanswered)?;
         let (mut positions, mut losses, mut all_notes) = (Vec::new(), Vec::new(), Vec::new());
         for place in committed.elements() {
             // Not to know what is committed is not the same as that nothing is.
@@ -195,10 +196,12 @@ impl Question {
         }
         Ok(Found { identity, positions, losses, notes: all_notes })
     }
-}
 
-fn unanswered(error: KafkaError) -> Failure {
-    transient(format!("Kafka: {error}"))
+    fn unanswered(&self, error: &KafkaError) -> Failure {
+        let reasons = self.consumer.context().reasons();
+        error.rdkafka_error_code().into_iter().for_each(|code| reasons.note_answer(code));
+        transient(format!("Kafka: {}", reasons.explain("READ", &self.topic, error)))
+    }
 }
 
 fn transient(message: String) -> Failure {

@@ -1,8 +1,10 @@
 //! Reading ranges of a topic again, outside of any group: what stands at these offsets?
 
+use super::admin::{self, Client};
+use super::{Reason, Reasons};
 use anyhow::{Context, Result, bail};
 use flows::Span;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -41,7 +43,7 @@ pub struct Record<'m> {
 
 /// A reader of ranges.
 pub struct Ranges {
-    consumer: BaseConsumer,
+    consumer: Client,
     topic: String,
     /// The partition, and the offset that is read next; none where it has to be gone to.
     at: Option<(i32, i64)>,
@@ -59,7 +61,8 @@ impl Ranges {
         for (key, value) in FIXED {
             config.set(*key, *value);
         }
-        let consumer = config.create().context("cannot set up the Kafka client")?;
+        let reasons = Reasons::of_asker(&config, "READ");
+        let consumer = config.create_with_context(reasons).context("cannot set up the Kafka client")?;
         Ok(Self { consumer, topic: topic.to_owned(), at: None, ahead: None })
     }
 
@@ -104,6 +107,8 @@ impl Ranges {
                     self.at = None;
                     return Ok(span.next);
                 }
+                // librdkafka looks for the coordinator of a group that is not read as a member of.
+                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::GroupAuthorizationFailed))) => {}
                 Some(Err(error)) => {
                     let low = self.consumer.fetch_watermarks(&self.topic, partition, ANSWER).map(|(low, _)| low);
                     match low {
@@ -115,15 +120,22 @@ impl Ranges {
                             }
                             self.seek(partition, low)?;
                         }
-                        _ => bail!("cannot read partition {partition} from offset {}: {error}", span.first),
+                        _ => {
+                            bail!("cannot read partition {partition} from offset {}: {}", span.first, self.why(&error))
+                        }
                     }
                 }
                 None if Instant::now() > deadline => {
-                    bail!("Kafka did not give partition {partition} from offset {} within 10 s", span.first)
+                    let why = self.why(&KafkaError::Global(RDKafkaErrorCode::OperationTimedOut));
+                    bail!("Kafka did not give partition {partition} from offset {} within 10 s: {why}", span.first)
                 }
                 None => {}
             }
         }
+    }
+
+    fn why(&self, error: &KafkaError) -> Reason {
+        admin::explain(&self.consumer, "READ", &self.topic, error)
     }
 
     /// Goes on at `offset`, by reading on where that is near.

@@ -5,13 +5,13 @@
 //! what another one has begun (they share a transactional id, so Kafka fences the older one), and only then reads the marks:
 //! a message without a mark was never sent, or its transaction never became visible to an ingester.
 
-use super::admin::{self, Found};
+use super::Reason;
+use super::admin::{self, Client, Found};
 use super::ranges::Ranges;
-use super::topic::Quiet;
-use anyhow::{Context, Result, bail};
+use super::topic::Reports;
+use anyhow::{Context, Result, anyhow, bail};
 use flows::Span;
 use rdkafka::ClientConfig;
-use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
@@ -55,15 +55,10 @@ pub fn marks_topic(topic: &str) -> String {
 ///
 /// # Errors
 /// When Kafka does not answer.
-pub fn replayed(
-    config: &ClientConfig,
-    client: &BaseConsumer,
-    topic: &str,
-    source: &str,
-) -> Result<HashSet<(i32, i64)>> {
+pub fn replayed(config: &ClientConfig, client: &Client, topic: &str, source: &str) -> Result<HashSet<(i32, i64)>> {
     let name = marks_topic(topic);
     let mut found = HashSet::new();
-    if admin::find(client, &name, LOOK)? == Found::Missing {
+    if find(client, &name)? == Found::Missing {
         return Ok(found);
     }
     let mut ranges = Ranges::new(config, &name)?;
@@ -79,6 +74,11 @@ pub fn replayed(
     Ok(found)
 }
 
+fn find(client: &Client, name: &str) -> Result<Found> {
+    let found = block_in_place(|| admin::find(client, name, LOOK));
+    found.map_err(|error| anyhow!("Kafka: {}", admin::explain(client, "DESCRIBE", name, &error)))
+}
+
 /// `SOURCE/PARTITION/OFFSET` → (partition, offset), if it is of this source.
 fn position(key: &[u8], source: &str) -> Option<(i32, i64)> {
     let place = str::from_utf8(key).ok()?.strip_prefix(source)?.strip_prefix('/')?;
@@ -88,7 +88,8 @@ fn position(key: &[u8], source: &str) -> Option<(i32, i64)> {
 
 /// Who sends.
 pub struct Replayer {
-    producer: FutureProducer<Quiet>,
+    producer: FutureProducer<Reports>,
+    reports: Reports,
     topic: String,
     source: String,
 }
@@ -98,9 +99,9 @@ impl Replayer {
     ///
     /// # Errors
     /// When Kafka does not answer, or refuses transactions.
-    pub async fn open(config: &ClientConfig, client: &Arc<BaseConsumer>, topic: &str, source: &str) -> Result<Self> {
+    pub async fn open(config: &ClientConfig, client: &Arc<Client>, topic: &str, source: &str) -> Result<Self> {
         let name = marks_topic(topic);
-        if block_in_place(|| admin::find(client, &name, LOOK))? == Found::Missing {
+        if find(client, &name)? == Found::Missing {
             admin::create(config, client.clone(), &name, 1, &[("cleanup.policy", "compact")]).await?;
         }
         let mut config = config.clone();
@@ -108,10 +109,13 @@ impl Replayer {
             config.set(*key, *value);
         }
         config.set("transactional.id", format!("clickstream-replay/{topic}"));
-        let producer: FutureProducer<Quiet> =
-            config.create_with_context(Quiet::default()).context("cannot set up the Kafka producer")?;
-        block_in_place(|| producer.init_transactions(ANSWER)).context("cannot begin transactions")?;
-        Ok(Self { producer, topic: topic.to_owned(), source: source.to_owned() })
+        let reports = Reports::new(&config, topic, None);
+        let producer: FutureProducer<Reports> =
+            config.create_with_context(reports.clone()).context("cannot set up the Kafka producer")?;
+        let replayer = Self { producer, reports, topic: topic.to_owned(), source: source.to_owned() };
+        let begun = block_in_place(|| replayer.producer.init_transactions(ANSWER));
+        begun.map_err(|error| anyhow!("cannot begin transactions: {}", replayer.why(topic, &error)))?;
+        Ok(replayer)
     }
 
     /// Sends these and their marks, all or none; returns when Kafka has acknowledged and committed them.
@@ -120,7 +124,8 @@ impl Replayer {
     /// When it has not. None of them can be read by an ingester then, unless the answer to the commit itself was lost: the
     /// marks tell, the next time.
     pub async fn send(&self, rejects: &[Rejected]) -> Result<()> {
-        self.producer.begin_transaction().context("cannot begin a transaction")?;
+        let begun = self.producer.begin_transaction();
+        begun.map_err(|error| anyhow!("cannot begin a transaction: {}", self.why(&self.topic, &error)))?;
         let sent = self.messages_and_marks(rejects).await;
         let committed = sent.and_then(|()| self.commit());
         if let Err(error) = committed {
@@ -135,7 +140,8 @@ impl Replayer {
         loop {
             match block_in_place(|| self.producer.commit_transaction(ANSWER)) {
                 Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
-                outcome => return outcome.context("the transaction was not committed"),
+                Err(error) => bail!("the transaction was not committed: {}", self.why(&self.topic, &error)),
+                Ok(()) => return Ok(()),
             }
         }
     }
@@ -147,11 +153,11 @@ impl Replayer {
             let headers = OwnedHeaders::new().insert(Header { key: REPLAY_OF, value: Some(&origin) });
             let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&self.topic).headers(headers);
             (record.key, record.payload) = (reject.key.as_deref(), reject.payload.as_deref());
-            under_way.push(self.enqueue(record)?);
+            under_way.push(self.enqueue(&self.topic, record)?);
         }
         let mut marks = Vec::with_capacity(rejects.len());
         for (reject, sent) in rejects.iter().zip(under_way) {
-            let (partition, offset) = acknowledged(sent).await?;
+            let (partition, offset) = self.acknowledged(&self.topic, sent).await?;
             let mark = format!(r#"{{"topic":"{}","partition":{partition},"offset":{offset}}}"#, self.topic);
             marks.push((self.origin(reject), mark));
         }
@@ -159,10 +165,10 @@ impl Replayer {
         let mut under_way = Vec::with_capacity(marks.len());
         for (origin, mark) in &marks {
             let record = FutureRecord::to(&name).partition(0).key(origin.as_bytes()).payload(mark.as_bytes());
-            under_way.push(self.enqueue(record)?);
+            under_way.push(self.enqueue(&name, record)?);
         }
         for sent in under_way {
-            acknowledged(sent).await?;
+            self.acknowledged(&name, sent).await?;
         }
         Ok(())
     }
@@ -171,19 +177,20 @@ impl Replayer {
         format!("{}/{}/{}", self.source, reject.partition, reject.offset)
     }
 
-    fn enqueue(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<DeliveryFuture> {
-        match self.producer.send_result(record) {
-            Ok(sent) => Ok(sent),
-            Err((error, _)) => bail!("cannot send: {error}"),
+    fn enqueue(&self, topic: &str, record: FutureRecord<'_, [u8], [u8]>) -> Result<DeliveryFuture> {
+        self.producer.send_result(record).map_err(|(error, _)| anyhow!("cannot send: {}", self.why(topic, &error)))
+    }
+
+    async fn acknowledged(&self, topic: &str, sent: DeliveryFuture) -> Result<(i32, i64)> {
+        match sent.await {
+            Ok(Ok(delivery)) => Ok((delivery.partition, delivery.offset)),
+            Ok(Err((error, _))) => bail!("not acknowledged: {}", self.why(topic, &error)),
+            Err(_) => bail!("not acknowledged: the producer was closed"),
         }
     }
-}
 
-async fn acknowledged(sent: DeliveryFuture) -> Result<(i32, i64)> {
-    match sent.await {
-        Ok(Ok(delivery)) => Ok((delivery.partition, delivery.offset)),
-        Ok(Err((error, _))) => bail!("not acknowledged: {error}"),
-        Err(_) => bail!("not acknowledged: the producer was closed"),
+    fn why(&self, topic: &str, error: &KafkaError) -> Reason {
+        self.reports.reasons.explain("WRITE", topic, error)
     }
 }
 

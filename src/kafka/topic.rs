@@ -1,17 +1,18 @@
 //! The topic that is produced into.
 
-use super::{complain, lifeline, log, queue};
-use crate::seldom::Seldom;
+use super::statistics::Statistics;
+use super::{Reasons, lifeline};
 use flows::{Acked, Lost, Message, Meter, Topic};
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Settings of the producer, unless `--kafka` says otherwise.
@@ -28,47 +29,62 @@ pub const DEFAULTS: &[(&str, &str)] = &[
     ("queue.buffering.max.kbytes", "65536"),
 ];
 
-/// How librdkafka's statistics say that the producer has its id.
-const READY: &[u8] = br#""idemp_state": "Assigned""#;
-
-/// Logs through our own log, and notices when the producer may begin.
-#[derive(Default)]
-pub struct Quiet {
-    complaints: Seldom,
+/// Hears what the client of a producer reports. Clones share it.
+#[derive(Clone)]
+pub struct Reports {
+    pub reasons: Arc<Reasons>,
     ready: Arc<Notify>,
     lost: Arc<Notify>,
     meter: Option<Arc<Meter>>,
 }
 
-impl ClientContext for Quiet {
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
-        log(facility, text);
+impl Reports {
+    /// For a producer into this topic.
+    pub fn new(config: &ClientConfig, topic: &str, meter: Option<Arc<Meter>>) -> Self {
+        let reasons = Arc::new(Reasons::of_worker(config, topic, "WRITE"));
+        Self { reasons, ready: Arc::default(), lost: Arc::default(), meter }
+    }
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.reasons.log(level, facility, text);
     }
 
-    fn error(&self, _: KafkaError, reason: &str) {
-        complain(&self.complaints, reason);
+    fn error(&self, error: KafkaError, text: &str) {
+        self.reasons.error(error, text);
     }
 
     /// librdkafka says nowhere else that it has the producer id without which an idempotent producer sends nothing.
-    fn stats_raw(&self, statistics: &[u8]) {
-        if statistics.windows(READY.len()).any(|part| part == READY) {
+    fn stats_raw(&self, json: &[u8]) {
+        let Some(statistics) = Statistics::read(json) else { return };
+        self.reasons.follow(&statistics);
+        if statistics.has_producer_id() {
             self.ready.notify_one();
         }
-        if lifeline::is_lost(statistics) {
+        if lifeline::is_lost(&statistics) {
             self.lost.notify_one();
         }
         if let Some(meter) = &self.meter {
-            meter.queue_bytes.store(queue::bytes(statistics), Relaxed);
+            meter.queue_bytes.store(statistics.queued_bytes(), Relaxed);
         }
     }
 }
 
+/// How often a producer that has no id yet looks whether it will ever get one.
+const LOOK_FOR_ID: Duration = Duration::from_millis(100);
+/// How long to wait for an acknowledgement before room is looked for again: it gives up its room a moment later.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(5);
+
 /// A topic, and a producer for it.
 pub struct KafkaTopic {
-    producer: FutureProducer<Quiet>,
+    producer: FutureProducer<Reports>,
+    reports: Reports,
     name: String,
     idempotent: bool,
-    ready: Arc<Notify>,
+    /// A message was acknowledged: there may be room for another one.
+    acknowledged: Arc<Notify>,
+    given_up: CancellationToken,
     _lifeline: AbortOnDropHandle<()>,
 }
 
@@ -78,65 +94,113 @@ impl KafkaTopic {
     /// # Errors
     /// When librdkafka does not take the settings.
     pub fn new(config: &ClientConfig, name: &str, meter: Arc<Meter>) -> Result<Self, KafkaError> {
-        let idempotent = config.get("enable.idempotence") == Some("true");
-        let context = Quiet { meter: Some(meter), ..Quiet::default() };
-        let (ready, lost) = (context.ready.clone(), context.lost.clone());
-        let producer: FutureProducer<Quiet> = config.create_with_context(context)?;
+        let reports = Reports::new(config, name, Some(meter));
+        let producer: FutureProducer<Reports> = config.create_with_context(reports.clone())?;
         let brokers = config.get("bootstrap.servers").unwrap_or_default().to_owned();
-        let client = producer.clone();
+        let (client, lost) = (producer.clone(), reports.lost.clone());
         let lifeline = AbortOnDropHandle::new(tokio::spawn(async move {
             loop {
                 lost.notified().await;
                 lifeline::throw(client.client().native_client(), &brokers);
             }
         }));
-        Ok(Self { producer, name: name.to_owned(), idempotent, ready, _lifeline: lifeline })
+        Ok(Self {
+            producer,
+            reports,
+            name: name.to_owned(),
+            idempotent: config.get("enable.idempotence") == Some("true"),
+            acknowledged: Arc::default(),
+            given_up: CancellationToken::new(),
+            _lifeline: lifeline,
+        })
     }
 
     /// Waits until the producer is connected and has its id, so that the first message is not late; no longer than `patience`.
-    pub async fn warm_up(&self, patience: Duration) {
+    ///
+    /// # Errors
+    /// When it will never be: a right is missing.
+    pub async fn warm_up(&self, patience: Duration) -> Result<(), Refused> {
         let (producer, name) = (self.producer.clone(), self.name.clone());
         let asked =
             tokio::task::spawn_blocking(move || producer.client().fetch_metadata(Some(&name), patience).map(drop));
         let ready = async {
             let _ = asked.await;
-            if self.idempotent {
-                self.ready.notified().await;
+            while self.idempotent && self.refused().is_ok() {
+                if tokio::time::timeout(LOOK_FOR_ID, self.reports.ready.notified()).await.is_ok() {
+                    return;
+                }
             }
         };
         if tokio::time::timeout(patience, ready).await.is_err() {
             tracing::debug!("the producer is not ready yet: the first events will be late");
         }
+        self.refused()
+    }
+
+    /// Whether this producer can go on. After one of these errors it never sends a message again.
+    ///
+    /// # Errors
+    /// When it cannot, and why.
+    pub fn refused(&self) -> Result<(), Refused> {
+        if let Some(reason) = self.reports.reasons.denial() {
+            return Err(Refused(reason.to_string()));
+        }
+        self.producer.client().fatal_error().map_or(Ok(()), |(_, words)| Err(Refused(words)))
     }
 
     /// Gives up what is not acknowledged yet: each of those sends is answered with [`Lost`].
     pub fn give_up(&self) {
+        self.given_up.cancel();
         self.producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+    }
+
+    /// Puts a message into librdkafka's queue, once there is room.
+    async fn enqueue(&self, message: &Message) -> Result<DeliveryFuture, Lost> {
+        loop {
+            let record = FutureRecord::to(&self.name).key(message.key.as_str());
+            let record = match &message.payload {
+                Some(payload) => record.payload(payload),
+                None => record,
+            };
+            match self.producer.send_result(record) {
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {}
+                enqueued => return enqueued.map_err(|(error, _)| self.lost(&error)),
+            }
+            let acknowledged = tokio::time::timeout(LOOK_FOR_ROOM, self.acknowledged.notified());
+            tokio::select! {
+                _ = acknowledged => {}
+                () = self.given_up.cancelled() => return Err(Lost("there was no room for it".into())),
+            }
+        }
+    }
+
+    fn lost(&self, error: &KafkaError) -> Lost {
+        lost(&self.reports.reasons, error)
     }
 }
 
+/// Why a producer cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[error("Kafka: {0}")]
+pub struct Refused(String);
+
+fn lost(reasons: &Reasons, error: &KafkaError) -> Lost {
+    if let Some(code) = error.rdkafka_error_code() {
+        reasons.note_answer(code);
+    }
+    Lost(error.to_string())
+}
+
 impl Topic for KafkaTopic {
-    fn send(&self, message: &Message) -> impl Future<Output = Result<Acked, Lost>> + Send + use<> {
-        let record = || {
-            let record = FutureRecord::to(&self.name).key(message.key.as_str());
-            match &message.payload {
-                Some(payload) => record.payload(payload),
-                None => record,
-            }
-        };
-        // The flow keeps fewer messages in flight than the queue holds; only large messages can fill it by their size.
-        let handed = loop {
-            match self.producer.send_result(record()) {
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                    std::thread::park_timeout(Duration::from_millis(1));
-                }
-                handed => break handed.map_err(|(error, _)| Lost(error.to_string())),
-            }
-        };
+    async fn send(&self, message: &Message) -> impl Future<Output = Result<Acked, Lost>> + Send + use<> {
+        let enqueued = self.enqueue(message).await;
+        let (reasons, acknowledged) = (self.reports.reasons.clone(), self.acknowledged.clone());
         async move {
-            match handed?.await {
+            let delivered = enqueued?.await;
+            acknowledged.notify_one();
+            match delivered {
                 Ok(Ok(delivery)) => Ok(Acked { partition: delivery.partition, offset: delivery.offset }),
-                Ok(Err((error, _))) => Err(Lost(error.to_string())),
+                Ok(Err((error, _))) => Err(lost(&reasons, &error)),
                 Err(_) => Err(Lost("the producer was closed".into())),
             }
         }
@@ -146,10 +210,51 @@ impl Topic for KafkaTopic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flows::{Faults, Shoppers};
+    use flows::{Faults, Rate, Receipt, Shoppers, produce, schedule};
+    use futures::StreamExt;
     use futures::future::join_all;
     use rdkafka::mocking::MockCluster;
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+    use std::convert::Infallible;
+
+    /// The broker takes requests and answers none: the queue is full before as many are in flight as may be.
+    #[tokio::test]
+    async fn a_producer_without_room_can_be_given_up_and_has_kept_the_order() {
+        const ROOM: u64 = 500;
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("clicks", 1, 1).unwrap();
+        let mut config: ClientConfig = DEFAULTS.iter().map(|&(key, value)| (key.into(), value.into())).collect();
+        config
+            .set("bootstrap.servers", cluster.bootstrap_servers())
+            .set("queue.buffering.max.messages", ROOM.to_string())
+            .set("batch.num.messages", "100");
+        let topic = KafkaTopic::new(&config, "clicks", Arc::default()).unwrap();
+        topic.warm_up(Duration::from_secs(20)).await.unwrap();
+
+        let (shoppers, meter, mut receipts) = (Shoppers::new(1, 1, Faults::default()), Meter::default(), Vec::new());
+        let keep = |receipt: Receipt| {
+            if receipt.acked.is_ok() && receipts.len() as u64 == 4 * ROOM {
+                cluster.broker_round_trip_time(1, Duration::from_secs(3_600)).unwrap();
+            }
+            receipts.push(receipt.acked);
+            Ok::<_, Infallible>(())
+        };
+        let (stopped, late) = (CancellationToken::new(), Duration::from_secs(2));
+        let due = schedule(Rate::Max, None).take_until(stopped.clone().cancelled_owned());
+        let flow = produce(due, shoppers, &topic, 200_000, &meter, keep);
+        let give_up = async {
+            // As a drain timeout does it: somebody else's timer, on the same task.
+            tokio::time::sleep(late).await;
+            stopped.cancel();
+            topic.give_up();
+        };
+        let both = futures::future::join(flow, give_up);
+        let Ok(tally) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("it ends").0;
+        assert!(tally.acknowledged > 4 * ROOM, "{tally:?}");
+        assert!((1..=ROOM + 1).contains(&tally.lost), "what was in the queue, and the one that waited: {tally:?}");
+        let offsets: Vec<_> = receipts.iter().flatten().map(|acked| acked.offset as u64).collect();
+        assert_eq!(offsets, Vec::from_iter(0..tally.acknowledged));
+    }
 
     /// This broker takes messages in any order: with a second request on its way, that one would come before the first.
     #[tokio::test]
@@ -159,11 +264,14 @@ mod tests {
         let mut config: ClientConfig = DEFAULTS.iter().map(|&(key, value)| (key.into(), value.into())).collect();
         config.set("bootstrap.servers", cluster.bootstrap_servers()).set("batch.num.messages", "1");
         let topic = KafkaTopic::new(&config, "clicks", Arc::default()).unwrap();
-        topic.warm_up(Duration::from_secs(20)).await;
+        topic.warm_up(Duration::from_secs(20)).await.unwrap();
         cluster.broker_round_trip_time(1, Duration::from_millis(200)).unwrap();
         cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION]);
         let mut shoppers = Shoppers::new(1, 1, Faults::default());
-        let sent: Vec<_> = (0..4).map(|due| topic.send(&shoppers.next(due))).collect();
+        let mut sent = Vec::new();
+        for due in 0..4 {
+            sent.push(topic.send(&shoppers.next(due)).await);
+        }
         let offsets: Vec<_> = join_all(sent).await.into_iter().map(|acked| acked.unwrap().offset).collect();
         assert_eq!(offsets, [0, 1, 2, 3]);
     }

@@ -1,9 +1,9 @@
 //! Whose turn it is to heal: membership in a group of its own, `GROUP.heal`. Kafka gives each partition to one member, so two
 //! that heal at once never write the same rows.
 
-use super::{complain, log, topic_id};
-use crate::seldom::Seldom;
-use anyhow::{Context, Result, bail};
+use super::admin::{self, Client};
+use super::{Reasons, topic_id};
+use anyhow::{Context, Result, anyhow, bail};
 use flows::{LeaseLost, Tenure};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
@@ -40,7 +40,7 @@ struct Parts {
     /// only when this process hangs for longer than its session.
     member: BaseConsumer<Membership>,
     /// Asks what the group itself has committed.
-    client: Arc<BaseConsumer>,
+    client: Arc<Client>,
     topic: String,
     source: String,
     /// What was committed when the audit began, for each partition: what is put back lies below.
@@ -49,19 +49,18 @@ struct Parts {
 
 /// Remembers that partitions went away. Whoever had the turn meanwhile may have put back what we are about to, so it does not
 /// help that they come again.
-#[derive(Default)]
 struct Membership {
     interrupted: AtomicBool,
-    complaints: Seldom,
+    reasons: Reasons,
 }
 
 impl ClientContext for Membership {
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
-        log(facility, text);
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.reasons.log(level, facility, text);
     }
 
-    fn error(&self, _: KafkaError, reason: &str) {
-        complain(&self.complaints, reason);
+    fn error(&self, error: KafkaError, text: &str) {
+        self.reasons.error(error, text);
     }
 }
 
@@ -85,7 +84,7 @@ impl Turn {
     /// When it is somebody else's, and stays that.
     pub fn take(
         config: &ClientConfig,
-        client: &Arc<BaseConsumer>,
+        client: &Arc<Client>,
         topic: &str,
         source: &str,
         group: &str,
@@ -96,12 +95,21 @@ impl Turn {
             config.set(*key, *value);
         }
         config.set("group.id", Self::group(group));
+        let membership =
+            Membership { interrupted: AtomicBool::default(), reasons: Reasons::of_worker(&config, topic, "READ") };
         let member: BaseConsumer<Membership> =
-            config.create_with_context(Membership::default()).context("cannot set up the Kafka client")?;
+            config.create_with_context(membership).context("cannot set up the Kafka client")?;
         member.subscribe(&[topic]).context("cannot subscribe")?;
         let parts = Parts { member, client: client.clone(), topic: topic.into(), source: source.into(), marks };
         let deadline = Instant::now() + PATIENCE;
         while !parts.holds_all(LOOK_AGAIN) {
+            let reasons = &parts.member.context().reasons;
+            if let Some(missing) = reasons.refusal() {
+                bail!("Kafka: {missing}");
+            }
+            if let Some(reason) = reasons.worst().filter(|_| Instant::now() > deadline) {
+                bail!("cannot join group {}: {reason}", Self::group(group));
+            }
             if Instant::now() > deadline {
                 bail!("another `audit --heal` of group {group} is at work: let it end, and run this again");
             }
@@ -129,7 +137,7 @@ impl Parts {
             let reason = match self.doubt() {
                 Ok(None) => return Ok(()),
                 Ok(Some(reason)) => break reason,
-                Err(error) => error.to_string(),
+                Err(error) => format!("{error:#}"),
             };
             if Instant::now() > deadline {
                 break reason;
@@ -145,12 +153,12 @@ impl Parts {
             return Ok(Some("another `audit --heal` of this group has begun".into()));
         }
         // Only the member of the group's present generation may commit in it.
-        self.member.commit(&self.list(Offset::Offset(0))?, CommitMode::Sync)?;
-        let committed = self.client.committed_offsets(self.list(Offset::Invalid)?, ANSWER)?;
-        for place in committed.elements() {
-            let mark = self.marks.get(&place.partition()).copied().flatten();
-            if mark.is_some_and(|mark| !matches!(place.offset(), Offset::Offset(now) if now >= mark)) {
-                return Ok(Some(format!("the group's offset of partition {} was set back", place.partition())));
+        let proof = self.member.commit(&self.list(Offset::Offset(0))?, CommitMode::Sync);
+        proof.map_err(|error| anyhow!("{}", self.member.context().reasons.explain("READ", &self.topic, &error)))?;
+        let partitions: Vec<_> = self.marks.keys().copied().collect();
+        for (partition, now) in admin::committed_or_why(&self.client, &self.topic, &partitions)? {
+            if self.marks.get(&partition).is_some_and(|mark| now < *mark) {
+                return Ok(Some(format!("the group's offset of partition {partition} was set back")));
             }
         }
         match topic_id(self.client.client().native_client(), &self.topic, ANSWER) {

@@ -12,14 +12,17 @@ const MOMENT: Duration = Duration::from_secs(3);
 /// The only broker, and with it the group's coordinator.
 pub fn killed(course: &mut Course) {
     let kafka = OwnKafka::start(1);
-    let scene = Scene::open(course, |ground| Ground { brokers: kafka.brokers(), ..ground }, &[]);
-    for _ in course.rounds(2) {
+    let mut scene = Scene::open(course, |ground| Ground { brokers: kafka.brokers(), ..ground }, &[]);
+    for round in course.rounds(2) {
         course.moment(MOMENT);
         kafka.kill(1);
         course.fault();
         course.moment(MOMENT);
         kafka.up(1);
         scene.recovers(course);
+        // Why, and that it is over.
+        scene.ingester.says("nothing listens at ", round as usize + 1);
+        scene.ingester.says(" is back", round as usize + 1);
     }
     scene.closes(course);
 }
@@ -54,7 +57,7 @@ pub fn stalls(course: &mut Course) {
     let shop = Shop::open_in(&Ground { brokers: kafka.brokers(), ..setting.ground() });
     let log = shop.file("latency.log");
     let log = log.to_str().expect("plain names");
-    let load = shop.produce(&[&setting.load()[..], &["--latency-log", log]].concat());
+    let mut load = shop.produce(&[&setting.load()[..], &["--latency-log", log]].concat());
     let mut ingester = shop.ingester_at_work(&setting.flags("one"));
     is_at_work(&shop);
     let stall = if course.is_long() { 30 } else { 10 };
@@ -62,8 +65,12 @@ pub fn stalls(course: &mut Course) {
         kafka.freeze(1);
         course.fault();
         std::thread::sleep(Duration::from_secs(stall));
+        load.program.says(" does not answer", 1);
+        ingester.says(" does not answer", 1);
         kafka.wake(1);
         course.recovers(&shop);
+        load.program.says(" is back", 1);
+        ingester.says(" is back", 1);
     }
     let manifest = load.stop();
     shop.drained();

@@ -2,6 +2,7 @@
 
 use crate::support::manifest::Line;
 use crate::support::oracle;
+use crate::support::process::Program;
 use crate::support::shop::Shop;
 use crate::support::{PATIENCE, eventually, is};
 use chrono::Utc;
@@ -50,6 +51,39 @@ fn after_a_silence_one_event_can_be_queried_in_less_than_five_seconds() {
     let took = Utc::now() - happened;
     assert!(took.num_milliseconds() < 5_000, "it took {took}");
     ingester.drains();
+}
+
+#[test]
+fn what_is_sent_to_a_new_partition_can_be_queried_in_less_than_five_seconds() {
+    let mut shop = Shop::open_alone();
+    // One that finds them, and one that has to be told by its group, whichever it is.
+    let mut ingesters = [shop.ingester_at_work(&[]), shop.ingester_at_work(&["--instance-id", "none"])];
+    let load = shop.produce(&["--rate", "50"]);
+    for partition in [3, 4] {
+        shop.kafka.create_partitions(&shop.topic, partition as usize + 1);
+        // A client of its own that knows them already.
+        let sender = shop.kafka.sender(&shop.topic);
+        let happened = Utc::now();
+        let sent = sender.send_to(Some(partition), &[("k", &json("new", 1.0, &happened.to_rfc3339()))]);
+        eventually(PATIENCE, "its row is there", || {
+            let here = format!("_partition = {} AND _offset = {}", sent[0].0, sent[0].1);
+            let count = shop.number(&format!("SELECT count() FROM db.events WHERE {here}"));
+            is(count == 1, count)
+        });
+        let took = Utc::now() - happened;
+        assert!(took.num_milliseconds() < 5_000, "it took {took} in partition {partition}");
+    }
+    shop.kafka.partitions = 5;
+    // The shoppers' producer has found them, too.
+    eventually(PATIENCE, "each partition has events of the shoppers", || {
+        let partitions = shop.number("SELECT uniqExact(_partition) FROM db.events WHERE product_id != 'new'");
+        is(partitions == 5, partitions)
+    });
+    let worst = shop.number(WORST_MS);
+    assert!(worst < 5_000, "no event of any partition took longer than 5 s: {worst} ms");
+    load.stop();
+    shop.drained();
+    ingesters.iter_mut().for_each(Program::drains);
 }
 
 #[test]

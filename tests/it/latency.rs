@@ -1,8 +1,8 @@
 //! Latencies: that what is logged is true, is read the same by others, and is shown as it is.
 
-use crate::support::broker::OwnKafka;
 use crate::support::browser::Browser;
 use crate::support::shop::Shop;
+use crate::support::stack::OwnKafka;
 use crate::support::{PATIENCE, eventually, is, java};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -154,9 +154,9 @@ fn a_log_is_whole_up_to_the_last_interval_before_a_sigkill() {
 fn a_stall_of_the_broker_shows_in_the_tail_as_an_open_loop_predicts() {
     const RATE: f64 = 1_000.0;
     const STALL: Duration = Duration::from_secs(10);
-    let kafka = OwnKafka::start();
+    let kafka = OwnKafka::start(1);
     let shop = Shop::open_alone();
-    let address = kafka.address();
+    let address = kafka.brokers();
     let here = [("CLICKSTREAM_BROKERS", address.as_str())];
     shop.run_with("setup", &[], &here).succeeds();
     let log = shop.file("ingest.log");
@@ -172,9 +172,9 @@ fn a_stall_of_the_broker_shows_in_the_tail_as_an_open_loop_predicts() {
         is(rows > 3_000, rows)
     });
     let frozen = Instant::now();
-    kafka.freeze();
+    kafka.freeze(1);
     std::thread::sleep(STALL);
-    kafka.wake();
+    kafka.wake(1);
     let stall = frozen.elapsed().as_secs_f64();
     producer.succeeds();
     eventually(PATIENCE, "all is stored", || {

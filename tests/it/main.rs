@@ -31,6 +31,7 @@ mod rebalances;
 mod refusals;
 mod rejects;
 mod replays;
+mod secured;
 mod signals;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,7 +1,7 @@
 //! Kafka through a plain client: what stands in a topic, what a group has committed, and messages of a test's own.
 
 use super::eventually;
-use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -161,6 +161,15 @@ impl Kafka {
         runtime.block_on(admin.delete_records(&list, &options)).expect("the broker deletes them");
     }
 
+    /// Adds partitions to a topic, up to so many.
+    pub fn create_partitions(&self, topic: &str, count: usize) {
+        let (admin, runtime, options) = self.admin();
+        let created = runtime.block_on(admin.create_partitions(&[NewPartitions::new(topic, count)], &options));
+        created.expect("the broker answers").into_iter().for_each(|created| {
+            created.expect("the broker creates them");
+        });
+    }
+
     fn admin(&self) -> (AdminClient<DefaultClientContext>, tokio::runtime::Runtime, AdminOptions) {
         let admin = config(&self.brokers).create().expect("settings that are valid");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -184,8 +193,14 @@ pub struct Sender {
 impl Sender {
     /// Sends messages in order; returns where each of them stands.
     pub fn send(&self, messages: &[(&str, &str)]) -> Vec<(i32, i64)> {
+        self.send_to(None, messages)
+    }
+
+    /// Sends messages in order to one partition.
+    pub fn send_to(&self, partition: Option<i32>, messages: &[(&str, &str)]) -> Vec<(i32, i64)> {
         for (nth, (key, payload)) in messages.iter().enumerate() {
-            let record = BaseRecord::with_opaque_to(&self.topic, nth).key(*key).payload(*payload);
+            let mut record = BaseRecord::with_opaque_to(&self.topic, nth).key(*key).payload(*payload);
+            record.partition = partition;
             self.producer.send(record).unwrap_or_else(|(error, _)| panic!("cannot send: {error}"));
         }
         self.producer.flush(ANSWER).expect("the broker acknowledges");

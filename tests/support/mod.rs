@@ -3,7 +3,7 @@
 // Each test target uses its own part of this.
 #![allow(dead_code)]
 
-pub mod broker;
+pub mod acl;
 pub mod browser;
 pub mod clickhouse;
 pub mod demo;
@@ -15,6 +15,7 @@ pub mod oracle;
 pub mod process;
 pub mod proxy;
 pub mod sampler;
+pub mod secured;
 pub mod shop;
 pub mod stack;
 pub mod wire;

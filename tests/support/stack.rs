@@ -25,8 +25,8 @@ struct Stack {
     name: String,
     data: PathBuf,
     ports: Vec<String>,
-    /// Where clients are to connect in place of the broker.
-    advertised: Option<String>,
+    /// What `ci/stack` takes from its environment.
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Stack {
@@ -34,7 +34,12 @@ impl Stack {
         let name = format!("it-{:08x}", rand::random::<u32>());
         let data = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&name);
         let ports = ports.iter().flat_map(|(option, port)| [option.to_string(), port.to_string()]);
-        Self { name, data, ports: ports.chain(more.iter().map(|part| part.to_string())).collect(), advertised: None }
+        Self {
+            name,
+            data,
+            ports: ports.chain(more.iter().map(|part| part.to_string())).collect(),
+            environment: Vec::new(),
+        }
     }
 
     /// Starts a service on its old data, and waits until it answers. An embedded ClickHouse can die while it starts right
@@ -62,7 +67,7 @@ impl Stack {
             .arg("--data")
             .arg(&self.data)
             .env("STACK_KAFKA_HEAP", "-Xmx256m -Xms128m")
-            .envs(self.advertised.iter().map(|address| ("STACK_KAFKA_ADVERTISED", address)))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .output();
         let output = output.expect("ci/stack can be run");
         if output.status.success() {
@@ -162,12 +167,17 @@ impl OwnKafka {
 
     /// One broker, to be reached through a wire only: that is the address that it gives to clients.
     pub fn start_behind_a_wire() -> (Self, Wire) {
-        let (port, controller) = (free_port(), free_port());
+        let port = free_port();
         let wire = Wire::start(format!("127.0.0.1:{port}"));
+        (Self::start_with(port, free_port(), vec![("STACK_KAFKA_ADVERTISED", wire.address())]), wire)
+    }
+
+    /// One broker at these ports, with this environment of `ci/stack`.
+    pub fn start_with(port: u16, controller: u16, environment: Vec<(&'static str, String)>) -> Self {
         let mut stack = Stack::new(&[("--kafka-port", port), ("--controller-port", controller)], &[]);
-        stack.advertised = Some(wire.address());
+        stack.environment = environment;
         stack.up("kafka");
-        (Self { stack, port, nodes: 1 }, wire)
+        Self { stack, port, nodes: 1 }
     }
 
     pub fn brokers(&self) -> String {

@@ -60,6 +60,25 @@ async fn at_most_in_flight_messages_are_unacknowledged() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_topic_without_room_is_waited_for_and_the_order_stays() {
+    let topic = Wire::with_room(5, |nth| sleep(ms(nth as u64 * 13 % 100)).map(Ok).boxed());
+    let dues = dues(100);
+    let (tally, receipts) = run(&dues, &topic, 200, &Meter::default()).await;
+    assert_eq!((tally.acknowledged, receipts.len(), topic.peak()), (100, 100, 5));
+    let sent: Vec<_> = topic.sent().iter().map(|message| message.event.timestamp_ns()).collect();
+    assert_eq!(sent, dues);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_never_has_room_again_can_be_given_up() {
+    let topic = Wire::with_room(5, |_| future::pending().boxed());
+    let (dues, meter) = (dues(100), Meter::default());
+    let stopped = tokio::time::timeout(ms(1_000), run(&dues, &topic, 200, &meter)).await;
+    assert!(stopped.is_err(), "the flow waits, and lets others run");
+    assert_eq!(topic.sent().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unacknowledged_message_is_counted_as_lost_and_stops_nothing() {
     let topic = Wire::new(|nth| future::ready(if nth % 10 == 3 { Err(Lost("down".into())) } else { Ok(()) }).boxed());
     let meter = Meter::default();

@@ -4,6 +4,7 @@ use flows::{Acked, Lost, Message, Topic};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::sync::{Arc, Mutex};
+use tokio::sync::Semaphore;
 
 type Answer = BoxFuture<'static, Result<(), Lost>>;
 
@@ -11,6 +12,7 @@ type Answer = BoxFuture<'static, Result<(), Lost>>;
 pub struct Wire<F> {
     log: Arc<Mutex<Log>>,
     answer: F,
+    room: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -22,7 +24,12 @@ struct Log {
 
 impl<F: Fn(usize) -> Answer> Wire<F> {
     pub fn new(answer: F) -> Self {
-        Self { log: Arc::default(), answer }
+        Self::with_room(Semaphore::MAX_PERMITS, answer)
+    }
+
+    /// With room for so many messages that are not acknowledged yet.
+    pub fn with_room(room: usize, answer: F) -> Self {
+        Self { log: Arc::default(), answer, room: Arc::new(Semaphore::new(room)) }
     }
 
     /// The messages, in the order of the calls.
@@ -36,8 +43,9 @@ impl<F: Fn(usize) -> Answer> Wire<F> {
     }
 }
 
-impl<F: Fn(usize) -> Answer> Topic for Wire<F> {
-    fn send(&self, message: &Message) -> impl Future<Output = Result<Acked, Lost>> + Send + use<F> {
+impl<F: Fn(usize) -> Answer + Sync> Topic for Wire<F> {
+    async fn send(&self, message: &Message) -> impl Future<Output = Result<Acked, Lost>> + Send + use<F> {
+        let room = self.room.clone().acquire_owned().await.unwrap();
         let mut log = self.log.lock().unwrap();
         let nth = log.sent.len();
         log.sent.push(message.clone());
@@ -46,6 +54,7 @@ impl<F: Fn(usize) -> Answer> Topic for Wire<F> {
         let open = self.log.clone();
         (self.answer)(nth).map(move |answer| {
             open.lock().unwrap().open -= 1;
+            drop(room);
             answer.map(|()| Acked { partition: 0, offset: nth as i64 })
         })
     }

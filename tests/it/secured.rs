@@ -1,0 +1,362 @@
+//! What Kafka says is passed on: who is refused and why, what cannot be reached, which right is missing.
+
+use crate::support::acl::On;
+use crate::support::door::Door;
+use crate::support::oracle;
+use crate::support::process::Program;
+use crate::support::secured::{NO_HOST, SCRAM_USER, Secured, as_user, flags, password};
+use crate::support::shop::{Ground, Shop};
+use crate::support::{PATIENCE, eventually, is};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+/// Each command that asks Kafka something, as it is run here.
+const COMMANDS: [&[&str]; 6] =
+    [&["setup"], &["produce", "--count", "10"], &["ingest"], &["ingest", "--until-end"], &["audit"], &["rejects"]];
+
+fn open(kafka: &Secured) -> Shop {
+    Shop::open_in(&Ground { brokers: kafka.open.clone(), ..Ground::default() })
+}
+
+fn run(shop: &Shop, command: &[&str], more: &[String]) -> Program {
+    let args: Vec<_> = command[1..].iter().copied().chain(more.iter().map(String::as_str)).collect();
+    shop.run(command[0], &args)
+}
+
+/// Asserts that it ends with exit code 1 and one line that names all of these; returns the whole log.
+#[track_caller]
+fn fails_and_names(mut program: Program, within: Duration, names: &[&str]) -> String {
+    assert_eq!(program.exit_code(within), Some(1), "exit code; {names:?}");
+    let stderr = program.stderr();
+    let lines: Vec<_> = stderr.lines().filter(|line| line.starts_with("clickstream: ")).collect();
+    assert_eq!(lines.len(), 1, "one line: {stderr}");
+    assert!(names.iter().all(|name| lines[0].contains(name)), "it names {names:?}: {}", lines[0]);
+    assert!(!stderr.contains("secret-of") && !stderr.contains("panicked"), "{stderr}");
+    stderr
+}
+
+/// Much shorter than the default `--connect-timeout`, and enough for a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn who_is_refused_is_told_why_at_once() {
+    let kafka = Secured::shared();
+    let shop = open(&kafka);
+    let user = kafka.user();
+    let wrong = as_user(&kafka.sasl, "PLAIN", &user, "secret-of-others");
+    for command in COMMANDS {
+        let names = [kafka.sasl.as_str(), "refuses", "password", "sasl.username", "sasl.password"];
+        fails_and_names(run(&shop, command, &wrong), AT_ONCE, &names);
+    }
+    let password = password(&user);
+    let cases: [(Vec<String>, &[&str]); 5] = [
+        (
+            as_user(&kafka.sasl, "SCRAM-SHA-256", SCRAM_USER, "secret-of-others"),
+            &[&kafka.sasl, "refuses", "SCRAM-SHA-256", "sasl.password"],
+        ),
+        (
+            as_user(&kafka.sasl, "SCRAM-SHA-512", &user, &password),
+            &[&kafka.sasl, "PLAIN,SCRAM-SHA-256", "sasl.mechanism"],
+        ),
+        (as_user(&kafka.open, "PLAIN", &user, &password), &[&kafka.open, "no users", "security.protocol=PLAINTEXT"]),
+        (flags(&kafka.tls, &["security.protocol=SSL"]), &["certificate", &kafka.tls, "ssl.ca.location"]),
+        (
+            flags(&kafka.mutual_tls, &["security.protocol=SSL".into(), ca(&kafka)]),
+            &[&kafka.mutual_tls, "certificate", "ssl.certificate.location", "ssl.key.location"],
+        ),
+    ];
+    for (flags, names) in cases {
+        fails_and_names(run(&shop, &["ingest"], &flags), AT_ONCE, names);
+    }
+    // The certificate is for an address, and not for this name.
+    let port = kafka.tls.rsplit_once(':').unwrap().1;
+    let flags = flags(&format!("localhost:{port}"), &["security.protocol=SSL".into(), ca(&kafka)]);
+    fails_and_names(run(&shop, &["ingest"], &flags), AT_ONCE, &["certificate", "localhost", "host name", "--brokers"]);
+}
+
+fn ca(kafka: &Secured) -> String {
+    format!("ssl.ca.location={}", kafka.ca().display())
+}
+
+#[test]
+fn what_cannot_be_reached_is_waited_for_and_named_with_the_reason() {
+    let kafka = Secured::shared();
+    let shop = open(&kafka);
+    let plain = |brokers: &str| flags(brokers, &[""; 0]);
+    let mute = Door::open(|mut client| while client.read(&mut [0; 1_024]).is_ok_and(|read| read > 0) {});
+    let mute = mute.address.to_string();
+    let http = Door::open(|mut client| {
+        let _ = client.read(&mut [0; 1_024]).and_then(|_| client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+    });
+    let http = http.address.to_string();
+    let cases: [(Vec<String>, &[&str]); 8] = [
+        (plain(&kafka.tls), &[&kafka.tls, "TLS", "security.protocol=SSL"]),
+        (plain(&kafka.sasl), &[&kafka.sasl, "user", "security.protocol=SASL_PLAINTEXT"]),
+        (
+            flags(&kafka.open, &["security.protocol=SSL"]),
+            &[&kafka.open, "does not speak TLS", "security.protocol=PLAINTEXT"],
+        ),
+        (plain(&format!("{NO_HOST}:9092")), &["host name", NO_HOST, "--brokers"]),
+        (plain("127.0.0.1:1"), &["nothing listens at 127.0.0.1:1", "refused", "--brokers"]),
+        (plain(&mute), &[&mute, "does not answer", "firewall", "--brokers"]),
+        (plain(&http), &[&http, "HTTP", "--brokers"]),
+        // Of several, one that is there is enough to know more.
+        (
+            plain(&format!("{NO_HOST}:9092,{}", kafka.unresolved)),
+            &["host name", NO_HOST, "broker 1", "advertised.listeners"],
+        ),
+    ];
+    for (flags, names) in cases {
+        let flags = [flags, vec!["--connect-timeout".into(), "3s".into()]].concat();
+        let began = Instant::now();
+        let names = [names, &["--connect-timeout 3s"]].concat();
+        let log = fails_and_names(run(&shop, &["ingest"], &flags), PATIENCE, &names);
+        assert!(began.elapsed() >= Duration::from_secs(3), "it is waited for: {log}");
+        assert!(log.contains("waiting for Kafka: "), "{log}");
+    }
+}
+
+/// The most common case of all: the first broker answers, and sends its clients to an address that is not known where they are.
+#[test]
+fn an_address_that_a_broker_advertises_and_nobody_can_reach_is_named() {
+    let kafka = Secured::shared();
+    let shop = open(&kafka);
+    for (brokers, names) in [
+        (&kafka.unresolved, ["host name", NO_HOST, "broker 1", "advertised.listeners"]),
+        (&kafka.gone, ["nothing listens at 127.0.0.1:1", "refused", "broker 1", "advertised.listeners"]),
+    ] {
+        for command in &COMMANDS[1..5] {
+            let flags = flags(brokers, &[""; 0]);
+            let flags = [flags, vec!["--connect-timeout".into(), "2s".into()]].concat();
+            fails_and_names(run(&shop, command, &flags), PATIENCE, &names);
+        }
+    }
+}
+
+/// A user of this broker, and what it was granted.
+struct User<'a> {
+    kafka: &'a Secured,
+    name: String,
+    flags: Vec<String>,
+}
+
+impl<'a> User<'a> {
+    fn new(kafka: &'a Secured) -> Self {
+        let name = kafka.user();
+        let flags = as_user(&kafka.sasl, "PLAIN", &name, &password(&name));
+        Self { kafka, name, flags }
+    }
+
+    fn grant(&self, operation: &str, on: On<'_>) {
+        self.kafka.acls.grant(&self.name, operation, on);
+    }
+
+    fn revoke(&self, operation: &str, on: On<'_>) {
+        self.kafka.acls.revoke(&self.name, operation, on);
+    }
+
+    /// Runs it until it names another right than before: what was just granted takes effect a moment later.
+    #[track_caller]
+    fn lacks(&self, shop: &Shop, command: &[&str], operation: &str, on: &str) {
+        let lack = format!("lacks the right {operation} on {on}");
+        eventually(PATIENCE, &format!("{command:?} says: {lack}"), || {
+            let mut program = run(shop, command, &self.flags);
+            assert_eq!(
+                program.exit_code(AT_ONCE),
+                Some(1),
+                "{command:?} ends at once where {operation} on {on} is missing"
+            );
+            let log = program.stderr();
+            let last = log.lines().last().unwrap_or_default().to_owned();
+            is(last.starts_with("clickstream: ") && last.contains(&lack) && last.contains("kafka-acls"), last)
+        });
+    }
+
+    #[track_caller]
+    fn may(&self, shop: &Shop, command: &[&str]) {
+        eventually(PATIENCE, &format!("{command:?} may do all that it needs"), || {
+            let mut program = run(shop, command, &self.flags);
+            is(program.exit_code(PATIENCE) == Some(0), program.stderr())
+        });
+    }
+}
+
+#[test]
+fn setup_names_each_right_that_it_lacks() {
+    let kafka = Secured::shared();
+    let shop = open(&kafka);
+    let new = format!("{}_new", shop.topic);
+    let (user, setup) = (User::new(&kafka), ["setup", "--topic", &new]);
+    user.lacks(&shop, &setup, "DESCRIBE", &format!("topic {new}"));
+    user.grant("DESCRIBE", On::Topic(&new));
+    user.lacks(&shop, &setup, "CREATE", &format!("topic {new}"));
+    user.grant("CREATE", On::Topic(&new));
+    user.may(&shop, &setup);
+    shop.kafka.delete(&new);
+}
+
+#[test]
+fn produce_names_each_right_that_it_lacks() {
+    let kafka = Secured::shared();
+    let shop = open(&kafka);
+    let (user, produce) = (User::new(&kafka), ["produce", "--count", "10", "--rate", "max"]);
+    let topic = format!("topic {}", shop.topic);
+    user.lacks(&shop, &produce, "DESCRIBE", &topic);
+    user.grant("DESCRIBE", On::Topic(&shop.topic));
+    user.lacks(&shop, &produce, "WRITE", &topic);
+    // To write elsewhere is enough to get a producer id.
+    user.grant("WRITE", On::Topic("another-topic"));
+    user.lacks(&shop, &produce, "WRITE", &topic);
+    assert_eq!(shop.ends().values().sum::<i64>(), 0);
+    user.grant("WRITE", On::Topic(&shop.topic));
+    user.may(&shop, &produce);
+}
+
+#[test]
+fn a_producer_whose_right_is_taken_away_ends_and_says_so() {
+    let kafka = Secured::shared();
+    let shop = open(&kafka);
+    let user = User::new(&kafka);
+    user.grant("WRITE", On::Topic(&shop.topic));
+    let mut producer = eventually(PATIENCE, "it may write", || {
+        let mut program = run(&shop, &["produce", "--rate", "max"], &user.flags);
+        eventually(PATIENCE, "it produces, or ends", || {
+            let is_at_work = shop.ends().values().sum::<i64>() > 1_000;
+            is(is_at_work || program.has_ended(), "neither")
+        });
+        if program.has_ended() { Err(program.stderr()) } else { Ok(program) }
+    });
+    user.revoke("WRITE", On::Topic(&shop.topic));
+    assert_eq!(producer.exit_code(AT_ONCE), Some(1));
+    let log = producer.stderr();
+    let lack = format!("acknowledged messages: Kafka: this user lacks the right WRITE on topic {}", shop.topic);
+    assert!(log.contains("stopped after ") && log.contains(&lack), "{log}");
+}
+
+#[test]
+fn ingest_names_each_right_that_it_lacks() {
+    let kafka = Secured::shared();
+    let shop = open(&kafka);
+    let manifest = shop.produce(&["--count", "100", "--rate", "max"]).finish();
+    let user = User::new(&kafka);
+    let (ingest, topic, group) = (["ingest"], format!("topic {}", shop.topic), format!("group {}", shop.group));
+    user.lacks(&shop, &ingest, "DESCRIBE", &topic);
+    user.grant("DESCRIBE", On::Topic(&shop.topic));
+    user.lacks(&shop, &ingest, "READ", &group);
+    // The coordinator may be looked for now, and the group not be joined.
+    user.grant("DESCRIBE", On::Group(&shop.group));
+    user.lacks(&shop, &ingest, "READ", &group);
+    user.grant("READ", On::Group(&shop.group));
+    user.lacks(&shop, &ingest, "READ", &topic);
+    assert_eq!((shop.committed(), shop.stored()), (BTreeMap::new(), 0));
+    user.grant("READ", On::Topic(&shop.topic));
+    user.may(&shop, &["ingest", "--until-end"]);
+    oracle::exactly_once(&shop, &manifest);
+}
+
+#[test]
+fn audit_names_each_right_that_it_lacks() {
+    let kafka = Secured::shared();
+    let shop = open(&kafka);
+    shop.produce(&["--count", "100", "--rate", "max"]).finish();
+    shop.ingest(&["--until-end"]).succeeds();
+    shop.sql("TRUNCATE TABLE db.events");
+    let (user, audit, heal) = (User::new(&kafka), ["audit"], ["audit", "--heal"]);
+    let (topic, turns) = (format!("topic {}", shop.topic), format!("{}.heal", shop.group));
+    user.lacks(&shop, &audit, "DESCRIBE", &topic);
+    user.grant("DESCRIBE", On::Topic(&shop.topic));
+    user.lacks(&shop, &audit, "DESCRIBE", &format!("group {}", shop.group));
+    user.grant("DESCRIBE", On::Group(&shop.group));
+    user.lacks(&shop, &audit, "READ", &topic);
+    user.grant("READ", On::Topic(&shop.topic));
+    user.lacks(&shop, &heal, "READ", &format!("group {turns}"));
+    user.grant("READ", On::Group(&turns));
+    user.may(&shop, &heal);
+    user.may(&shop, &audit);
+}
+
+#[test]
+fn rejects_names_each_right_that_it_lacks() {
+    let kafka = Secured::shared();
+    let shop = open(&kafka);
+    shop.kafka.send(&shop.topic, &[("key", "not JSON")]);
+    shop.ingest(&["--until-end"]).succeeds();
+    let user = User::new(&kafka);
+    let (replay, topic) = (["rejects", "--replay", "--yes"], format!("topic {}", shop.topic));
+    let (marks, id) = (format!("{}.replayed", shop.topic), format!("clickstream-replay/{}", shop.topic));
+    user.lacks(&shop, &["rejects"], "DESCRIBE", &topic);
+    user.grant("DESCRIBE", On::Topic(&shop.topic));
+    user.may(&shop, &["rejects"]);
+    user.lacks(&shop, &replay, "DESCRIBE", &format!("topic {marks}"));
+    user.grant("DESCRIBE", On::Topic(&marks));
+    user.lacks(&shop, &replay, "CREATE", &format!("topic {marks}"));
+    user.grant("CREATE", On::Topic(&marks));
+    user.lacks(&shop, &replay, "WRITE", &format!("transactional id {id}"));
+    user.grant("WRITE", On::TransactionalId(&id));
+    user.lacks(&shop, &replay, "WRITE", &topic);
+    user.grant("WRITE", On::Topic(&shop.topic));
+    user.lacks(&shop, &replay, "WRITE", &format!("topic {marks}"));
+    user.grant("WRITE", On::Topic(&marks));
+    user.may(&shop, &replay);
+    // What was replayed before has to be known before more is.
+    user.lacks(&shop, &replay, "READ", &format!("topic {marks}"));
+    user.grant("READ", On::Topic(&marks));
+    user.may(&shop, &replay);
+    shop.kafka.delete(&marks);
+}
+
+#[test]
+fn rights_that_are_taken_away_stop_nothing_for_good_and_lose_nothing() {
+    let kafka = Secured::shared();
+    let shop = open(&kafka);
+    let user = User::new(&kafka);
+    let (topic, group) = (On::Topic(&shop.topic), On::Group(&shop.group));
+    user.grant("READ", topic);
+    user.grant("READ", group);
+    let mut manifest = shop.produce(&["--count", "1000", "--rate", "max"]).finish();
+    let settings = [user.flags.clone(), vec!["--batch-timeout".into(), "500ms".into()]].concat();
+    let mut ingester = run(&shop, &["ingest"], &settings);
+    shop.drained();
+    for (nth, (on, name)) in
+        [(group, format!("group {}", shop.group)), (topic, format!("topic {}", shop.topic))].iter().enumerate()
+    {
+        user.revoke("READ", *on);
+        ingester.says(&format!("lacks the right READ on {name}"), 1);
+        manifest.extend(shop.produce(&["--count", "1000", "--rate", "max"]).finish());
+        user.grant("READ", *on);
+        shop.drained();
+        ingester.says("allowed again", nth + 1);
+    }
+    assert!(ingester.stderr().contains("WARN"), "it is a warning");
+    ingester.drains();
+    oracle::exactly_once(&shop, &manifest);
+}
+
+#[test]
+fn a_user_over_tls_can_do_all_of_it() {
+    let kafka = Secured::shared();
+    let shop = open(&kafka);
+    let topic = format!("{}_tls", shop.topic);
+    for (operation, on) in [
+        ("CREATE", On::Topic(&topic)),
+        ("READ", On::Topic(&topic)),
+        ("WRITE", On::Topic(&topic)),
+        ("READ", On::Group(&shop.group)),
+    ] {
+        kafka.acls.grant(SCRAM_USER, operation, on);
+    }
+    let user = as_user(&kafka.sasl_tls, "SCRAM-SHA-256", SCRAM_USER, &password(SCRAM_USER));
+    let tls = ["--kafka".into(), "security.protocol=SASL_SSL".into(), "--kafka".into(), ca(&kafka)];
+    let flags = [user, tls.to_vec(), vec!["--topic".into(), topic.clone()]].concat();
+    for command in
+        [&["setup"][..], &["produce", "--count", "100"], &["ingest", "--until-end"], &["audit"], &["rejects"]]
+    {
+        eventually(PATIENCE, &format!("{command:?}"), || {
+            let mut program = run(&shop, command, &flags);
+            is(program.exit_code(PATIENCE) == Some(0), program.stderr())
+        });
+    }
+    assert_eq!(shop.stored(), 100);
+    shop.kafka.delete(&topic);
+}
