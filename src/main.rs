@@ -2,6 +2,9 @@
 //!
 //! The pipelines are in the crate `flows`; here are the adapters to Kafka and ClickHouse, the command line and the wiring.
 
+// `println!` panics where nobody reads: see `output`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod audit;
 mod cli;
 mod clickhouse;
@@ -13,8 +16,10 @@ mod failpoints;
 mod http;
 mod kafka;
 mod latency_log;
+mod log;
 mod manifest;
 mod metrics;
+mod output;
 mod percentile;
 mod printable;
 mod rejections;
@@ -27,31 +32,30 @@ mod stop;
 mod stuck;
 mod table;
 
-use clap::Parser;
-use cli::{Cli, Command};
+use cli::Command;
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+
+/// The exit code of wrong usage.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    // The demo's panel is drawn where the log would be.
-    let quiet = matches!(cli.command, Command::Demo(_)) && std::io::stderr().is_terminal();
-    let level = if quiet { "error" } else { "info" };
-    let filter = EnvFilter::try_from_env("CLICKSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
-    match failpoints::check().and_then(|()| run(cli.command)) {
-        Ok(()) => ExitCode::SUCCESS,
+    let command = cli::parse().and_then(|command| log::begin(level(&command)).map(|()| command));
+    match command {
+        Ok(command) => output::end(failpoints::check().and_then(|()| run(command))),
+        // Help, or the version.
+        Err(text) if !text.use_stderr() => output::end(output::judge(text.print())),
         Err(error) => {
-            eprintln!("clickstream: {error:#}");
-            ExitCode::FAILURE
+            let _ = error.print();
+            ExitCode::from(USAGE)
         }
     }
+}
+
+/// How much is logged, if nothing else is asked for. The demo's panel is drawn where the log would be.
+fn level(command: &Command) -> &'static str {
+    let quiet = matches!(command, Command::Demo(_)) && std::io::stderr().is_terminal();
+    if quiet { "error" } else { "info" }
 }
 
 fn run(command: Command) -> anyhow::Result<()> {

@@ -1,6 +1,9 @@
-//! The stop signal: once to drain, twice to leave at once.
+//! The stop signal: once to drain, twice to leave at once. A terminal that is closed asks for a drain, too.
 
+use futures::future::OptionFuture;
+use rustix::process::Signal;
 use std::sync::Arc;
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Asks pipelines to end. Clones share it.
@@ -11,23 +14,35 @@ pub struct Stop(Arc<CancellationToken>);
 const AT_ONCE: i32 = 130;
 
 impl Stop {
-    /// A stop that SIGINT and SIGTERM request. A second signal ends the process at once, with exit code 130.
+    /// A stop that SIGINT, SIGTERM and SIGHUP request. A second SIGINT or SIGTERM ends the process at once, with exit code 130.
+    /// A SIGHUP never does: a terminal that is closed, or a session that is ended, sends it twice, or besides a SIGTERM.
     pub fn on_signals() -> anyhow::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
         let stop = Self::default();
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let requested = stop.clone();
+        let mut hangup = if is_ignored(Signal::HUP) { None } else { Some(signal(SignalKind::hangup())?) };
+        // A limit on the size of files (ulimit -f) is an error of the write that meets it, as a full disk is. The signal that
+        // comes with it would end the process. Its handler stays when this is dropped.
+        drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
+        let (requested, takes_hangups) = (stop.clone(), hangup.is_some());
         tokio::spawn(async move {
+            let mut hung_up = false;
             loop {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
+                let is_hangup = tokio::select! {
+                    _ = interrupt.recv() => false,
+                    _ = terminate.recv() => false,
+                    _ = OptionFuture::from(hangup.as_mut().map(Signals::recv)), if takes_hangups => true,
+                };
+                match (requested.is_requested(), is_hangup) {
+                    (false, _) => {
+                        tracing::info!("stopping: draining what is under way (once more to leave at once)");
+                        requested.request();
+                        hung_up = is_hangup;
+                    }
+                    (true, true) => {}
+                    // The first after a SIGHUP is the first that asks for it.
+                    (true, false) if hung_up => hung_up = false,
+                    (true, false) => std::process::exit(AT_ONCE),
                 }
-                if requested.is_requested() {
-                    std::process::exit(AT_ONCE);
-                }
-                tracing::info!("stopping: draining what is under way (once more to leave at once)");
-                requested.request();
             }
         });
         Ok(stop)
@@ -46,5 +61,25 @@ impl Stop {
     /// Resolves when it is requested.
     pub async fn requested(&self) {
         self.0.cancelled().await;
+    }
+}
+
+/// Whether whoever started this process had it ignore a signal, as `nohup` does. Where that cannot be told, it counts as ignored:
+/// the signal then does what it did before.
+fn is_ignored(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_none_or(|mask| mask >> (signal.as_raw() - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_was_ignored_at_the_start_is_known() {
+        // Rust's runtime ignores this one, and nobody the other.
+        assert_eq!((is_ignored(Signal::PIPE), is_ignored(Signal::USR1)), (true, false));
     }
 }

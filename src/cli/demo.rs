@@ -1,7 +1,7 @@
 //! The command line of what is looked at in a browser: `demo` and `dashboard`.
 
 use super::ClickHouseArgs;
-use super::values::{demo_rate, duration};
+use super::values::{Names, address, demo_rate, duration, host_name, host_names, switch};
 use clap::Args;
 use flows::Rate;
 use std::num::NonZeroUsize;
@@ -31,7 +31,7 @@ pub struct DemoArgs {
     pub data_dir: Option<PathBuf>,
 
     /// Open the dashboard in the browser
-    #[arg(long)]
+    #[arg(long, env = "CLICKSTREAM_OPEN", value_parser = switch)]
     pub open: bool,
 
     /// The time within which an event can be queried (`ingest` has 5s)
@@ -44,11 +44,23 @@ pub struct DashboardArgs {
     #[command(flatten)]
     pub clickhouse: ClickHouseArgs,
 
-    /// Where to serve, HOST:PORT
-    #[arg(long, env = "CLICKSTREAM_LISTEN", default_value = "127.0.0.1:3000", value_name = "ADDR")]
+    /// Where to serve
+    #[arg(long, env = "CLICKSTREAM_LISTEN", default_value = "127.0.0.1:3000", value_name = "HOST:PORT", value_parser = address)]
     pub listen: String,
 
-    /// A host name by which browsers may call it, beside localhost and addresses; may be repeated
-    #[arg(long, env = "CLICKSTREAM_ALLOW_HOST", value_name = "NAME", value_delimiter = ' ')]
-    pub allow_host: Vec<String>,
+    /// A host name by which browsers may call it, beside localhost and addresses; may be repeated, and adds to
+    /// CLICKSTREAM_ALLOW_HOST, which has any number of them
+    #[arg(long, value_name = "NAME", value_parser = host_name)]
+    allow_host: Vec<String>,
+
+    /// For the variable: clap would drop it where there is a flag
+    #[arg(long = "allow-hosts", env = "CLICKSTREAM_ALLOW_HOST", hide = true, value_parser = host_names)]
+    allow_hosts: Option<Names>,
+}
+
+impl DashboardArgs {
+    /// Host names by which browsers may call it.
+    pub fn host_names(&self) -> Vec<String> {
+        self.allow_hosts.iter().flat_map(|names| &names.0).chain(&self.allow_host).cloned().collect()
+    }
 }

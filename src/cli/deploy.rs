@@ -1,5 +1,6 @@
 //! Options of the commands that a deployment is made of.
 
+use super::values::{address, switch};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -17,11 +18,11 @@ pub struct SecretsArgs {
 #[derive(Args, Debug)]
 pub struct HealthArgs {
     /// The HOST:PORT that `produce` or `ingest` was given; where that is every address, this machine is asked
-    #[arg(long, env = "CLICKSTREAM_METRICS", value_name = "ADDR")]
+    #[arg(long, env = "CLICKSTREAM_METRICS", value_name = "HOST:PORT", value_parser = address)]
     pub metrics: String,
 
     /// Ask whether it does its work (/readyz), not only whether it lives (/healthz)
-    #[arg(long)]
+    #[arg(long, env = "CLICKSTREAM_READY", value_parser = switch)]
     pub ready: bool,
 }
 

@@ -3,18 +3,21 @@
 mod audit;
 mod demo;
 mod deploy;
+mod environment;
 mod erase;
 mod rejects;
 mod report;
+mod settings;
 mod values;
 
 pub use audit::{AuditArgs, Format};
 pub use demo::{DashboardArgs, DemoArgs};
 pub use deploy::{HealthArgs, SecretsArgs};
+pub use environment::parse;
 pub use erase::EraseArgs;
 pub use rejects::RejectsArgs;
 pub use report::{ReportArgs, ReportFormat};
-pub use values::Setting;
+pub use settings::Settings;
 
 use crate::latency_log::Recorder;
 use clap::{Args, Parser, Subcommand};
@@ -25,14 +28,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
-use values::{HttpUrl, duration, header_value, identifier, interval, not_empty, topic_name};
+use values::{
+    HttpUrl, Unseen, address, brokers, duration, header_value, identifier, interval, not_empty, switch, topic_name,
+};
 
 /// Click events from Kafka to ClickHouse: nothing lost, nothing twice, in less than five seconds.
 #[derive(Debug, Parser)]
 #[command(version, about, propagate_version = true, max_term_width = 110)]
-pub struct Cli {
+struct Cli {
     #[command(subcommand)]
-    pub command: Command,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
@@ -81,22 +86,15 @@ pub enum Command {
 #[derive(Args, Clone, Debug)]
 pub struct KafkaArgs {
     /// Kafka's brokers, HOST:PORT, separated by commas
-    #[arg(long, env = "CLICKSTREAM_BROKERS", default_value = "localhost:9092")]
+    #[arg(long, env = "CLICKSTREAM_BROKERS", default_value = "localhost:9092", value_parser = Unseen(brokers))]
     pub brokers: String,
 
     /// The topic
     #[arg(long, env = "CLICKSTREAM_TOPIC", default_value = "clicks", value_parser = topic_name)]
     pub topic: String,
 
-    /// Any setting of librdkafka; may be repeated
-    #[arg(
-        long = "kafka",
-        env = "CLICKSTREAM_KAFKA",
-        value_name = "KEY=VALUE",
-        value_delimiter = ' ',
-        hide_env_values = true
-    )]
-    pub kafka: Vec<Setting>,
+    #[command(flatten)]
+    pub settings: Settings,
 
     /// How long to wait for a service that does not answer at the start
     #[arg(long, env = "CLICKSTREAM_CONNECT_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
@@ -114,7 +112,7 @@ pub struct ClickHouseArgs {
     #[arg(long, env = "CLICKSTREAM_CLICKHOUSE_USER", default_value = "default", value_parser = header_value)]
     pub clickhouse_user: String,
 
-    /// A file with the user's password
+    /// A file with the user's password, in one line
     #[arg(long, env = "CLICKSTREAM_CLICKHOUSE_PASSWORD_FILE", value_name = "FILE")]
     pub clickhouse_password_file: Option<PathBuf>,
 
@@ -188,7 +186,7 @@ pub struct RunArgs {
     pub latency_interval: Duration,
 
     /// Serve /metrics (Prometheus), /healthz and /readyz at this HOST:PORT
-    #[arg(long, env = "CLICKSTREAM_METRICS", value_name = "ADDR")]
+    #[arg(long, env = "CLICKSTREAM_METRICS", value_name = "HOST:PORT", value_parser = address)]
     pub metrics: Option<String>,
 
     /// How long a stop may take to drain
@@ -235,7 +233,7 @@ pub struct IngestArgs {
     pub in_flight: u8,
 
     /// Stop when everything is stored that the topic held at the start
-    #[arg(long, env = "CLICKSTREAM_UNTIL_END")]
+    #[arg(long, env = "CLICKSTREAM_UNTIL_END", value_parser = switch)]
     pub until_end: bool,
 
     #[command(flatten)]
@@ -250,5 +248,18 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_switch_that_is_a_variable_is_read_as_people_write_it() {
+        let command = Cli::command();
+        let args = command.get_subcommands().flat_map(clap::Command::get_arguments);
+        let switches: Vec<_> = args.filter(|arg| !arg.get_action().takes_values() && arg.get_env().is_some()).collect();
+        assert!(switches.len() >= 3, "{switches:?}");
+        for arg in switches {
+            // The parser of a switch that nobody chose takes `true` and `false` alone.
+            let parser = format!("{:?}", arg.get_value_parser());
+            assert_ne!(parser, "ValueParser::bool", "{}", arg.get_id());
+        }
     }
 }

@@ -5,33 +5,86 @@ use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use flows::{Rate, now};
 use std::ffi::OsStr;
-use std::str::FromStr;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 use url::Url;
 
-/// `KEY=VALUE` for librdkafka.
+/// Reads a value that may hold a secret: one that is refused is never repeated.
 #[derive(Clone)]
-pub struct Setting {
-    pub key: String,
-    pub value: String,
-}
+pub struct Unseen<T>(pub fn(&str) -> Result<T, String>);
 
-impl std::fmt::Debug for Setting {
-    /// Without the value, which may be a password.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}=…", self.key)
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for Unseen<T> {
+    type Value = T;
+
+    fn parse_ref(&self, command: &clap::Command, arg: Option<&clap::Arg>, value: &OsStr) -> Result<T, clap::Error> {
+        // One that is hidden stands for a variable, which is named in its place.
+        let flag = arg.filter(|arg| !arg.is_hide_set()).and_then(clap::Arg::get_long);
+        let prefix = flag.map(|flag| format!("--{flag}: ")).unwrap_or_default();
+        let read = value.to_str().ok_or_else(|| "it is not UTF-8".to_owned()).and_then(self.0);
+        read.map_err(|why| command.clone().error(ErrorKind::ValueValidation, prefix + &why))
     }
 }
 
-impl FromStr for Setting {
-    type Err = &'static str;
+/// A switch as a variable: what `--until-end` is as a flag is `CLICKSTREAM_UNTIL_END=1`.
+pub fn switch(text: &str) -> Result<bool, &'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("expected 1, true, yes or on; or 0, false, no or off"),
+    }
+}
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once('=') {
-            Some((key, value)) if !key.is_empty() => Ok(Self { key: key.trim().into(), value: value.trim().into() }),
-            _ => Err("expected KEY=VALUE"),
+/// Where to listen, or to ask.
+pub fn address(text: &str) -> Result<String, &'static str> {
+    match host_port(text) {
+        Some(_) => Ok(text.into()),
+        None => Err("expected HOST:PORT, like 127.0.0.1:9464, or 0.0.0.0:9464 for all addresses"),
+    }
+}
+
+/// Addresses, separated by commas, with blanks around them or not.
+pub fn brokers(text: &str) -> Result<String, String> {
+    let mut addresses = Vec::new();
+    for (nth, entry) in (1..).zip(text.split(',').map(str::trim)) {
+        if host_port(entry).is_none_or(|port| port == 0) {
+            return Err(format!(
+                "expected HOST:PORT, several of them separated by commas, like kafka-1:9092,kafka-2:9092; number {nth} is not one"
+            ));
         }
+        addresses.push(entry);
     }
+    Ok(addresses.join(","))
+}
+
+/// The port of HOST:PORT, where HOST is a name, an address, or an IPv6 address in brackets.
+fn host_port(text: &str) -> Option<u16> {
+    let (host, port) = text.rsplit_once(':')?;
+    let good = match host.strip_prefix('[') {
+        // The zone of a link-local address is a name of this machine's.
+        Some(inner) => inner.strip_suffix(']')?.split('%').next()?.parse::<Ipv6Addr>().is_ok(),
+        None => is_host(host),
+    };
+    // `parse` would take a sign.
+    (good && port.bytes().all(|digit| digit.is_ascii_digit())).then(|| port.parse().ok())?
+}
+
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'))
+}
+
+/// The name of a host, without a port.
+pub fn host_name(text: &str) -> Result<String, &'static str> {
+    if is_host(text) { Ok(text.into()) } else { Err("expected a host name without a port, like clicks.example.com") }
+}
+
+/// Names of hosts.
+#[derive(Clone, Debug)]
+pub struct Names(pub Vec<String>);
+
+/// Names of hosts, separated by commas, blanks or lines.
+pub fn host_names(text: &str) -> Result<Names, &'static str> {
+    let names = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|name| !name.is_empty());
+    names.map(host_name).collect::<Result<_, _>>().map(Names)
 }
 
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -154,9 +207,68 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_never_shows_its_value() {
-        let setting: Setting = "sasl.password=secret".parse().unwrap();
-        assert_eq!(format!("{setting:?}"), "sasl.password=…");
+    fn an_address_has_a_host_and_a_port() {
+        for good in [
+            "127.0.0.1:9464",
+            "localhost:0",
+            "[::]:9464",
+            "[fe80::1%eth0]:80",
+            "kafka-1.example_x.com:9092",
+            "\u{fc}.de:1",
+        ] {
+            assert_eq!(address(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "9000",
+            ":9000",
+            "localhost",
+            "localhost:",
+            "http://localhost:1",
+            "a:70000",
+            "a:+1",
+            "::1:9092",
+            "[x]:1",
+            "a b:1",
+            "",
+        ] {
+            assert!(address(bad).unwrap_err().contains("HOST:PORT"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn brokers_are_addresses_and_a_bad_one_is_counted_and_not_repeated() {
+        assert_eq!(brokers("a:1, [::1]:2 ,c.d:3").as_deref(), Ok("a:1,[::1]:2,c.d:3"));
+        for (bad, nth) in [
+            ("localhost", 1),
+            ("a:1,,b:2", 2),
+            ("a:1,", 2),
+            ("", 1),
+            ("http://me:secret@a:1", 1),
+            ("a:1;b:2", 1),
+            ("a:0", 1),
+            ("a:1 b:2", 1),
+        ] {
+            let why = brokers(bad).unwrap_err();
+            assert!(why.contains("HOST:PORT") && why.ends_with(&format!("number {nth} is not one")), "{bad}: {why}");
+            assert!(!why.contains("secret"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_host_names_is_read_as_people_write_it() {
+        let names = |text| host_names(text).map(|names| names.0.join(" "));
+        assert_eq!(names("a.example b\n c,d, e").as_deref(), Ok("a.example b c d e"));
+        for bad in ["a:80", "http://a", "*.example", "a/b"] {
+            assert!(names(bad).is_err() && host_name(bad).is_err(), "{bad}");
+        }
+        assert!(host_name("a b").is_err(), "one flag is one name");
+    }
+
+    #[test]
+    fn a_switch_is_read_as_people_write_it() {
+        assert!(["1", "true", "yes", "on", "TRUE", "On"].iter().all(|text| switch(text) == Ok(true)));
+        assert!(["0", "false", "no", "off", "No"].iter().all(|text| switch(text) == Ok(false)));
+        assert!(["", "2", "maybe", " 1"].iter().all(|text| switch(text).is_err()));
     }
     #[test]
     fn a_time_is_a_moment_or_how_long_ago() {

@@ -8,6 +8,7 @@ mod failure;
 mod http;
 mod insert;
 mod insert_id;
+mod password;
 mod questions;
 mod reader;
 mod rejects;
@@ -31,7 +32,7 @@ pub use shelf::{LIFETIME, Shelf};
 pub use ttl::Expiry;
 
 use crate::cli::ClickHouseArgs;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use insert::Inserter;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,10 +46,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The password out of its file; empty where there is none.
 fn password(args: &ClickHouseArgs) -> Result<String> {
-    let Some(path) = &args.clickhouse_password_file else { return Ok(String::new()) };
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read --clickhouse-password-file {}", path.display()))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    args.clickhouse_password_file.as_deref().map_or_else(|| Ok(String::new()), password::read)
 }
 
 /// A ClickHouse server and a database in it.

@@ -8,7 +8,7 @@ use crate::kafka::ranges::{self, Ranges};
 use crate::kafka::{Lost, Metadata, Turn};
 use crate::seat::Seat;
 use crate::table::grouped;
-use crate::{connect, kafka};
+use crate::{connect, kafka, output};
 use anyhow::{Result, anyhow, bail};
 use flows::{Meter, Span};
 use rdkafka::consumer::Consumer;
@@ -36,14 +36,14 @@ struct Audit {
 pub async fn run(args: AuditArgs) -> Result<()> {
     let mut audit = Audit::begin(args).await?;
     let (mut found, marks) = audit.inspect().await?;
-    audit.print(&found);
+    audit.print(&found)?;
     if audit.args.heal {
-        found.iter().for_each(|findings| audit.print_expired(findings));
+        found.iter().try_for_each(|findings| audit.print_expired(findings))?;
         if found.iter().any(|findings| findings.missing.offsets > 0) {
             audit.heal(&mut found, marks).await?;
             let healed = found;
             found = audit.inspect().await?.0;
-            audit.print(&found);
+            audit.print(&found)?;
             for (findings, before) in found.iter_mut().zip(healed) {
                 findings.healed = before.healed;
             }
@@ -54,8 +54,7 @@ pub async fn run(args: AuditArgs) -> Result<()> {
     audit.say(match unclear {
         true => "every committed message is stored exactly once, as far as can be told: see above",
         false => "every committed message is stored exactly once",
-    });
-    Ok(())
+    })
 }
 
 impl Audit {
@@ -64,6 +63,7 @@ impl Audit {
         let mut config = kafka::config(&args.kafka, ranges::DEFAULTS)?;
         config.set("group.id", &args.group);
         let client = Arc::new(admin::client(&config)?);
+        let clickhouse = Arc::new(ClickHouse::new(&args.clickhouse)?);
         let topic = args.kafka.topic.as_str();
         let patience = args.kafka.connect_timeout;
         let found = connect::kafka(&client, topic, patience).await?;
@@ -72,7 +72,6 @@ impl Audit {
         };
         connect::leaders(&client, topic, &partitions, patience).await?;
         connect::group(&client, "DESCRIBE", topic, &partitions, patience).await?;
-        let clickhouse = Arc::new(ClickHouse::new(&args.clickhouse)?);
         connect::clickhouse(&clickhouse, patience).await?;
         clickhouse.check_tables().await.map_err(|failure| anyhow!("{failure}"))?;
         let source = block_in_place(|| admin::source(&client, topic))?;
@@ -85,7 +84,7 @@ impl Audit {
         }
         let auditor = Auditor { clickhouse, client, ranges, topic: topic.to_owned(), source, expiry };
         let audit = Self { args, config, partitions, auditor };
-        audit.say(&format!("topic {} ({}), group {}", audit.auditor.topic, audit.auditor.source, audit.args.group));
+        audit.say(&format!("topic {} ({}), group {}", audit.auditor.topic, audit.auditor.source, audit.args.group))?;
         Ok(audit)
     }
 
@@ -160,29 +159,30 @@ impl Audit {
                 findings.partition,
                 grouped(findings.healed.events),
                 grouped(findings.healed.rejects),
-            ));
+            ))?;
         }
         Ok(())
     }
 
-    fn print(&self, found: &[Findings]) {
-        found.iter().for_each(|findings| self.say(&findings.to_string()));
+    fn print(&self, found: &[Findings]) -> Result<()> {
+        found.iter().try_for_each(|findings| self.say(&findings.to_string()))
     }
 
     /// What no healing brings back, a line for each range.
-    fn print_expired(&self, findings: &Findings) {
+    fn print_expired(&self, findings: &Findings) -> Result<()> {
         let Findings { partition, expired, .. } = findings;
         for tally in [&expired.missing, &expired.unread] {
             for range in &tally.first {
                 self.say(&format!(
                     "partition {partition}: cannot be healed: {range}: not stored, and retention has deleted it from the topic"
-                ));
+                ))?;
             }
             let more = tally.ranges - tally.first.len() as u64;
             if more > 0 {
-                self.say(&format!("partition {partition}: cannot be healed: {} more ranges", grouped(more)));
+                self.say(&format!("partition {partition}: cannot be healed: {} more ranges", grouped(more)))?;
             }
         }
+        Ok(())
     }
 
     /// The findings as JSON, if that is wanted, and an error where they are not good.
@@ -190,10 +190,10 @@ impl Audit {
         if self.args.format == Format::Json {
             let Auditor { topic, source, .. } = &self.auditor;
             let whole = found.iter().all(Findings::is_whole);
-            println!(
-                "{:#}",
-                json!({"topic": topic, "source": source, "group": self.args.group, "whole": whole, "partitions": found})
-            );
+            let group = &self.args.group;
+            let document =
+                json!({"topic": topic, "source": source, "group": group, "whole": whole, "partitions": found});
+            output::line(format_args!("{document:#}"))?;
         }
         let sum = |of: fn(&Findings) -> u64| found.iter().map(of).sum::<u64>();
         let missing = sum(|findings| findings.missing.offsets);
@@ -240,10 +240,8 @@ impl Audit {
     }
 
     /// A line for people.
-    fn say(&self, line: &str) {
-        if self.args.format == Format::Text {
-            println!("{line}");
-        }
+    fn say(&self, line: &str) -> Result<()> {
+        if self.args.format == Format::Text { output::line(line) } else { Ok(()) }
     }
 }
 

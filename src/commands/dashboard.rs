@@ -4,6 +4,7 @@ use crate::cli::DashboardArgs;
 use crate::clickhouse::Reader;
 use crate::dashboard::{self, Health};
 use crate::http;
+use crate::output;
 use crate::stop::Stop;
 use anyhow::Result;
 
@@ -15,6 +16,6 @@ pub async fn run(args: DashboardArgs) -> Result<()> {
     let stop = Stop::on_signals()?;
     let reader = Reader::new(&args.clickhouse)?;
     let listener = http::listen(&args.listen, "--listen").await?;
-    println!("dashboard at http://{}", listener.local_addr()?);
-    http::serve(listener, dashboard::router(reader, Health::default(), args.allow_host), stop).await
+    output::line(format_args!("dashboard at http://{}", listener.local_addr()?))?;
+    http::serve(listener, dashboard::router(reader, Health::default(), args.host_names()), stop).await
 }

@@ -6,6 +6,7 @@ use crate::clickhouse::ClickHouse;
 use crate::clickhouse::users::{OWNER, READER};
 use crate::demo::{Broker, Home, Panel, Pipelines, Places, Program, Server, Site, clickhouse_as};
 use crate::latency_log::Recorder;
+use crate::output;
 use crate::status::TICK;
 use crate::stop::Stop;
 use crate::table::{self, grouped};
@@ -22,12 +23,13 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     let stop = Stop::on_signals()?;
     // Other topics than those of earlier runs: the broker begins at offset 0 each time, and a kept ClickHouse has their rows.
     let topic = format!("clicks-{:08x}", rand::random::<u32>());
+    // Before anything is fetched.
+    let home = Home::open(args.data_dir.as_deref())?;
     let broker = Broker::start(&topic, PARTITIONS)?;
     let brokers = broker.address()?;
-    println!("broker      in this process, at {brokers}");
+    output::line(format_args!("broker      in this process, at {brokers}"))?;
 
     let program = tokio::task::spawn_blocking(Program::find).await??;
-    let home = Home::open(args.data_dir.as_deref())?;
     let mut server = tokio::select! {
         server = Server::start(&program, &home) => server?,
         () = stop.requested() => return Ok(()),
@@ -37,11 +39,12 @@ pub async fn run(args: DemoArgs) -> Result<()> {
         clickhouse: format!("{}, http://127.0.0.1:{}", program.describe(), home.http_port),
         kept: home.kept,
     };
-    println!("ClickHouse  {}", places.clickhouse);
-    let outcome = match Pipelines::new(&args, &topic, &brokers, &home) {
-        Ok(pipelines) => show(&args, &stop, places, &pipelines, &home, &mut server).await,
-        Err(error) => Err(error),
+    let outcome = async {
+        output::line(format_args!("ClickHouse  {}", places.clickhouse))?;
+        let pipelines = Pipelines::new(&args, &topic, &brokers, &home)?;
+        show(&args, &stop, places, &pipelines, &home, &mut server).await
     };
+    let outcome = outcome.await;
     server.end().await;
     outcome
 }
@@ -57,11 +60,11 @@ async fn show(
 ) -> Result<()> {
     let owner = ClickHouse::new(&clickhouse_as(&OWNER, home)?)?;
     owner.apply_schema().await.map_err(|failure| anyhow!("cannot set up the tables: {failure}"))?;
-    println!("tables      clickstream.events, clickstream.rejected");
+    output::line("tables      clickstream.events, clickstream.rejected")?;
     // Served until everything has ended: who looks while it drains sees the last rows come in.
     let site = Site::open(args.port, &clickhouse_as(&READER, home)?).await?;
     if args.open {
-        site.open_browser();
+        site.open_browser()?;
     }
     let Pipelines { sent, stored, .. } = pipelines;
     let mut recorders = [Recorder::new(sent.clone(), None)?, Recorder::new(stored.clone(), None)?];
@@ -82,12 +85,14 @@ async fn show(
         }
     };
     panel.clear();
-    let [of_sent, of_stored] = recorders.map(Recorder::close);
-    let mut latencies = of_sent?;
-    latencies.add(&of_stored?);
-    println!("\n{}", table::render(|stage| table::stage(&latencies, stage)));
-    println!("{}", summary(stored));
-    outcome?;
+    let [mut latencies, of_stored] = recorders.map(Recorder::close);
+    latencies.add(&of_stored);
+    let table = table::render(|stage| table::stage(&latencies, stage));
+    let outcome = outcome.and_then(|()| all_is_stored(sent, pipelines));
+    output::closing(format_args!("\n{table}\n{}", summary(stored)), outcome)
+}
+
+fn all_is_stored(sent: &Meter, pipelines: &Pipelines) -> Result<()> {
     let (sent, rows) = (Meter::read(&sent.events), pipelines.rows());
     if rows < sent {
         bail!("{} of {} events were not stored before the end", grouped(sent - rows), grouped(sent));

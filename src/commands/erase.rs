@@ -3,8 +3,8 @@
 use crate::audit::patiently;
 use crate::cli::EraseArgs;
 use crate::clickhouse::{ClickHouse, Erasure, Rows};
-use crate::connect;
 use crate::table::grouped;
+use crate::{connect, output};
 use anyhow::{Result, anyhow, bail};
 use flows::{Failure, Table};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,17 +44,17 @@ pub async fn run(args: EraseArgs) -> Result<()> {
     }
     let found = eraser.count().await?;
     for (source, rows) in &found {
-        println!("topic id {source}: {}", eraser.describe(*rows));
+        output::line(format_args!("topic id {source}: {}", eraser.describe(*rows)))?;
     }
     let all = sum(&found);
     if dry_run {
-        println!("{} would be erased: nothing was changed", eraser.describe(all));
-        return Ok(());
+        return output::line(format_args!("{} would be erased: nothing was changed", eraser.describe(all)));
     }
     eraser.erase(&reason).await?;
-    println!("{} erased: recorded, deleted, and the parts that held them rewritten", eraser.describe(all));
+    let erased = eraser.describe(all);
+    output::line(format_args!("{erased} erased: recorded, deleted, and the parts that held them rewritten"))?;
     eraser.old_parts(wait).await?;
-    println!("{LEFT}");
+    output::line(LEFT)?;
     let left = sum(&eraser.count().await?);
     if left != Rows::default() {
         bail!("{} came while this was at work: run it again", eraser.describe(left));
@@ -152,22 +152,22 @@ impl Eraser {
             let held = held.get_or_insert_with(|| there.clone());
             held.retain(|part| there.contains(part));
             match (held.len(), wait) {
-                (0, _) => println!("no old part is on this server's disk"),
-                (parts, false) => println!(
-                    "{} old parts are on this server's disk still: ClickHouse removes them within 8 minutes, unless \
-                     old_parts_lifetime says otherwise; --wait waits for that",
-                    grouped(parts as u64)
-                ),
+                (0, _) => return output::line("no old part is on this server's disk"),
+                (parts, false) => {
+                    return output::line(format_args!(
+                        "{} old parts are on this server's disk still: ClickHouse removes them within 8 minutes, unless \
+                         old_parts_lifetime says otherwise; --wait waits for that",
+                        grouped(parts as u64)
+                    ));
+                }
                 (parts, true) => {
                     if said.elapsed() > SAY_AGAIN {
                         tracing::info!("{} old parts are on the disk still", grouped(parts as u64));
                         said = Instant::now();
                     }
                     tokio::time::sleep(LOOK_AGAIN).await;
-                    continue;
                 }
             }
-            return Ok(());
         }
     }
 

@@ -1,6 +1,7 @@
 //! `clickstream health`: asks a running `produce` or `ingest` how it is, for health checks where there is no curl.
 
 use crate::cli::HealthArgs;
+use crate::output;
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -26,8 +27,7 @@ pub async fn run(args: HealthArgs) -> Result<()> {
     if !good {
         bail!("{line}");
     }
-    println!("{line}");
-    Ok(())
+    output::line(line)
 }
 
 /// Whether the answer is a good one, and its line.

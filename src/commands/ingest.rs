@@ -8,6 +8,7 @@ use crate::kafka::lease::Lease;
 use crate::kafka::member::{self, Membership, PutOut};
 use crate::kafka::{self, Committer, Naming};
 use crate::metrics::{Observed, Ready};
+use crate::output;
 use crate::seat::Seat;
 use crate::status::{Of, Status, watch};
 use crate::stop::Stop;
@@ -63,14 +64,13 @@ pub async fn run(args: IngestArgs) -> Result<()> {
     Observed::new(Of::Ingest, &meter, recorder.window(), &ready).serve(args.run.metrics.as_deref()).await?;
     let mut status = Status::new(Of::Ingest, meter.clone(), ready.stuck.clone());
     let outcome = watch(&mut status, &mut recorder, ingest(&args, Naming::ById, &stop, &meter, &ready)).await;
-    let latencies = recorder.close()?;
+    let latencies = recorder.close();
     // Who did not come to begin has nothing to report but the reason.
     if Meter::read(&meter.rebalances) == 0 {
         return outcome;
     }
-    println!("{}", table::render(|stage| table::stage(&latencies, stage)));
-    println!("{}", summary(&meter));
-    outcome
+    let table = table::render(|stage| table::stage(&latencies, stage));
+    output::closing(format_args!("{table}\n{}", summary(&meter)), outcome)
 }
 
 /// What was done, in one line.
@@ -207,13 +207,13 @@ async fn start(args: &IngestArgs) -> Result<(Arc<ClickHouse>, Option<BTreeMap<i3
     let mut config = kafka::config(&args.kafka, &[])?;
     config.set("group.id", &args.group);
     let client = Arc::new(admin::client(&config)?);
+    let clickhouse = Arc::new(ClickHouse::new(&args.clickhouse)?);
     let topic = &args.kafka.topic;
     let Found::Partitions(partitions) = connect::kafka(&client, topic, patience).await? else {
         bail!("topic {topic} is missing at {}: create it with `clickstream setup`", args.kafka.brokers);
     };
     let ends = connect::leaders(&client, topic, &partitions, patience).await?;
     connect::group(&client, "READ", topic, &partitions, patience).await?;
-    let clickhouse = Arc::new(ClickHouse::new(&args.clickhouse)?);
     connect::clickhouse(&clickhouse, patience).await?;
     clickhouse.check_tables().await.map_err(|failure| anyhow!("{failure}"))?;
     let until = ends.into_iter().map(|(partition, (_, high))| (partition, high)).collect();
@@ -230,21 +230,22 @@ const USUAL_POLL_MS: u128 = 300_000;
 const LONGEST_POLL_MS: u128 = 86_400_000;
 
 fn consumer_config(args: &IngestArgs) -> Result<ClientConfig> {
-    if let Some(setting) = args.kafka.kafka.iter().find(|setting| FIXED.contains(&setting.key.as_str())) {
-        bail!("--kafka {}=… cannot be set: the promises depend on it", setting.key);
+    if let Some(setting) = args.kafka.settings.iter().find(|setting| FIXED.contains(&setting.key.as_str())) {
+        bail!("{setting} cannot be set: the promises depend on it");
     }
+    let name = |key| args.kafka.settings.name(key);
     let mut config = kafka::config(&args.kafka, DEFAULTS)?;
     config.set("group.id", &args.group);
     let session = config.get("session.timeout.ms").and_then(|ms| ms.parse::<u64>().ok());
     if session.is_some_and(|ms| ms < SHORTEST_SESSION_MS) {
-        bail!("--kafka session.timeout.ms=…: must be {SHORTEST_SESSION_MS} or more: the promises depend on it");
+        bail!("{}: must be {SHORTEST_SESSION_MS} or more: the promises depend on it", name("session.timeout.ms"));
     }
     // Who drains does not poll, and who has not polled for this long is put out, without the time that a session would leave.
     let (drain, poll) =
         (args.run.drain_timeout, config.get("max.poll.interval.ms").and_then(|ms| ms.parse::<u128>().ok()));
     let shortest = (drain + BESIDE_THE_DRAIN).as_millis();
     if poll.is_some_and(|poll| poll < shortest) {
-        bail!("--kafka max.poll.interval.ms=…: must be {shortest} or more: --drain-timeout is {drain:?}");
+        bail!("{}: must be {shortest} or more: --drain-timeout is {drain:?}", name("max.poll.interval.ms"));
     }
     if shortest > LONGEST_POLL_MS {
         bail!(
@@ -256,7 +257,7 @@ fn consumer_config(args: &IngestArgs) -> Result<ClientConfig> {
     }
     // In the new protocol the broker sets the session, and revokes without asking.
     if config.get("group.protocol").is_some_and(|protocol| !protocol.eq_ignore_ascii_case("classic")) {
-        bail!("--kafka group.protocol=…: only `classic` is supported");
+        bail!("{}: only `classic` is supported", name("group.protocol"));
     }
     Ok(config)
 }

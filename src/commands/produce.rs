@@ -8,7 +8,7 @@ use crate::metrics::{Observed, Ready};
 use crate::status::{Of, Status, watch};
 use crate::stop::Stop;
 use crate::table::{self, grouped};
-use crate::{connect, kafka};
+use crate::{connect, kafka, output};
 use anyhow::{Context, Result, bail};
 use flows::{Meter, Rate, Shoppers, Tally, schedule};
 use futures::StreamExt;
@@ -26,19 +26,21 @@ pub async fn run(args: ProduceArgs) -> Result<()> {
     let mut recorder = args.run.recorder(&meter)?;
     Observed::new(Of::Produce, &meter, recorder.window(), &ready).serve(args.run.metrics.as_deref()).await?;
     let mut status = Status::new(Of::Produce, meter.clone(), Arc::default());
-    let Some(Produced { tally, seed }) =
-        watch(&mut status, &mut recorder, produce(&args, &stop, &meter, &ready)).await?
-    else {
-        return Ok(());
-    };
-    let latencies = recorder.close()?;
-    println!("{}", table::render(|stage| table::stage(&latencies, stage)));
-    println!("{} messages acknowledged, seed {seed}", grouped(tally.acknowledged));
+    let produced = watch(&mut status, &mut recorder, produce(&args, &stop, &meter, &ready)).await;
+    let latencies = recorder.close();
+    let Some(Produced { tally, seed }) = produced? else { return Ok(()) };
+    let table = table::render(|stage| table::stage(&latencies, stage));
+    let report = format!("{table}\n{} messages acknowledged, seed {seed}", grouped(tally.acknowledged));
+    output::closing(report, whole(&tally, args.run.drain_timeout))
+}
+
+/// Whether Kafka has acknowledged all of it.
+fn whole(tally: &Tally, drain_timeout: Duration) -> Result<()> {
     if tally.lost > 0 {
         bail!(
             "{} messages were not acknowledged within --drain-timeout {}: the topic may hold them or not",
             grouped(tally.lost),
-            humantime::format_duration(args.run.drain_timeout)
+            humantime::format_duration(drain_timeout)
         );
     }
     Ok(())

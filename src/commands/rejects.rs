@@ -6,7 +6,7 @@ use crate::kafka::admin::{self, Client, Found};
 use crate::kafka::ranges;
 use crate::kafka::replay::{self, Rejected, Replayer};
 use crate::table::grouped;
-use crate::{connect, kafka};
+use crate::{connect, kafka, output};
 use anyhow::{Context, Result, anyhow, bail};
 use chrono::{DateTime, SecondsFormat};
 use flows::{Failure, Reason};
@@ -14,7 +14,6 @@ use rdkafka::ClientConfig;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
-use std::io::{Write as _, stdout};
 use std::sync::Arc;
 use tokio::task::block_in_place;
 
@@ -55,12 +54,12 @@ impl Rejects {
         for (key, value) in ranges::DEFAULTS {
             config.set(*key, *value);
         }
+        let clickhouse = ClickHouse::new(&args.clickhouse)?;
         let topic = args.kafka.topic.clone();
         let found = connect::kafka(&client, &topic, args.kafka.connect_timeout).await?;
         if found == Found::Missing {
             bail!("topic {topic} is missing at {}: see --topic", args.kafka.brokers);
         }
-        let clickhouse = ClickHouse::new(&args.clickhouse)?;
         connect::clickhouse(&clickhouse, args.kafka.connect_timeout).await?;
         clickhouse.check_tables().await.map_err(asked)?;
         let source = block_in_place(|| admin::source(&client, &topic))?;
@@ -85,19 +84,23 @@ impl Rejects {
             }
         }
         let foreign = self.clickhouse.foreign_rejects(&self.choice.source).await.map_err(asked)?;
-        let mut out = stdout().lock();
-        writeln!(out, "topic {} ({}): {} rejects", self.topic, self.choice.source, grouped(total(&counts)))?;
+        output::line(format_args!(
+            "topic {} ({}): {} rejects",
+            self.topic,
+            self.choice.source,
+            grouped(total(&counts))
+        ))?;
         for count in &counts {
             let (first, last) = (time(count.first_ms), time(count.last_ms));
-            writeln!(out, "{:<14} {:>11}  {first} to {last}", count.reason, grouped(count.rejects))?;
+            output::line(format_args!("{:<14} {:>11}  {first} to {last}", count.reason, grouped(count.rejects)))?;
             for row in samples.get(&count.reason).into_iter().flatten() {
                 let detail = excerpt(row.detail.as_bytes());
-                writeln!(out, "  {}/{}/{}: {detail}", self.topic, row.partition, row.offset)?;
-                writeln!(out, "    key \"{}\", payload {}", excerpt(&row.key), excerpt(&row.payload))?;
+                output::line(format_args!("  {}/{}/{}: {detail}", self.topic, row.partition, row.offset))?;
+                output::line(format_args!("    key \"{}\", payload {}", excerpt(&row.key), excerpt(&row.payload)))?;
             }
         }
         if foreign > 0 {
-            writeln!(out, "{} more are of other topics, or of one that was deleted", grouped(foreign))?;
+            output::line(format_args!("{} more are of other topics, or of one that was deleted", grouped(foreign)))?;
         }
         Ok(())
     }
@@ -107,7 +110,7 @@ impl Rejects {
         let newest = self.clickhouse.newest_rejects(&self.choice, limit).await.map_err(asked)?;
         for group in groups(&newest, |place| place.bytes) {
             for row in self.rows(group, u64::from(u32::MAX)).await? {
-                writeln!(stdout(), "{}", self.as_json(row)).context("cannot write the list")?;
+                output::line(self.as_json(row))?;
             }
         }
         Ok(())
@@ -131,7 +134,7 @@ impl Rejects {
     async fn replay(&mut self, yes: bool) -> Result<()> {
         let counts = self.clickhouse.rejects_by_reason(&self.choice).await.map_err(asked)?;
         for count in &counts {
-            println!("{:<14} {:>11}", count.reason, grouped(count.rejects));
+            output::line(format_args!("{:<14} {:>11}", count.reason, grouped(count.rejects)))?;
         }
         // The marks are read when nobody else can add to them any more.
         let replayer = match yes {
@@ -165,11 +168,11 @@ impl Rejects {
             }
         }
         let skipped = if skipped > 0 { format!("; {} were replayed before", grouped(skipped)) } else { String::new() };
-        match yes {
-            true => println!("{} sent to topic {} again, acknowledged{skipped}", grouped(sent), self.topic),
-            false => println!("{} would be sent to topic {} again{skipped}: add --yes", grouped(sent), self.topic),
-        }
-        Ok(())
+        let (sent, topic) = (grouped(sent), &self.topic);
+        output::line(match yes {
+            true => format!("{sent} sent to topic {topic} again, acknowledged{skipped}"),
+            false => format!("{sent} would be sent to topic {topic} again{skipped}: add --yes"),
+        })
     }
 
     async fn rows(&self, places: &[Place], bytes: u64) -> Result<Vec<Row>> {

@@ -2,9 +2,10 @@
 
 use crate::cli::{ReportArgs, ReportFormat as Format};
 use crate::report::{Run, Window, chart, compare, hgrm, html, json, png, remarks, svg};
-use crate::table;
+use crate::{output, table};
 use anyhow::{Context, Result, bail};
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::fs::{File, OpenOptions};
+use std::io::IsTerminal;
 use std::path::Path;
 
 /// Shows what all files hold together, or two of them side by side.
@@ -19,6 +20,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         run.keep(&args.stage).map(|()| run)
     };
     let output = args.output.as_deref();
+    output.map(check_output).transpose()?;
     if let Some([a, b]) = args.compare.as_deref() {
         let runs = [read(std::slice::from_ref(a))?, read(std::slice::from_ref(b))?];
         return write(output, compare::render(&runs[0], &runs[1]).as_bytes());
@@ -51,10 +53,17 @@ fn shown(run: &Run, promised_ns: u64, remarks: &[String]) -> String {
 fn write(output: Option<&Path>, bytes: &[u8]) -> Result<()> {
     match output {
         Some(path) => std::fs::write(path, bytes).with_context(|| format!("cannot write --output {}", path.display())),
-        None => match std::io::stdout().write_all(bytes) {
-            // Whoever reads no further, like `head`, has what he wanted.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            written => written.context("cannot write to standard output"),
-        },
+        None => output::bytes(bytes),
     }
+}
+
+/// Looks whether a file can be written, before logs are read for it, and leaves it as it is.
+fn check_output(path: &Path) -> Result<()> {
+    let checked = match std::fs::metadata(path) {
+        // A pipe or a device takes what it is given when it is opened, so it is opened once.
+        Ok(about) if !about.is_file() && !about.is_dir() => Ok(()),
+        Ok(_) => OpenOptions::new().append(true).open(path).map(drop),
+        Err(_) => File::create_new(path).and_then(|_| std::fs::remove_file(path)),
+    };
+    checked.with_context(|| format!("cannot write --output {}", path.display()))
 }

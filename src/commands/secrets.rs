@@ -2,6 +2,7 @@
 
 use crate::cli::SecretsArgs;
 use crate::clickhouse::users::{Default, From};
+use crate::output;
 use crate::secrets::{Passwords, Secrets};
 use anyhow::Result;
 
@@ -15,6 +16,5 @@ pub fn run(args: &SecretsArgs) -> Result<()> {
         Passwords::Kept => "kept",
         Passwords::Made => "made",
     };
-    println!("passwords {word}: {}", args.dir.display());
-    Ok(())
+    output::line(format_args!("passwords {word}: {}", args.dir.display()))
 }

@@ -3,7 +3,7 @@
 use crate::cli::SetupArgs;
 use crate::clickhouse::{ClickHouse, Tables};
 use crate::kafka::admin::{self, Found};
-use crate::{connect, kafka};
+use crate::{connect, kafka, output};
 use anyhow::{Result, anyhow};
 use std::sync::Arc;
 
@@ -14,18 +14,19 @@ use std::sync::Arc;
 pub async fn run(args: SetupArgs) -> Result<()> {
     let config = kafka::config(&args.kafka, &[])?;
     let client = Arc::new(admin::client(&config)?);
+    let clickhouse = ClickHouse::new(&args.clickhouse)?;
     let topic = &args.kafka.topic;
     match connect::kafka(&client, topic, args.kafka.connect_timeout).await? {
-        Found::Partitions(partitions) => println!("topic {topic}: there, {} partitions", partitions.len()),
+        Found::Partitions(partitions) => {
+            output::line(format_args!("topic {topic}: there, {} partitions", partitions.len()))?;
+        }
         Found::Missing => {
             admin::create(&config, client, topic, args.partitions, &[]).await?;
-            println!("topic {topic}: created, {} partitions", args.partitions);
+            output::line(format_args!("topic {topic}: created, {} partitions", args.partitions))?;
         }
     }
-    let clickhouse = ClickHouse::new(&args.clickhouse)?;
     connect::clickhouse(&clickhouse, args.kafka.connect_timeout).await?;
     let tables = clickhouse.apply_schema().await.map_err(|failure| anyhow!("cannot set up the tables: {failure}"))?;
     let word = if tables == Tables::Made { "created" } else { "there" };
-    println!("database {}: tables {word}, columns as expected", args.clickhouse.database);
-    Ok(())
+    output::line(format_args!("database {}: tables {word}, columns as expected", args.clickhouse.database))
 }

@@ -1,5 +1,6 @@
 //! Which ClickHouse the demo runs: one of this machine, or libchdb, which is fetched once.
 
+use crate::output;
 use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -119,7 +120,7 @@ fn fetch(cache: &Path, dir: &Path) -> Result<()> {
     let template = "ClickHouse  fetching {bytes} of {total_bytes} {wide_bar} {eta}";
     bar.set_style(ProgressStyle::with_template(template).expect("a constant template that is valid"));
     if !std::io::stderr().is_terminal() {
-        println!("ClickHouse  fetching {package}, {} MB, once", BYTES / 1_000_000);
+        output::line(format_args!("ClickHouse  fetching {package}, {} MB, once", BYTES / 1_000_000))?;
     }
     let mut looked = Instant::now();
     let status = loop {

@@ -4,6 +4,7 @@ use crate::cli::ClickHouseArgs;
 use crate::clickhouse::Reader;
 use crate::dashboard::{self, Health};
 use crate::http;
+use crate::output;
 use crate::stop::Stop;
 use anyhow::{Result, bail};
 use std::process::{Command, Stdio};
@@ -28,7 +29,7 @@ impl Site {
     pub async fn open(port: u16, reading: &ClickHouseArgs) -> Result<Self> {
         let reader = Reader::new(reading)?;
         let (listener, url) = listen(port).await?;
-        println!("dashboard   {url}");
+        output::line(format_args!("dashboard   {url}"))?;
         let health = Health::default();
         let router = dashboard::router(reader, health.clone(), Vec::new());
         let serving = AbortOnDropHandle::new(tokio::spawn(http::serve(listener, router, Stop::default())));
@@ -36,12 +37,18 @@ impl Site {
     }
 
     /// Opens it in the browser of whoever has one.
-    pub fn open_browser(&self) {
+    ///
+    /// # Errors
+    /// When it cannot be said that there is none.
+    pub fn open_browser(&self) -> Result<()> {
         let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
         let mut browser = Command::new(program);
         browser.arg(&self.url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        if let Err(error) = browser.spawn() {
-            println!("dashboard   cannot open a browser ({program}: {error}): go to {}", self.url);
+        match browser.spawn() {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                output::line(format_args!("dashboard   cannot open a browser ({program}: {error}): go to {}", self.url))
+            }
         }
     }
 }
@@ -50,7 +57,7 @@ async fn listen(port: u16) -> Result<(TcpListener, String)> {
     for candidate in port..=port.saturating_add(PORTS - 1) {
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", candidate)).await {
             if candidate > port {
-                println!("dashboard   port {port} is taken: {candidate} it is");
+                output::line(format_args!("dashboard   port {port} is taken: {candidate} it is"))?;
             }
             let url = format!("http://{}", listener.local_addr()?);
             return Ok((listener, url));

@@ -45,7 +45,7 @@ use rdkafka::types::RDKafkaConfRes;
 /// within the latency target only if it is found well within that.
 const NEW_PARTITIONS_MS: &str = "1000";
 
-/// librdkafka's settings for a client; `defaults` are ours, `--kafka` overrides them.
+/// librdkafka's settings for a client; `defaults` are ours, the user's override them.
 ///
 /// # Errors
 /// When there is no such setting or it does not take that value, without saying the value: it may be a password.
@@ -62,19 +62,19 @@ pub fn config(args: &KafkaArgs, defaults: &[(&str, &str)]) -> Result<ClientConfi
     for (key, value) in defaults {
         config.set(*key, *value);
     }
-    if args.kafka.iter().any(|setting| setting.key == "debug") {
+    if args.settings.iter().any(|setting| setting.key == "debug") {
         config.set_log_level(RDKafkaLogLevel::Debug);
     }
-    for setting in &args.kafka {
+    for setting in args.settings.iter() {
         config.set(&setting.key, &setting.value);
     }
     match config.create_native_config() {
         Ok(_) => Ok(config),
         Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, key, _)) => {
-            bail!("--kafka {key}=…: librdkafka has no such setting")
+            bail!("{}: librdkafka has no such setting", args.settings.name(&key))
         }
         Err(KafkaError::ClientConfig(_, _, key, _)) => {
-            bail!("--kafka {key}=…: librdkafka does not take this value for it")
+            bail!("{}: librdkafka does not take this value for it", args.settings.name(&key))
         }
         Err(_) => bail!("librdkafka does not take the --kafka settings"),
     }

@@ -1,34 +1,39 @@
 //! A histogram out of bytes that anybody may have written: what they claim is checked before it is believed.
 //!
 //! Format: HdrHistogram's V2 encoding (`AbstractHistogram.encodeIntoCompressedByteBuffer`): a cookie and a length, then, in
-//! zlib, a header of 40 bytes and the counts as zig-zag LEB128, in which a negative number stands for so many zeros.
+//! zlib, a header of 40 bytes and the counts as zig-zag LEB128, in which a negative number stands for so many zeros. The
+//! encodings before it are [rewritten](super::old) first.
 
+use super::old;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use std::io::Read;
 
 const COMPRESSED_COOKIE: u32 = 0x1c84_9314;
-const COOKIE: u32 = 0x1c84_9313;
-const HEADER: usize = 40;
+pub const COOKIE: u32 = 0x1c84_9313;
+pub const HEADER: usize = 40;
 /// Counts that a histogram may have, 8 MB of them; ours has 24,576.
 const MOST_COUNTS: u64 = 1 << 20;
 /// The longest a count can be, in bytes.
 const LONGEST: u64 = 9;
 /// Events that one value of one interval may have: more than anybody counts, and so few that sums cannot overflow.
-const MOST_EVENTS: u64 = 1 << 40;
+pub const MOST_EVENTS: u64 = 1 << 40;
 
 /// Reads a compressed histogram.
 ///
 /// # Errors
 /// Why it is none.
 pub fn decode(bytes: &[u8]) -> Result<Histogram<u64>, &'static str> {
-    if bytes.len() < 8 || word(bytes, 0) != COMPRESSED_COOKIE {
-        return Err("its histogram is not in HdrHistogram's format V2");
+    let cookie = if bytes.len() < 8 { 0 } else { word(bytes, 0) };
+    let is_old = old::is_compressed(cookie);
+    if cookie != COMPRESSED_COOKIE && !is_old {
+        return Err("its histogram is in no encoding of HdrHistogram's");
     }
     let most = HEADER as u64 + MOST_COUNTS * LONGEST;
     let mut plain = Vec::new();
     let inflated = flate2::read::ZlibDecoder::new(&bytes[8..]).take(most).read_to_end(&mut plain);
     inflated.map_err(|_| "its histogram cannot be decompressed")?;
+    let plain = if is_old { old::as_v2(&plain)? } else { plain };
     check(&plain)?;
     Deserializer::new().deserialize(&mut &plain[..]).map_err(|_| "its histogram has impossible parameters")
 }
@@ -96,7 +101,7 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
     None
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
+pub fn word(bytes: &[u8], at: usize) -> u32 {
     bytes[at..at + 4].iter().fold(0, |word, &byte| word << 8 | u32::from(byte))
 }
 

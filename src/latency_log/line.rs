@@ -13,6 +13,8 @@ use std::time::Duration;
 pub const NANOS_PER_SECOND: f64 = 1e9;
 /// Histograms hold nanoseconds; the readable maximum beside them is in milliseconds, as HdrHistogram's tools have it.
 const NANOS_PER_MILLI: f64 = 1e6;
+/// What a line begins with that has a tag.
+const TAG: &str = "Tag=";
 /// A time of day or a length that is no time: 30,000 years in seconds.
 const FAR: f64 = 1e12;
 
@@ -52,7 +54,7 @@ pub fn parse_outside(line: &str) -> Option<(&str, Outside)> {
 /// Reads the time, in seconds, of a comment like `#[StartTime: 1715000000.123 (seconds since epoch)]`.
 pub fn parse_time(line: &str, name: &str) -> Option<f64> {
     let rest = line.strip_prefix("#[")?.strip_prefix(name)?.strip_prefix(": ")?;
-    seconds(rest.split([' ', ']']).next()?)
+    seconds(rest.split([' ', ',', ']']).next()?)
 }
 
 /// A line with a histogram, as it stands in the log.
@@ -65,20 +67,18 @@ pub struct Fields<'l> {
     pub histogram: Histogram<u64>,
 }
 
-/// Reads a line with a histogram.
+/// Reads a line with a histogram, as HdrHistogram's own reader does: fields end with a comma or a blank, and what comes behind
+/// the fourth is of no interest.
 ///
 /// # Errors
 /// Why it is none.
 pub fn parse(line: &str) -> Result<Fields<'_>, String> {
-    let (tag, rest) = match line.strip_prefix("Tag=") {
-        Some(tagged) => tagged.split_once(',').map(|(tag, rest)| (Some(tag), rest)).ok_or("nothing behind its tag")?,
-        None => (None, line),
-    };
-    let mut fields = rest.splitn(4, ',');
+    let mut fields = line.trim_end().split([',', ' ']).peekable();
+    let tag = fields.next_if(|field| field.starts_with(TAG)).map(|field| &field[TAG.len()..]);
     let mut number = |what| fields.next().and_then(seconds).ok_or_else(|| format!("it has no {what}"));
     let (offset, length, _) = (number("start")?, number("length")?, number("maximum")?);
     let encoded = fields.next().ok_or("it has no histogram")?;
-    let bytes = BASE64_STANDARD.decode(encoded.trim_end()).map_err(|_| "its histogram is not in base64")?;
+    let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| "its histogram is not in base64")?;
     Ok(Fields { tag, offset, length, histogram: decode(&bytes)? })
 }
 

@@ -4,7 +4,6 @@ use crate::support::demo::{Demo, directory};
 use crate::support::shop::Part;
 use crate::support::{PATIENCE, eventually, is};
 use std::net::TcpListener;
-use std::path::Path;
 
 /// Rows that its ClickHouse holds.
 fn rows(demo: &Demo) -> i64 {
@@ -27,26 +26,19 @@ fn reported(demo: &Demo, stage: &str) -> i64 {
     line.split_whitespace().nth(1).and_then(|count| count.replace(',', "").parse().ok()).expect("a count")
 }
 
-/// The temporary directories of demos in there.
-fn temporary(dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir).expect("a directory of the test").flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| name.starts_with("clickstream-demo")).collect()
-}
-
 #[test]
 fn killed_it_leaves_no_process_and_no_directory_behind() {
     let _part = Part::shared();
     let dir = directory();
     let mut demo = Demo::run_in(dir.clone(), &["--port", "13100"]);
-    assert_eq!(temporary(&dir).len(), 1);
+    assert_eq!(Demo::temporary(&dir).len(), 1);
     assert!(Demo::processes(&dir).len() >= 2, "a guard and a ClickHouse");
     demo.program.kill();
     eventually(PATIENCE, "all of its processes have ended", || {
         let left = Demo::processes(&dir);
         is(left.is_empty(), left)
     });
-    assert_eq!(temporary(&dir), Vec::<String>::new());
+    assert_eq!(Demo::temporary(&dir), Vec::<String>::new());
 }
 
 #[test]
@@ -60,7 +52,7 @@ fn a_stop_drains_reports_and_removes_everything() {
     let out = demo.program.stdout();
     assert!(out.contains("e2e below 5 s: 100 % of "), "{out}");
     assert_eq!(reported(&demo, "ack"), reported(&demo, "e2e"), "all that was sent is stored");
-    assert_eq!((temporary(&dir), Demo::processes(&dir)), (vec![], vec![]));
+    assert_eq!((Demo::temporary(&dir), Demo::processes(&dir)), (vec![], vec![]));
 }
 
 #[test]

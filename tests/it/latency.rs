@@ -1,11 +1,13 @@
 //! Latencies: that what is logged is true, is read the same by others, and is shown as it is.
 
 use crate::support::browser::Browser;
+use crate::support::process::Program;
 use crate::support::shop::Shop;
 use crate::support::stack::OwnKafka;
 use crate::support::{PATIENCE, eventually, is, java};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const STAGES: [&str; 5] = ["transit", "batch", "insert", "commit", "e2e"];
@@ -148,6 +150,30 @@ fn a_log_is_whole_up_to_the_last_interval_before_a_sigkill() {
     // What is missing was acknowledged after the last interval: at 1,000 a second and with a busy machine, a second's worth.
     assert!((0..=1_000).contains(&(acknowledged - logged as i64)), "{logged} logged, {acknowledged} acknowledged");
     assert!(logged >= 1_000, "ten intervals of 200 ms");
+}
+
+#[test]
+fn a_log_on_a_full_disk_is_said_at_once_and_takes_nothing_from_the_run() {
+    let shop = Shop::open();
+    let log = shop.file("ingest.log");
+    let args = ["--latency-log", log.to_str().unwrap(), "--latency-interval", "50ms", "--batch-timeout", "600ms"];
+    let program = shop.command("ingest", &args);
+    // No file may grow beyond 8 kB.
+    let mut command = Command::new("bash");
+    command.args(["-c", "ulimit -f 8 && exec \"$0\" \"$@\""]).arg(program.get_program()).args(program.get_args());
+    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(&shop.dir);
+    let mut ingester = Program::start(&mut command, &shop.file("limited"));
+    ingester.says("lease opened", 1);
+    shop.produce(&["--rate", "500", "--for", "5s"]).finish();
+    ingester.says("cannot write the latency log", 1);
+    assert_eq!(ingester.said("is not complete"), 0, "that is said in the end");
+    shop.drained();
+    ingester.drains();
+    let line = ingester.stdout().lines().find(|line| line.starts_with("e2e ")).map(str::to_owned);
+    assert!(line.is_some_and(|line| line.contains(" 2,500 ")), "its table has all events: {}", ingester.stdout());
+    assert_eq!((ingester.said("cannot write the latency log"), ingester.said("is not complete")), (1, 1));
+    let logged = stage(&json(&shop, &log, &[]), "e2e")["count"].as_u64().unwrap();
+    assert!((1..2_500).contains(&logged), "what was written before can be read: {logged}");
 }
 
 #[test]

@@ -14,6 +14,7 @@
 //!   the test fails, and its files are kept.
 //! - Sessions are as short as Kafka allows (`SHORT_SESSION`), where the law is not about the default.
 
+mod alarms;
 mod audits;
 mod basics;
 mod demo;
@@ -21,11 +22,14 @@ mod deploy;
 mod erasure;
 mod errors;
 mod expiry;
+mod foreign_logs;
 mod hostile;
 mod http;
 mod latency;
+mod options;
 mod page;
 mod percentiles;
+mod pipes;
 mod raw;
 mod rebalances;
 mod refusals;

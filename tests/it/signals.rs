@@ -1,282 +1,138 @@
-//! What costs data or stops the flow shows: in the log, in /metrics, in /readyz, and in an audit afterwards.
+//! Signals: a terminal that is closed drains as a stop does, and whoever is to survive it survives it.
 
-use crate::http::{free_address, get, status};
-use crate::raw;
+use crate::support::demo::{Demo, directory};
 use crate::support::process::Program;
-use crate::support::proxy::{Mishap, Proxy};
-use crate::support::shop::{Ground, Shop};
-use crate::support::stack::OwnKafka;
+use crate::support::shop::{Part, Shop};
+use crate::support::stack::{OwnClickHouse, free_port};
 use crate::support::{PATIENCE, eventually, is};
-use serde_json::Value;
-use std::net::SocketAddr;
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use ureq::Agent;
 
-const GOOD: &str = r#"{"event_id":"5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10","event_type":"page_view","user_id":"u","product_id":"p","price":1,"timestamp":"2024-01-15T14:30:00Z"}"#;
+/// Only full batches leave before it is stopped: draining stores the rest.
+const LATE: [&str; 2] = ["--batch-timeout", "60s"];
 
-fn messages(payload: &str, count: usize) -> Vec<raw::Raw> {
-    vec![(Some(b"u".to_vec()), Some(payload.into())); count]
-}
-
-/// An ingester that is asked how it is.
-struct Observed {
-    program: Program,
-    address: SocketAddr,
-}
-
-impl Observed {
-    fn start(shop: &Shop, more: &[&str]) -> Self {
-        let address = free_address();
-        let listen = ["--batch-timeout", "300ms", "--metrics", &address.to_string()].map(str::to_owned);
-        let args: Vec<_> = listen.iter().map(String::as_str).chain(more.iter().copied()).collect();
-        let mut program = shop.ingest(&args);
-        program.says("metrics at", 1);
-        Self { program, address }
-    }
-
-    fn metric(&self, name: &str) -> f64 {
-        let page = String::from_utf8_lossy(&get(self.address, "/metrics")).into_owned();
-        let line = page.lines().find_map(|line| line.strip_prefix(&format!("clickstream_{name} ")));
-        line.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {page}"))
-    }
-
-    /// Waits until a metric is so.
-    #[track_caller]
-    fn shows(&self, name: &str, so: impl Fn(f64) -> bool) {
-        eventually(PATIENCE, name, || {
-            let value = self.metric(name);
-            is(so(value), value)
-        });
-    }
-
-    /// Waits until it is not ready, and says so with this.
-    #[track_caller]
-    fn is_not_ready(&self, why: &str) {
-        eventually(PATIENCE, &format!("it is not ready: {why}"), || {
-            let answer = get(self.address, "/readyz");
-            let said = String::from_utf8_lossy(&answer).into_owned();
-            is(status(&answer) == Some(503) && said.contains(why), said)
-        });
-    }
-
-    #[track_caller]
-    fn is_ready(&self) {
-        eventually(PATIENCE, "it is ready", || {
-            let answer = get(self.address, "/readyz");
-            is(status(&answer) == Some(200), String::from_utf8_lossy(&answer).into_owned())
-        });
-    }
-}
-
-#[track_caller]
-fn audit_fails(shop: &Shop, said: &[&str]) {
-    let mut audit = shop.run("audit", &[]);
-    assert_eq!(audit.exit_code(PATIENCE), Some(1), "{}{}", audit.stdout(), audit.stderr());
-    let all = audit.stdout() + &audit.stderr();
-    assert!(said.iter().all(|said| all.contains(said)), "{said:?} in {all}");
-}
-
-#[test]
-fn unread_messages_that_retention_deletes_are_counted_and_found_by_an_audit() {
-    let shop = Shop::open();
-    raw::send(&shop, 2, &messages(GOOD, 100));
-    shop.ingest(&["--until-end"]).succeeds();
-    raw::send(&shop, 2, &messages(GOOD, 100));
-    // Nothing was ever stored of this partition.
-    raw::send(&shop, 0, &messages(GOOD, 30));
-    raw::delete_before(&shop, 2, 150);
-    raw::delete_before(&shop, 0, 10);
-    audit_fails(&shop, &["deleted from the topic before it was read: 100..=149", "60 are lost"]);
-
-    let mut ingester = Observed::start(&shop, &[]);
-    shop.drained();
-    ingester.shows("messages_lost_total{cause=\"expired\"}", |lost| lost == 60.0);
-    assert_eq!(ingester.metric("messages_lost_total{cause=\"reset\"}"), 0.0);
-    assert_eq!(ingester.program.said("50 messages were deleted from the topic before they were read"), 1);
-    ingester.is_ready();
-    // While it runs, and stands at the end.
-    ingester.program.freeze();
-    // A request that the broker holds open is answered with what comes first.
-    raw::send(&shop, 2, &messages(GOOD, 1));
-    raw::send(&shop, 2, &messages(GOOD, 40));
-    raw::delete_before(&shop, 2, 225);
-    ingester.program.wake();
-    ingester.shows("messages_lost_total{cause=\"expired\"}", |lost| lost > 60.0);
-    shop.drained();
-    let lost = ingester.metric("messages_lost_total{cause=\"expired\"}");
-    ingester.program.drains();
-    assert!(lost == 60.0 + 225.0 - 200.0 || lost == 60.0 + 225.0 - 201.0, "{lost}");
-    let summary = format!("{lost} messages were lost before they were read");
-    assert!(ingester.program.stdout().contains(&summary), "{}", ingester.program.stdout());
-
-    // Afterwards it is found, partition by partition, by what the group has noted.
-    let said = format!("{lost} are lost");
-    let noted = format!("{} messages, as the group has noted", lost - 10.0);
-    audit_fails(&shop, &["10 messages, as the group has noted", &noted, "..=224", &said]);
-    let mut json = shop.run("audit", &["--format", "json"]);
-    assert_eq!(json.exit_code(PATIENCE), Some(1));
-    let found: Value = serde_json::from_str(&json.stdout()).expect("one JSON document");
-    assert_eq!(found["whole"], false);
-    assert_eq!(found["partitions"][2]["expired"]["passed"]["messages"], lost as u64 - 10);
-    // Those that come later do not hide it.
-    raw::send(&shop, 2, &messages(GOOD, 5));
-    shop.ingest(&["--until-end"]).succeeds();
-    audit_fails(&shop, &[&said]);
-}
-
-#[test]
-fn what_transactions_leave_behind_is_not_taken_for_a_loss() {
-    let shop = Shop::open();
-    raw::send(&shop, 0, &messages(GOOD, 5));
-    raw::transact(&shop, 0, &messages(GOOD, 10), true);
-    raw::transact(&shop, 0, &messages(GOOD, 10), false);
-    raw::transact(&shop, 0, &messages(GOOD, 1), true);
-    raw::transact(&shop, 1, &messages(GOOD, 10), true);
-    raw::transact(&shop, 1, &messages(GOOD, 10), false);
-    let mut ingester = Observed::start(&shop, &[]);
-    eventually(PATIENCE, "all are stored", || is(shop.stored() == 26, shop.stored()));
-    // Behind the last message stands a marker: nothing waits.
-    ingester.shows("lag_messages", |lag| lag == 0.0);
-    // An idle member says how far it has read with its next commit.
-    let ends = shop.ends();
-    eventually(PATIENCE, "the group knows that only markers are left", || {
-        let noted = raw::committed_metadata(&shop, 1);
-        is(noted.contains(&format!(";read={}", ends[&1])), noted)
+/// Sends more than one batch, and waits until the first is stored.
+fn one_batch_and_a_rest(shop: &Shop) {
+    shop.produce(&["--count", "1500", "--rate", "max"]).finish();
+    eventually(PATIENCE, "a batch is stored", || {
+        let stored = shop.stored();
+        is(stored >= 1_000, stored)
     });
-    ingester.program.drains();
-    raw::delete_before(&shop, 0, 20);
-    let mut audit = shop.run("audit", &[]);
-    audit.succeeds();
-    assert!(audit.stdout().contains("as far as can be told"), "{}", audit.stdout());
-    // All of it was read, and all is deleted.
-    for (&partition, &end) in &ends {
-        raw::delete_before(&shop, partition, end);
-    }
-    shop.run("audit", &[]).succeeds();
-    let mut again = Observed::start(&shop, &[]);
-    again.program.says("lease opened", 1);
-    raw::send(&shop, 0, &messages(GOOD, 1));
-    eventually(PATIENCE, "it goes on", || is(shop.stored() == 27, shop.stored()));
-    again.program.drains();
-    assert_eq!(again.program.said("were deleted"), 0, "{}", again.program.stderr());
 }
 
 #[test]
-fn unread_messages_of_a_topic_that_is_made_again_are_counted() {
+fn a_hangup_drains_every_command_that_runs_until_it_is_stopped() {
     let shop = Shop::open();
-    let proxy = Proxy::start(&shop.clickhouse.url);
-    let mut ingester = Observed::start(&shop, &["--clickhouse-url", &proxy.url()]);
-    raw::send(&shop, 0, &messages(GOOD, 100));
-    shop.drained();
-    proxy.plan(vec![no_space(); 10_000]);
-    raw::send(&shop, 0, &messages(GOOD, 30));
-    ingester.shows("lag_messages", |lag| lag == 30.0);
-    shop.kafka.delete(&shop.topic);
-    ingester.program.says("cannot open a lease yet", 1);
-    proxy.forget();
-    eventually(PATIENCE, "the topic can be made again", || {
-        let mut setup = shop.run("setup", &[]);
-        setup.succeeds();
-        is(setup.stdout().contains("created, 3 partitions"), setup.stdout())
+    let mut ingester = shop.ingester_at_work(&LATE);
+    one_batch_and_a_rest(&shop);
+    ingester.hang_up();
+    ingester.succeeds();
+    assert!(ingester.stdout().contains("events and 0 rejects stored"), "{}", ingester.stdout());
+    assert_eq!(shop.stored(), shop.committed().values().sum::<i64>(), "what is stored is committed");
+
+    let producer = shop.produce(&["--rate", "200"]);
+    eventually(PATIENCE, "some events are sent", || {
+        let sent = shop.ends().values().sum::<i64>();
+        is(sent > 1_700, sent)
     });
-    raw::send(&shop, 0, &messages(GOOD, 10));
-    eventually(PATIENCE, "the new ones are stored", || is(shop.stored() == 110, shop.stored()));
-    assert_eq!(ingester.metric("topic_resets_total"), 3.0, "each partition is another one");
-    assert_eq!(ingester.metric("messages_lost_total{cause=\"reset\"}"), 30.0);
-    assert_eq!(ingester.program.said("at least 30 messages of the old one were not read"), 1);
-    assert_eq!(ingester.program.said("the topic was deleted, and made again"), 3);
-    ingester.program.drains();
+    producer.program.hang_up();
+    let sent = 1_500 + producer.finish().len() as i64;
+    assert_eq!(shop.ends().values().sum::<i64>(), sent, "all that was sent is in the manifest");
+
+    let mut dashboard = shop.run("dashboard", &["--listen", "127.0.0.1:0"]);
+    eventually(PATIENCE, "it serves", || is(dashboard.stdout().contains("dashboard at"), "not yet"));
+    dashboard.hang_up();
+    dashboard.succeeds();
+    drop(shop);
+
+    let _part = Part::shared();
+    let mut demo = Demo::run_in(directory(), &["--port", "13190", "--rate", "500"]);
+    demo.program.hang_up();
+    demo.program.succeeds();
+    assert!(demo.program.stdout().contains(" rejects stored in "), "{}", demo.program.stdout());
 }
 
-fn no_space() -> Mishap {
-    Mishap::Instead(500, Some(243), "Code: 243. DB::Exception: Cannot reserve 1.00 MiB".into())
-}
-
-#[test]
-fn a_lease_that_cannot_be_opened_is_counted_warned_of_and_not_ready() {
-    let shop = Shop::open();
-    let proxy = Proxy::start(&shop.clickhouse.url);
+/// An ingester in a drain that lasts: its ClickHouse is frozen.
+fn in_a_drain(shop: &Shop, own: &OwnClickHouse, signal: fn(&Program)) -> Program {
+    let metrics = format!("127.0.0.1:{}", free_port());
+    let mut ingester = shop.ingester_at_work(&["--batch-timeout", "500ms", "--metrics", &metrics]);
+    own.freeze();
     shop.produce(&["--count", "100", "--rate", "max"]).finish();
-    // The question what is stored fails, all others are answered.
-    proxy.refuse_questions("_offset", 500, 241, "Code: 241. DB::Exception: (total) memory limit exceeded");
-    let mut ingester = Observed::start(&shop, &["--clickhouse-url", &proxy.url()]);
-    ingester.shows("partitions_without_lease", |partitions| partitions == 3.0);
-    ingester.shows("lag_messages", |lag| lag == 100.0);
-    ingester.shows("lag_seconds", |seconds| seconds > 0.0);
-    ingester.shows("lease_failures_total", |failures| failures >= 3.0);
-    ingester.shows("failures_total{class=\"transient\"}", |failures| failures >= 3.0);
-    ingester.program.says("WARN no lease could be opened", 1);
-    ingester.is_not_ready("no lease could be opened");
-    ingester.is_not_ready("memory limit exceeded");
-    assert!(ingester.metric("stuck_seconds{at=\"lease\"}") >= 30.0);
-    proxy.answer_questions();
-    ingester.is_ready();
+    let agent: Agent = Agent::config_builder().proxy(None).build().into();
+    eventually(PATIENCE, "an insert is under way", || {
+        let answer = agent.get(format!("http://{metrics}/metrics")).call().map_err(|error| error.to_string())?;
+        let text = answer.into_body().read_to_string().map_err(|error| error.to_string())?;
+        let line = text.lines().find(|line| line.starts_with("clickstream_in_flight_batches ")).unwrap_or_default();
+        is(!line.is_empty() && !line.ends_with(" 0"), line.to_owned())
+    });
+    signal(&ingester);
+    ingester.says("stopping", 1);
+    ingester
+}
+
+#[test]
+fn a_drain_is_cut_short_by_a_second_signal_and_by_no_hangup() {
+    let own = OwnClickHouse::start();
+    let shop = Shop::open_on(&own);
+    // As when a session ends: hangups from the shell and from the kernel, and a SIGTERM from whoever cleans up.
+    let mut ingester = in_a_drain(&shop, &own, Program::hang_up);
+    ingester.hang_up();
+    ingester.term();
+    ingester.hang_up();
+    own.wake();
+    ingester.succeeds();
+    assert_eq!((shop.stored(), shop.committed().values().sum::<i64>()), (100, 100));
+
+    let mut ingester = in_a_drain(&shop, &own, Program::term);
+    ingester.hang_up();
+    ingester.term();
+    assert_eq!(ingester.exit_code(PATIENCE), Some(130));
+    own.wake();
+}
+
+#[test]
+fn a_hangup_that_was_ignored_at_the_start_stays_ignored() {
+    let shop = Shop::open();
+    let (program, environment) = (shop.command("ingest", &[]), ["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
+    let mut command = Command::new("sh");
+    command.args(environment).arg(program.get_program()).args(program.get_args()).current_dir(&shop.dir);
+    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut ingester = Program::start(&mut command, &shop.file("nohup"));
+    ingester.says("lease opened", 1);
+    ingester.hang_up();
+    shop.produce(&["--count", "100", "--rate", "max"]).finish();
     shop.drained();
-    ingester.shows("lag_messages", |lag| lag == 0.0);
-    assert_eq!(ingester.metric("stuck_seconds{at=\"lease\"}"), 0.0);
-    assert_eq!(ingester.metric("partitions_without_lease"), 0.0);
-    ingester.program.drains();
+    assert_eq!(ingester.said("stopping"), 0);
+    ingester.drains();
     assert_eq!(shop.stored(), 100);
 }
 
-#[test]
-fn messages_that_wait_while_no_insert_works_make_it_unready() {
-    let shop = Shop::open();
-    let proxy = Proxy::start(&shop.clickhouse.url);
-    let mut ingester = Observed::start(&shop, &["--clickhouse-url", &proxy.url()]);
-    ingester.program.says("lease opened", 1);
-    ingester.is_ready();
-    proxy.plan(vec![no_space(); 10_000]);
-    shop.produce(&["--count", "100", "--rate", "max"]).finish();
-    ingester.shows("lag_messages", |lag| lag == 100.0);
-    ingester.is_not_ready("messages wait and none is stored");
-    assert!(ingester.metric("stuck_seconds{at=\"delivery\"}") >= 30.0);
-    assert!(ingester.program.said("Cannot reserve") > 0, "the log says why");
-    proxy.forget();
-    ingester.is_ready();
-    ingester.program.drains();
-    assert_eq!(shop.stored(), 100);
+/// A terminal: the end that a person looks at, and the one that a program is given.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    // No other program may hold the first of them.
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let person = openpt(flags).expect("a pseudo-terminal");
+    grantpt(&person).and_then(|()| unlockpt(&person)).expect("a pseudo-terminal");
+    let program = ioctl_tiocgptpeer(&person, flags).expect("its other end");
+    (person, program)
 }
 
 #[test]
-fn brokers_that_are_away_make_it_unready() {
-    let kafka = OwnKafka::start(1);
-    let shop = Shop::open_in(&Ground { brokers: kafka.brokers(), ..Ground::default() });
-    shop.produce(&["--count", "100", "--rate", "max"]).finish();
-    let mut ingester = Observed::start(&shop, &[]);
-    shop.drained();
-    ingester.is_ready();
-    kafka.freeze(1);
-    ingester.shows("stuck_seconds{at=\"commit\"}", |seconds| seconds > 0.0);
-    ingester.is_not_ready("not ready: Kafka has not said where the topic ends");
-    kafka.wake(1);
-    ingester.is_ready();
-    for at in ["kafka", "group", "commit"] {
-        ingester.shows(&format!("stuck_seconds{{at=\"{at}\"}}"), |seconds| seconds == 0.0);
-    }
-    ingester.program.drains();
-}
-
-#[test]
-fn a_producer_with_another_format_is_warned_of_and_counted_by_reason() {
+fn a_terminal_that_is_closed_drains_and_the_drain_writes_to_nobody() {
     let shop = Shop::open();
-    raw::send(&shop, 0, &messages(&GOOD.replace("\"price\":1", r#""price":"29.99""#), 990));
-    raw::send(&shop, 0, &messages("\u{0}\u{0}\u{0}\u{0}\u{7}{}", 10));
-    let mut ingester = Observed::start(&shop, &[]);
-    shop.drained();
-    let of = |reason: &str| ingester.metric(&format!("rejects_total{{reason=\"{reason}\"}}"));
-    assert_eq!(["wrong_type", "not_json", "bad_uuid"].map(of), [990.0, 10.0, 0.0]);
-    ingester.program.says("were rejected", 1);
-    for said in [
-        "WARN 1,000 of 1,000 messages",
-        "(100 %), 990 of them as wrong_type: partition 0, offset 0: price: found the string \"29.99\", expected a number",
-        "clickstream rejects --reason wrong_type",
-    ] {
-        assert_eq!(ingester.program.said(said), 1, "{said}");
-    }
-    ingester.is_ready();
-    ingester.program.drains();
-    // A run that is over sooner says so at its end.
-    raw::send(&shop, 0, &messages("[]", 3));
-    let mut short = shop.ingest(&["--until-end"]);
-    short.succeeds();
-    assert_eq!(short.said("3 of 3 messages"), 1, "{}", short.stderr());
+    let (person, terminal) = terminal();
+    let program = shop.command("ingest", &LATE);
+    // It leads a session of its own on that terminal, as a shell does.
+    let mut command = Command::new("setsid");
+    command.args(["--ctty", "--wait"]).arg(program.get_program()).args(program.get_args()).current_dir(&shop.dir);
+    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ends = || Stdio::from(terminal.try_clone().expect("a file"));
+    let mut ingester = Program::start_on(&mut command, &shop.file("terminal"), ends);
+    drop((command, terminal));
+    one_batch_and_a_rest(&shop);
+    drop(person);
+    ingester.succeeds();
+    assert_eq!(shop.stored(), shop.committed().values().sum::<i64>(), "what is stored is committed");
 }

@@ -111,6 +111,13 @@ impl Demo {
         kill_process(pid, Signal::KILL).expect("it runs");
     }
 
+    /// The temporary directories of demos in there.
+    pub fn temporary(dir: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(dir).expect("a directory of the test").flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| name.starts_with("clickstream-demo")).collect()
+    }
+
     /// The process ids whose command line names this demo's directory: its own, its guard's, its ClickHouse's.
     pub fn processes(dir: &Path) -> Vec<u32> {
         let name = dir.to_str().expect("plain names").as_bytes();

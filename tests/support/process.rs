@@ -20,15 +20,33 @@ pub struct Program {
 impl Program {
     /// Starts it; what it writes goes to two files at `path`.
     pub fn start(command: &mut Command, path: &Path) -> Self {
+        Self::start_into(command, path, None, None)
+    }
+
+    /// The same, with other places for what it writes.
+    pub fn start_into(command: &mut Command, path: &Path, stdout: Option<Stdio>, stderr: Option<Stdio>) -> Self {
         let (out, err) = (path.with_extension("out"), path.with_extension("err"));
         let file = |path| Stdio::from(File::create(path).expect("a directory that was made for this"));
-        let child = command.stdin(Stdio::null()).stdout(file(&out)).stderr(file(&err)).spawn();
+        command.stdout(stdout.unwrap_or_else(|| file(&out))).stderr(stderr.unwrap_or_else(|| file(&err)));
+        let child = command.stdin(Stdio::null()).spawn();
+        Self { child: child.expect("the program was built"), out, err }
+    }
+
+    /// Starts it on a terminal; what it writes is for whoever looks at that.
+    pub fn start_on(command: &mut Command, path: &Path, terminal: impl Fn() -> Stdio) -> Self {
+        let child = command.stdin(terminal()).stdout(terminal()).stderr(terminal()).spawn();
+        let (out, err) = (path.with_extension("out"), path.with_extension("err"));
         Self { child: child.expect("the program was built"), out, err }
     }
 
     /// SIGTERM
     pub fn term(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// SIGHUP
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
     }
 
     /// SIGKILL, and waits until it is dead.

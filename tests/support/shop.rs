@@ -131,6 +131,12 @@ impl Shop {
 
     /// The same, with more of an environment.
     pub fn run_with(&self, command: &str, args: &[&str], environment: &[(&str, &str)]) -> Program {
+        let mut program = self.command(command, args);
+        Program::start(program.envs(environment.iter().copied()), &self.file(command))
+    }
+
+    /// The command line that [`run`](Self::run) starts.
+    pub fn command(&self, command: &str, args: &[&str]) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_clickstream"));
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CLICKSTREAM_")) {
             program.env_remove(name);
@@ -144,9 +150,8 @@ impl Shop {
             .env("CLICKSTREAM_CLICKHOUSE_URL", &self.clickhouse.url)
             .env("CLICKSTREAM_DATABASE", &self.database)
             .env("TMPDIR", &self.dir)
-            .envs(environment.iter().copied())
             .current_dir(&self.dir);
-        Program::start(&mut program, &self.file(command))
+        program
     }
 
     /// Starts an ingester.

@@ -1,0 +1,183 @@
+//! Settings of librdkafka: flags and a variable, which add up. Values are kept byte for byte, and never shown.
+
+use super::values::Unseen;
+use clap::Args;
+use std::fmt;
+
+const FLAG: &str = "--kafka";
+const VARIABLE: &str = "CLICKSTREAM_KAFKA";
+const EXPECTED: &str = "expected KEY=VALUE, with a KEY of small letters, digits, dots and underscores";
+
+/// What the marks of a PEM text begin with (RFC 7468).
+const BEGIN: &str = "-----BEGIN ";
+const END: &str = "-----END ";
+
+/// A setting of librdkafka, from a flag or from the variable.
+#[derive(Clone)]
+pub struct Setting {
+    pub key: String,
+    pub value: String,
+    from: &'static str,
+}
+
+impl fmt::Display for Setting {
+    /// Where it comes from and what it sets. Without the value, which may be a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}=…", self.from, self.key)
+    }
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// All settings of the variable.
+#[derive(Clone, Debug)]
+struct Lines(Vec<Setting>);
+
+/// The settings of a command. A flag wins over the variable, and the last one over those before it.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Settings {
+    /// A setting of librdkafka; may be repeated, and adds to CLICKSTREAM_KAFKA, which has one a line
+    #[arg(long = "kafka", value_name = "KEY=VALUE", value_parser = Unseen(flag))]
+    flags: Vec<Setting>,
+
+    /// For the variable: clap would drop it where there is a flag
+    #[arg(long = "kafka-lines", env = VARIABLE, hide = true, value_parser = Unseen(lines))]
+    lines: Option<Lines>,
+}
+
+impl Settings {
+    /// In the order in which they are to be set.
+    pub fn iter(&self) -> impl Iterator<Item = &Setting> {
+        self.lines.iter().flat_map(|lines| &lines.0).chain(&self.flags)
+    }
+
+    /// A setting as whoever gave it knows it, without its value.
+    pub fn name(&self, key: &str) -> String {
+        self.iter()
+            .filter(|setting| setting.key == key)
+            .last()
+            .map_or_else(|| format!("{FLAG} {key}=…"), Setting::to_string)
+    }
+}
+
+/// One flag is one setting.
+fn flag(text: &str) -> Result<Setting, String> {
+    setting(text, FLAG).ok_or_else(|| EXPECTED.into())
+}
+
+fn setting(text: &str, from: &'static str) -> Option<Setting> {
+    let (key, value) = text.split_once('=')?;
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-');
+    (!key.is_empty() && key.bytes().all(plain)).then(|| Setting { key: key.into(), value: value.into(), from })
+}
+
+/// One setting a line; empty lines and blanks before a key do not count. A value that begins a PEM text goes on to the end of
+/// it, and through those that follow. No other value has more than one line, so no line can be taken for another.
+fn lines(text: &str) -> Result<Lines, String> {
+    let mut settings: Vec<Setting> = Vec::new();
+    let mut open = None;
+    for (nth, line) in (1..).zip(text.split('\n')) {
+        let marked = |mark| line.trim_start().starts_with(mark);
+        match settings.last_mut() {
+            Some(pem) if open.is_some() || (marked(BEGIN) && pem.value.starts_with(BEGIN)) => {
+                pem.value.push('\n');
+                pem.value.push_str(line);
+                open = if marked(END) { None } else { open.or(Some(nth)) };
+            }
+            _ if line.trim().is_empty() => {}
+            _ => {
+                let new = setting(line.trim_start(), VARIABLE);
+                let mut new = new.ok_or_else(|| format!("line {nth}: {EXPECTED}"))?;
+                if new.value.starts_with(BEGIN) && !new.value.contains(END) {
+                    open = Some(nth);
+                } else if new.value.ends_with('\r') {
+                    // A line may end as on Windows.
+                    new.value.pop();
+                }
+                settings.push(new);
+            }
+        }
+    }
+    match open {
+        Some(nth) => Err(format!("line {nth}: the PEM text that begins here has no `{END}…` line")),
+        None => Ok(Lines(settings)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The last line of each would pass for a setting, if there were no end to look for.
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMIIB+abc=\nab==\n-----END PRIVATE KEY-----";
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\r\nab==\r\n-----END CERTIFICATE-----\r";
+
+    fn pairs(text: &str) -> Vec<(String, String)> {
+        lines(text).unwrap().0.into_iter().map(|setting| (setting.key, setting.value)).collect()
+    }
+
+    #[test]
+    fn a_flag_is_one_setting_byte_for_byte() {
+        for value in ["two words", " a=b = ", "", "\ttrailing \n", "x\ny=z\n", KEY, "a,b;c 'd' \"e\" \\n", "ü"] {
+            let setting = flag(&format!("sasl.password={value}")).unwrap();
+            assert_eq!((setting.key.as_str(), setting.value.as_str()), ("sasl.password", value));
+        }
+    }
+
+    #[test]
+    fn what_is_no_setting_is_refused_and_not_repeated() {
+        assert_eq!(flag("").unwrap_err(), EXPECTED);
+        for text in ["secret", "=secret", "sasl password=secret", "sasl.password =secret", "c2VjcmV0Cg=="] {
+            assert_eq!(flag(text).unwrap_err(), EXPECTED);
+            assert_eq!(lines(&format!("a=b\n\n{text}")).unwrap_err(), format!("line 3: {EXPECTED}"));
+        }
+    }
+
+    #[test]
+    fn the_variable_has_one_setting_a_line() {
+        let text = "\n  sasl.username=me\nsasl.password= two  words=\t \r\n\n\tlinger.ms=5";
+        let expected = [("sasl.username", "me"), ("sasl.password", " two  words=\t "), ("linger.ms", "5")]
+            .map(|(key, value)| (key.into(), value.into()));
+        assert_eq!(pairs(text), expected);
+    }
+
+    #[test]
+    fn a_pem_text_is_one_value_and_ends_where_it_says() {
+        let text = format!("ssl.key.pem={KEY}\nssl.ca.pem={CERTIFICATE}\n{CERTIFICATE}\n\n{CERTIFICATE}\nacks=1\n");
+        let chain = [CERTIFICATE; 3].join("\n");
+        let expected = [("ssl.key.pem", KEY), ("ssl.ca.pem", &chain), ("acks", "1")];
+        assert_eq!(pairs(&text), expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        let escaped = KEY.replace('\n', "\\n");
+        assert_eq!(pairs(&format!("ssl.key.pem={escaped}\nacks=1"))[0].1, escaped, "byte for byte");
+    }
+
+    #[test]
+    fn no_line_of_a_variable_is_misread_in_silence() {
+        for (text, line) in [
+            ("acks=1\nlinger.ms", "line 2: "),
+            ("ssl.key.pem=-----BEGIN PRIVATE KEY-----\nMIIB\nacks=1\n", "line 1: the PEM text"),
+            ("ssl.key.pem=x\n-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----", "line 2: "),
+            ("ssl.ca.pem=-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\nBB==", "line 4: "),
+        ] {
+            let why = lines(text).map(|lines| lines.0).unwrap_err();
+            assert!(why.starts_with(line) && !why.contains("MIIB") && !why.contains("AA"), "{why}");
+        }
+    }
+
+    #[test]
+    fn flags_and_variable_add_up_and_a_flag_wins() {
+        let settings = Settings {
+            flags: vec![flag("acks=all").unwrap()],
+            lines: Some(lines("sasl.password=secret\nacks=1").unwrap()),
+        };
+        let order: Vec<_> = settings.iter().map(|setting| (setting.key.as_str(), setting.value.as_str())).collect();
+        assert_eq!(order, [("sasl.password", "secret"), ("acks", "1"), ("acks", "all")]);
+        assert_eq!(settings.name("sasl.password"), "CLICKSTREAM_KAFKA sasl.password=…");
+        assert_eq!(settings.name("acks"), "--kafka acks=…");
+        assert!(!format!("{settings:?}").contains("secret"), "{settings:?}");
+    }
+}

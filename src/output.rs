@@ -1,0 +1,127 @@
+//! What the program prints: one way to standard output and one to standard error, for every command.
+//!
+//! A reader that goes away (`| head`, a pager that was left, a terminal that was closed) is not a fault, and a full disk is one
+//! line. Nothing that is printed can end a pipeline that still has events to store.
+
+use anyhow::{Context, Result};
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::process::ExitCode;
+
+/// The exit code of a command whose reader went away: 128 and the number of SIGPIPE, as a shell shows it of `git` or `cat`.
+/// It is not 0, because an audit that was cut off has not proved anything.
+const READER_GONE: u8 = 141;
+
+/// What a terminal that was closed says of each write. Linux and macOS have the same number.
+const EIO: i32 = 5;
+
+/// The reader of standard output went away, so there is nobody to print for.
+#[derive(Debug, thiserror::Error)]
+#[error("the reader of standard output went away")]
+pub struct ReaderGone;
+
+/// Prints a line.
+///
+/// # Errors
+/// [`ReaderGone`], which ends the command without a word; or why it cannot be written.
+pub fn line(text: impl Display) -> Result<()> {
+    bytes(format!("{text}\n").as_bytes())
+}
+
+/// Prints bytes as they are.
+///
+/// # Errors
+/// See [`line()`].
+pub fn bytes(bytes: &[u8]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    judge(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+/// Tells a reader that went away from a write that failed.
+///
+/// # Errors
+/// See [`line()`].
+pub fn judge(written: io::Result<()>) -> Result<()> {
+    match written {
+        Err(error) if is_gone(&error) => Err(ReaderGone.into()),
+        written => written.context("cannot write to standard output"),
+    }
+}
+
+/// Prints what a pipeline reports when it has ended. The pipeline's own outcome decides: what it stored is stored, whether
+/// somebody reads the report or not.
+///
+/// # Errors
+/// Those of the pipeline; if it has none, a report that cannot be written.
+pub fn closing(report: impl Display, outcome: Result<()>) -> Result<()> {
+    match line(report) {
+        Err(error) if error.is::<ReaderGone>() => outcome,
+        printed => outcome.and(printed),
+    }
+}
+
+/// Says how the program ended, and how it exits.
+pub fn end(outcome: Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<ReaderGone>() => ExitCode::from(READER_GONE),
+        Err(error) => {
+            // Formatted first: standard error is not buffered, and this is one line for whoever else writes to it.
+            let line = format!("clickstream: {error:#}\n");
+            let _ = Stderr.write_all(line.as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Standard error, which takes everything and never fails: a log that nobody reads must not end what it tells of.
+pub struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    match error.kind() {
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => true,
+        // A disk can say the same, and then it is a fault.
+        _ => error.raw_os_error() == Some(EIO) && is_device(),
+    }
+}
+
+fn is_device() -> bool {
+    let about = io::stdout().as_fd().try_clone_to_owned().map(File::from).and_then(|out| out.metadata());
+    about.is_ok_and(|about| about.file_type().is_char_device())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn a_reader_that_went_away_is_told_from_a_full_disk() {
+        let judged = |kind: ErrorKind| judge(Err(kind.into())).unwrap_err();
+        assert!(judged(ErrorKind::BrokenPipe).is::<ReaderGone>());
+        let full = judged(ErrorKind::StorageFull);
+        assert!(!full.is::<ReaderGone>());
+        assert!(format!("{full:#}").starts_with("cannot write to standard output: "), "{full:#}");
+        assert!(judge(Ok(())).is_ok());
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_known_under_any_context() {
+        let error = Err::<(), _>(anyhow!(ReaderGone)).context("page 2 of the list").unwrap_err();
+        assert!(error.is::<ReaderGone>());
+    }
+}

@@ -1,0 +1,286 @@
+//! Options: what stands in a variable or a flag is taken as it is, or refused by its own name, at once, and never repeated if it
+//! may be a secret.
+
+use crate::support::process::Program;
+use crate::support::shop::Shop;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// Nobody listens there, and it would be waited for.
+const NO_BROKER: [&str; 4] = ["--brokers", "127.0.0.1:1", "--connect-timeout", "5m"];
+/// What is not waited for is said by then, on any machine.
+const AT_ONCE: Duration = Duration::from_secs(60);
+
+/// A certificate of nobody's, for 100 years.
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
+MIIBjTCCATOgAwIBAgIUEcrWmMvOTfdFoOXL4PpouMQQgUkwCgYIKoZIzj0EAwIw
+GzEZMBcGA1UEAwwQY2xpY2tzdHJlYW0tdGVzdDAgFw0yNjExMjgxMzAzMjhaGA8y
+MTI2MTEwNDEzMDMyOFowGzEZMBcGA1UEAwwQY2xpY2tzdHJlYW0tdGVzdDBZMBMG
+ByqGSM49AgEGCCqGSM49AwEHA0IABL6UDuXFPcElGLM/+78gXCsiZm6DV4HDeLwh
+8wf2TqvuiND+/WZWGam4iz+CgPnDC4JRHazpKMI0hwdw7rjLrMOjUzBRMB0GA1Ud
+DgQWBBT4Vfblo4aVpVhl1pBlm5mGVZkK/jAfBgNVHSMEGDAWgBT4Vfblo4aVpVhl
+1pBlm5mGVZkK/jAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIHyh
+P6wInmikaj1ZALps202yjas35WWyr19nwEqoWB/aAiEA17dx6DOxNiFQ5QLtxD/c
+Y0eIO1B33oWmNEqMy/o7Zqo=
+-----END CERTIFICATE-----";
+
+/// The exit code, and all that it has said.
+#[track_caller]
+fn said(mut program: Program) -> (Option<i32>, String) {
+    let code = program.exit_code(AT_ONCE);
+    (code, program.stdout() + &program.stderr())
+}
+
+#[track_caller]
+fn refused(program: Program, code: i32, names: &[&str]) -> String {
+    let (found, text) = said(program);
+    assert_eq!(found, Some(code), "{text}");
+    assert!(names.iter().all(|name| text.contains(name)), "it names {names:?}: {text}");
+    assert!(!text.contains("panicked"), "{text}");
+    text
+}
+
+/// The commands, and the options and variables of each, as the help has them.
+fn commands(shop: &Shop) -> Vec<(String, String)> {
+    let help = said(shop.run("--help", &[])).1;
+    let (_, list) = help.split_once("Commands:\n").expect("a list of commands");
+    let names = list.lines().take_while(|line| line.starts_with("  "));
+    let names = names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+    names.map(|name| (name.to_owned(), said(shop.run(name, &["--help"])).1)).collect()
+}
+
+fn variables(help: &str) -> BTreeSet<&str> {
+    let words = help.split(|c: char| !c.is_ascii_uppercase() && c != '_');
+    words.filter(|word| word.starts_with("CLICKSTREAM_")).collect()
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    let shop = Shop::open();
+    for (name, help) in commands(&shop) {
+        let empty: Vec<_> = variables(&help).into_iter().map(|name| (name, "")).collect();
+        assert!(help.contains("CLICKSTREAM_LOG"), "{help}");
+        // The help shows the variable all the same, and every command gets as far as it does without it.
+        assert_eq!(said(shop.run_with(&name, &["--help"], &empty)), (Some(0), help.clone()));
+        let args: &[&str] = match name.as_str() {
+            "secrets" => &["secrets-here"],
+            "report" => &["no-such-file"],
+            "health" => &["--metrics", "127.0.0.1:1"],
+            "demo" => &["--data-dir", "/dev/null/nowhere"],
+            "dashboard" => &["--clickhouse-password-file", "nowhere"],
+            "erase" => &["--user", "x", "--clickhouse-password-file", "nowhere"],
+            _ => &["--brokers", "127.0.0.1:1", "--connect-timeout", "1ms"],
+        };
+        let code = said(shop.run(&name, args)).0;
+        assert_ne!(code, Some(2), "{name}");
+        assert_eq!(said(shop.run_with(&name, args, &empty)).0, code, "{name}");
+    }
+    let (code, text) = said(shop.run_with("health", &[], &[("CLICKSTREAM_METRICS", "")]));
+    assert!(code == Some(2) && text.contains("--metrics <HOST:PORT>"), "required as ever: {text}");
+}
+
+#[test]
+fn a_value_that_is_refused_is_refused_by_the_name_of_its_variable() {
+    let shop = Shop::bare();
+    for (command, variable, value) in [
+        ("ingest", "CLICKSTREAM_BATCH_ROWS", "many"),
+        ("ingest", "CLICKSTREAM_BATCH_TIMEOUT", "5"),
+        ("ingest", "CLICKSTREAM_TOPIC", "a b"),
+        ("ingest", "CLICKSTREAM_DATABASE", "a-b"),
+        ("ingest", "CLICKSTREAM_UNTIL_END", "maybe"),
+        ("ingest", "CLICKSTREAM_CLICKHOUSE_URL", "localhost:8123"),
+        ("ingest", "CLICKSTREAM_METRICS", "9000"),
+        ("ingest", "CLICKSTREAM_LOG", "verbose"),
+        ("health", "CLICKSTREAM_METRICS", "9000"),
+        ("health", "CLICKSTREAM_READY", "perhaps"),
+        ("dashboard", "CLICKSTREAM_LISTEN", "3000"),
+        ("dashboard", "CLICKSTREAM_ALLOW_HOST", "a.example http://b.example"),
+        ("demo", "CLICKSTREAM_RATE", "20000"),
+        ("demo", "CLICKSTREAM_OPEN", "maybe"),
+        ("produce", "CLICKSTREAM_FAULTS", "bad=2"),
+        ("produce", "CLICKSTREAM_SEED", "x"),
+        ("produce", "CLICKSTREAM_BROKERS", "localhost"),
+        ("setup", "CLICKSTREAM_PARTITIONS", "0"),
+        ("setup", "CLICKSTREAM_KAFKA", "linger.ms"),
+        ("secrets", "CLICKSTREAM_SECRETS_MODE", "755"),
+    ] {
+        let args = if command == "secrets" { &["x"][..] } else { &[] };
+        // Others that are good, and another one that is bad, confuse nobody.
+        let environment = [("CLICKSTREAM_IN_FLIGHT", "4"), (variable, value), ("CLICKSTREAM_USERS", "5")];
+        let text = refused(shop.run_with(command, args, &environment), 2, &[&format!("error: {variable}: ")]);
+        assert_eq!(text.matches("error:").count(), 1, "{text}");
+    }
+    // What is wrong with a flag is the flag's, whatever the variables are; and a flag that is good wins.
+    let environment = [("CLICKSTREAM_BATCH_ROWS", "many")];
+    let text = refused(shop.run_with("ingest", &["--in-flight", "0"], &environment), 2, &["--in-flight"]);
+    assert!(!text.contains("CLICKSTREAM_"), "{text}");
+    let args = ["--batch-rows", "5", "--brokers", "127.0.0.1:1", "--connect-timeout", "1ms"];
+    refused(shop.run_with("ingest", &args, &environment), 1, &["Kafka"]);
+}
+
+#[test]
+fn a_switch_is_a_variable_as_people_write_it() {
+    let shop = Shop::open();
+    shop.produce(&["--count", "10", "--rate", "max"]).finish();
+    for word in ["1", "true", "YES", "on"] {
+        shop.run_with("ingest", &[], &[("CLICKSTREAM_UNTIL_END", word)]).succeeds();
+    }
+    for word in ["0", "false", "no", "off", ""] {
+        let mut ingester = shop.run_with("ingest", &[], &[("CLICKSTREAM_UNTIL_END", word)]);
+        ingester.says("lease opened", 1);
+        ingester.drains();
+    }
+    assert_eq!(shop.stored(), 10);
+}
+
+#[test]
+fn addresses_without_a_host_or_a_port_are_wrong_usage() {
+    let shop = Shop::bare();
+    for args in [
+        ["ingest", "--metrics", "9000"],
+        ["produce", "--metrics", ":9000"],
+        ["health", "--metrics", "9000"],
+        ["dashboard", "--listen", "9000"],
+        ["ingest", "--brokers", "localhost"],
+        ["produce", "--brokers", "http://localhost:9092"],
+        ["setup", "--brokers", "localhost:9092,"],
+        ["audit", "--brokers", ""],
+        ["rejects", "--brokers", "a:1,,b:2"],
+    ] {
+        refused(shop.run(args[0], &args[1..]), 2, &[args[1], "HOST:PORT"]);
+    }
+}
+
+#[test]
+fn settings_of_flags_and_variable_add_up_and_a_flag_wins() {
+    let shop = Shop::open();
+    shop.produce(&["--count", "10", "--rate", "max"]).finish();
+    let lines = [("CLICKSTREAM_KAFKA", "session.timeout.ms=5999\nfetch.wait.max.ms=50\n")];
+    refused(
+        shop.run_with("ingest", &["--kafka", "fetch.min.bytes=1"], &lines),
+        1,
+        &["CLICKSTREAM_KAFKA session.timeout.ms=…", "6000"],
+    );
+    let args = ["--until-end", "--kafka", "session.timeout.ms=6000"];
+    shop.run_with("ingest", &args, &lines).succeeds();
+    assert_eq!(shop.stored(), 10);
+    for (flags, lines, name) in [
+        (&[][..], "no.such.setting=1", "CLICKSTREAM_KAFKA no.such.setting=…"),
+        (&["--kafka", "no.such.setting=1"], "linger.ms=5", "--kafka no.such.setting=…"),
+        (&["--kafka", "fetch.wait.max.ms=soon"], "fetch.wait.max.ms=5", "--kafka fetch.wait.max.ms=…"),
+    ] {
+        refused(shop.run_with("ingest", flags, &[("CLICKSTREAM_KAFKA", lines)]), 1, &[name]);
+    }
+}
+
+#[test]
+fn a_pem_text_reaches_the_client_whole_from_a_flag_and_from_the_variable() {
+    let shop = Shop::bare();
+    let broken = CERTIFICATE.replace("MIIB", "MIIC");
+    for (pem, code) in [(CERTIFICATE, "Kafka does not answer"), (&broken, "cannot set up the Kafka client")] {
+        let ca = format!("ssl.ca.pem={pem}");
+        let lines = format!("security.protocol=ssl\n{ca}\nclient.id=two words\n");
+        let args = ["--brokers", "127.0.0.1:1", "--connect-timeout", "1ms", "--kafka", "security.protocol=ssl"];
+        refused(shop.run("setup", &[&args[..], &["--kafka", &ca]].concat()), 1, &[code]);
+        refused(shop.run_with("setup", &args, &[("CLICKSTREAM_KAFKA", &lines)]), 1, &[code]);
+    }
+}
+
+#[test]
+fn what_may_be_a_secret_is_never_repeated() {
+    const SECRET: &str = "hunter2 is";
+    let shop = Shop::bare();
+    let password = format!("sasl.password={SECRET}");
+    let sasl = format!("security.protocol=sasl_plaintext\nsasl.mechanism=PLAIN\nsasl.username=me\n{password}");
+    let pem = format!("ssl.key.pem=-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----");
+    let trace = ("CLICKSTREAM_LOG", "trace");
+    let near = ["--brokers", "127.0.0.1:1", "--connect-timeout", "1s", "--kafka", "debug=all"];
+    for (command, args, environment) in [
+        // It works, and says all it can.
+        ("setup", &near[..], vec![trace, ("CLICKSTREAM_KAFKA", &*sasl)]),
+        ("produce", &[&near[..], &["--kafka", &password]].concat(), vec![trace]),
+        (
+            "ingest",
+            &[&near[..], &["--kafka", "security.protocol=ssl"]].concat(),
+            vec![trace, ("CLICKSTREAM_KAFKA", &*pem)],
+        ),
+        // It is refused.
+        ("ingest", &["--kafka", SECRET], vec![]),
+        ("ingest", &["--kafka", &format!("={SECRET}")], vec![]),
+        ("ingest", &["--kafka", "sasl.password=", "hunter2", "is"], vec![]),
+        ("ingest", &["--kafka", "sasl.password=my", "hunter2"], vec![]),
+        ("ingest", &["--kafka", &format!("batch.size={SECRET}")], vec![]),
+        ("ingest", &["--brokers", "http://me:hunter2@localhost:9092"], vec![]),
+        ("ingest", &[], vec![("CLICKSTREAM_KAFKA", SECRET)]),
+        ("ingest", &[], vec![("CLICKSTREAM_KAFKA", &*pem.replace("-----END", "----END"))]),
+        ("ingest", &[], vec![("CLICKSTREAM_KAFKA", &*format!("acks=1\nbatch.size={SECRET}"))]),
+        ("ingest", &[], vec![("CLICKSTREAM_BROKERS", "http://me:hunter2@localhost:9092")]),
+        ("ingest", &["--help"], vec![("CLICKSTREAM_KAFKA", &*password), ("CLICKSTREAM_TOPIC", "hunter2")]),
+        ("ingest", &["--in-flight", "0"], vec![("CLICKSTREAM_KAFKA", &*password)]),
+    ] {
+        let (code, text) = said(shop.run_with(command, args, &environment));
+        assert!(code == Some(1) || code == Some(2) || args == ["--help"], "{args:?}: {code:?} {text}");
+        assert!(!text.contains("hunter2"), "{args:?}: {text}");
+    }
+    let file = shop.file("password");
+    std::fs::write(&file, "hunter2\nhunter2\n").unwrap();
+    let with_file = ["--clickhouse-password-file", file.to_str().unwrap()];
+    let args = [&NO_BROKER[..], &with_file].concat();
+    assert!(!refused(shop.run("ingest", &args), 1, &["several lines"]).contains("hunter2"));
+    // ClickHouse is told, and refuses it.
+    std::fs::write(&file, "hunter2 \u{fc}").unwrap();
+    let text = refused(shop.run_with("setup", &with_file, &[trace]), 1, &["Authentication failed"]);
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn a_password_file_is_looked_at_before_anything_is_waited_for() {
+    let shop = Shop::bare();
+    let empty = shop.file("empty");
+    std::fs::write(&empty, "\n").unwrap();
+    let mut found = 0;
+    for (name, help) in commands(&shop) {
+        if !help.contains("--clickhouse-password-file") {
+            continue;
+        }
+        found += 1;
+        let flags: &[&str] = match name.as_str() {
+            "erase" => &["--user", "x"],
+            _ if help.contains("--brokers") => &NO_BROKER,
+            _ => &[],
+        };
+        for (file, why) in [("/nope", "No such file"), ("/", "Is a directory"), (empty.to_str().unwrap(), "empty")] {
+            let began = Instant::now();
+            let args = [flags, &["--clickhouse-password-file", file]].concat();
+            refused(shop.run(&name, &args), 1, &["--clickhouse-password-file", file, why]);
+            assert!(began.elapsed() < AT_ONCE, "{name}");
+        }
+    }
+    assert!(found >= 5, "{found} commands");
+}
+
+#[test]
+fn a_file_to_be_written_is_looked_at_before_anything_is_waited_for() {
+    let shop = Shop::bare();
+    let nowhere = "no/such/directory/file";
+    for (command, option) in [("produce", "--manifest"), ("produce", "--latency-log"), ("ingest", "--latency-log")] {
+        for file in [nowhere, "/"] {
+            refused(shop.run(command, &[&NO_BROKER[..], &[option, file]].concat()), 1, &[option, file]);
+        }
+    }
+    // Before a log is read; and a report that was there is not lost when there is none to take its place.
+    for file in [nowhere, "/"] {
+        refused(shop.run("report", &["no-such-log", "--output", file]), 1, &["--output", file]);
+    }
+    let (report, new) = (shop.file("report"), shop.file("new"));
+    std::fs::write(&report, "an older report").unwrap();
+    for file in [&report, &new] {
+        refused(shop.run("report", &["no-such-log", "--output", file.to_str().unwrap()]), 1, &["no-such-log"]);
+    }
+    assert_eq!((std::fs::read_to_string(&report).unwrap().as_str(), new.exists()), ("an older report", false));
+    // Before a ClickHouse is looked for or fetched.
+    for dir in ["/dev/null/data", "/dev/null"] {
+        let environment = [("PATH", ""), ("CLICKSTREAM_CACHE", "/nowhere"), ("CLICKSTREAM_CLICKHOUSE", "embedded")];
+        refused(shop.run_with("demo", &["--data-dir", dir], &environment), 1, &["--data-dir", dir]);
+    }
+}

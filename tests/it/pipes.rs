@@ -1,0 +1,183 @@
+//! Output that nobody reads, and output that cannot be written: no command panics, and no pipeline minds.
+
+use crate::support::demo::{Demo, directory};
+use crate::support::process::Program;
+use crate::support::shop::{Part, Shop};
+use crate::support::stack::free_port;
+use crate::support::{PATIENCE, eventually, is};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, pipe};
+use std::process::{Command, Stdio};
+
+/// What a command exits with whose reader went away, as a shell shows it of `git` or `cat`.
+const READER_GONE: i32 = 141;
+
+/// A pipe whose reader is gone already.
+fn closed() -> Stdio {
+    let (reader, writer) = pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
+/// A disk without any room.
+fn full() -> Stdio {
+    File::options().write(true).open("/dev/full").expect("Linux has this device").into()
+}
+
+/// The command line is dropped as soon as the program runs: it holds the other ends of pipes.
+fn start(shop: &Shop, args: &[&str], stdout: Option<Stdio>, stderr: Option<Stdio>) -> Program {
+    Program::start_into(&mut shop.command(args[0], &args[1..]), &shop.file(args[0]), stdout, stderr)
+}
+
+/// A shop with rejects in it, which all commands have something to say about.
+fn with_something_to_say() -> Shop {
+    let shop = Shop::open();
+    shop.produce(&["--count", "300", "--rate", "max", "--faults", "bad=0.2", "--seed", "1"]).finish();
+    shop.ingest(&["--until-end"]).succeeds();
+    shop
+}
+
+/// Every command that prints and ends, with arguments with which it succeeds.
+fn commands<'a>(log: &'a str, dir: &'a str, metrics: &'a str) -> Vec<Vec<&'a str>> {
+    vec![
+        vec!["setup"],
+        vec!["audit"],
+        vec!["audit", "--format", "json"],
+        vec!["audit", "--heal"],
+        vec!["rejects"],
+        vec!["rejects", "--format", "json", "--limit", "100"],
+        vec!["rejects", "--replay"],
+        vec!["erase", "--user", "nobody", "--dry-run"],
+        vec!["report", log],
+        vec!["report", log, "--format", "json"],
+        vec!["report", log, "--format", "png"],
+        vec!["report", "--compare", log, log],
+        vec!["secrets", dir],
+        vec!["health", "--metrics", metrics],
+        vec!["--help"],
+        vec!["ingest", "--help"],
+        vec!["--version"],
+    ]
+}
+
+#[track_caller]
+fn each_command(stdout: fn() -> Stdio, check: impl Fn(&[&str], Option<i32>, &str)) {
+    let shop = with_something_to_say();
+    let (log, dir, metrics) = (shop.file("produce.log"), shop.file("secrets"), format!("127.0.0.1:{}", free_port()));
+    let log = log.to_str().unwrap();
+    shop.produce(&["--count", "300", "--rate", "max", "--latency-log", log]).finish();
+    let mut ingester = shop.ingester_at_work(&["--metrics", &metrics]);
+    shop.drained();
+    for args in commands(log, dir.to_str().unwrap(), &metrics) {
+        start(&shop, &args, None, None).succeeds();
+        let mut program = start(&shop, &args, Some(stdout()), None);
+        let code = program.exit_code(PATIENCE);
+        let said = program.stderr();
+        assert!(!said.contains("panicked"), "{args:?}: {said}");
+        let said: Vec<_> = said.lines().filter(|line| line.starts_with("clickstream: ")).collect();
+        check(&args, code, &said.join("\n"));
+    }
+    ingester.drains();
+}
+
+#[test]
+fn a_reader_that_went_away_ends_every_command_without_a_word() {
+    each_command(closed, |args, code, said| {
+        assert_eq!((code, said), (Some(READER_GONE), ""), "{args:?}");
+    });
+}
+
+#[test]
+fn standard_output_on_a_full_disk_is_one_line_and_exit_code_1() {
+    each_command(full, |args, code, said| {
+        assert_eq!(code, Some(1), "{args:?}");
+        assert_eq!(
+            said, "clickstream: cannot write to standard output: No space left on device (os error 28)",
+            "{args:?}"
+        );
+    });
+}
+
+#[test]
+fn a_reader_that_has_read_enough_ends_a_long_list() {
+    let shop = Shop::open();
+    shop.produce(&["--count", "5000", "--rate", "max", "--faults", "bad=1", "--seed", "1"]).finish();
+    shop.ingest(&["--until-end"]).succeeds();
+    let (mut reader, writer) = pipe().expect("a pipe");
+    let args = ["rejects", "--format", "json", "--limit", "5000"];
+    let mut program = start(&shop, &args, Some(writer.into()), None);
+    reader.read_exact(&mut [0; 600]).expect("a list longer than that");
+    drop(reader);
+    assert_eq!(program.exit_code(PATIENCE), Some(READER_GONE));
+    assert_eq!(program.stderr(), "", "not a word");
+}
+
+#[test]
+fn a_pipeline_ends_by_its_own_outcome_whoever_reads_its_report() {
+    let shop = Shop::open();
+    let produce = ["produce", "--count", "100", "--rate", "max"];
+    let ingest = ["ingest", "--until-end"];
+    start(&shop, &produce, Some(closed()), None).succeeds();
+    start(&shop, &ingest, Some(closed()), None).succeeds();
+    assert_eq!((shop.stored(), shop.committed()), (100, ends(&shop)), "it has drained");
+
+    for (args, sent) in [(&produce[..], 200), (&ingest[..], 200)] {
+        let mut program = start(&shop, args, Some(full()), None);
+        assert_eq!(program.exit_code(PATIENCE), Some(1), "the report is a part of it");
+        let said = program.stderr();
+        assert!(said.contains("clickstream: cannot write to standard output: No space left"), "{said}");
+        assert_eq!(shop.ends().values().sum::<i64>(), sent);
+    }
+    assert_eq!((shop.stored(), shop.committed()), (200, ends(&shop)), "it has drained");
+
+    // Its own failure is what it says, and its exit code.
+    let mut refused = start(&shop, &["ingest", "--database", "nowhere"], Some(closed()), None);
+    assert_eq!(refused.exit_code(PATIENCE), Some(1));
+    assert!(refused.stderr().contains("nowhere"), "{}", refused.stderr());
+}
+
+/// The ends of the partitions that hold something: what a group commits.
+fn ends(shop: &Shop) -> BTreeMap<i32, i64> {
+    shop.ends().into_iter().filter(|(_, end)| *end > 0).collect()
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let shop = Shop::open();
+    for (nth, stderr) in [(1, closed as fn() -> Stdio), (2, full)] {
+        // At trace level there is always something to say.
+        let mut command = shop.command("ingest", &[]);
+        command.env("CLICKSTREAM_LOG", "trace");
+        let mut ingester = Program::start_into(&mut command, &shop.file("ingest"), None, Some(stderr()));
+        start(&shop, &["produce", "--count", "100", "--rate", "max"], None, Some(stderr())).succeeds();
+        shop.drained();
+        ingester.drains();
+        assert_eq!(shop.stored(), nth * 100);
+        assert!(ingester.stdout().contains(" events and 0 rejects stored"), "{}", ingester.stdout());
+
+        for (args, code) in [(&["ingest", "--database", "nowhere"][..], 1), (&["ingest", "--batch-rows", "many"], 2)] {
+            assert_eq!(start(&shop, args, None, Some(stderr())).exit_code(PATIENCE), Some(code), "{args:?}");
+            assert_eq!(start(&shop, args, Some(stderr()), Some(stderr())).exit_code(PATIENCE), Some(code), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn the_dashboard_and_the_demo_end_where_nobody_reads_where_they_are() {
+    let shop = Shop::bare();
+    let mut dashboard = start(&shop, &["dashboard", "--listen", "127.0.0.1:0"], Some(closed()), None);
+    assert_eq!((dashboard.exit_code(PATIENCE), dashboard.stderr().as_str()), (Some(READER_GONE), ""));
+    drop(shop);
+
+    let _part = Part::shared();
+    let dir = directory();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_clickstream"));
+    command.args(["demo", "--port", "13180"]).env("TMPDIR", &dir).current_dir(&dir);
+    let mut demo = Program::start_into(&mut command, &dir.join("demo"), Some(closed()), None);
+    assert_eq!((demo.exit_code(PATIENCE), demo.stderr().as_str()), (Some(READER_GONE), ""));
+    eventually(PATIENCE, "nothing of it is left", || {
+        let left = (Demo::processes(&dir), Demo::temporary(&dir));
+        is(left.0.is_empty() && left.1.is_empty(), left)
+    });
+}
