@@ -4,6 +4,7 @@
 //! is announced, so a request that was cut short is never taken for a whole one, and an answer counts as *stored* only if it
 //! is a 200 with an empty body that names as many rows as were sent. Anything else is a failure, or a doubt.
 
+use super::settings::Settings;
 use super::{Endpoint, failure, http};
 use crate::failpoints::{self, InsertBody, Step};
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use flows::{Class, Failure};
 use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming};
 use serde::Deserialize;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the answer to an insert may take. Longer only delays finding out; an insert that still runs then is awaited.
@@ -18,30 +20,17 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// What is read of an error's text.
 const ERROR_BYTES: usize = 64 * 1024;
 
-/// Settings of each insert, whatever the server's or the user's defaults are.
-const SETTINGS: &[(&str, &str)] = &[
-    ("async_insert", "0"),       // an answer means that this insert is stored, not that it is queued
-    ("wait_end_of_query", "1"),  // the status is known only at the end, so it is sent only then
-    ("insert_deduplicate", "0"), // what is stored is asked, never guessed from a window of checksums
-    ("max_insert_threads", "1"), // one stream, one block, …
-    ("max_insert_block_size", "1048576"),
-    ("max_block_size", "1048576"), // … so one part: an insert is atomic
-    ("min_insert_block_size_rows", "1048576"),
-    ("min_insert_block_size_bytes", "0"),
-    ("input_format_parallel_parsing", "0"),
-    ("max_execution_time", "0"),
-];
-
 /// Sends inserts.
 pub struct Inserter {
     http: http::Client<InsertBody>,
     endpoint: Endpoint,
+    settings: Arc<Settings>,
 }
 
 impl Inserter {
     /// Nothing is sent yet.
-    pub fn new(endpoint: Endpoint) -> Self {
-        Self { http: http::client(), endpoint }
+    pub fn new(endpoint: Endpoint, settings: Arc<Settings>) -> Self {
+        Self { http: http::client(), endpoint, settings }
     }
 
     /// Runs `sql` with `body` behind it, under the name `query_id`; returns how many rows were written, as the answer says.
@@ -73,12 +62,14 @@ impl Inserter {
         if status == StatusCode::OK && code.is_none() && body.is_empty() {
             return Ok(written);
         }
-        Err(failure::answered(status.as_u16(), code, &String::from_utf8_lossy(&body)))
+        let failure = failure::answered(status.as_u16(), code, &String::from_utf8_lossy(&body));
+        Err(self.settings.explained(failure))
     }
 
     fn request(&self, query_id: &str, sql: &str, body: Bytes) -> Request<InsertBody> {
         let named = [("query_id", query_id), ("query", sql)];
-        self.endpoint.request(Method::POST, SETTINGS.iter().copied().chain(named), failpoints::body(body))
+        let parameters = self.settings.inserts().into_iter().chain(named);
+        self.endpoint.request(Method::POST, parameters, failpoints::body(body))
     }
 }
 

@@ -9,13 +9,17 @@ mod http;
 mod insert;
 mod insert_id;
 mod password;
+mod pins;
 mod questions;
 mod reader;
 mod rejects;
 mod rows;
 mod schema;
+mod settings;
 mod shelf;
+mod tables;
 mod ttl;
+mod types;
 pub mod users;
 
 pub use clock::{Clock, Moment};
@@ -33,15 +37,17 @@ pub use ttl::Expiry;
 
 use crate::cli::ClickHouseArgs;
 use anyhow::Result;
+use flows::{Class, Failure};
 use insert::Inserter;
-use std::sync::Arc;
+use settings::Settings;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 /// How long an answer to a question may take before the question is asked again.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// How often the server's clock is read, and how soon again where it could not be.
-const READ_CLOCK: Duration = Duration::from_secs(30);
+/// How often the server's clock and the tables are looked at, and how soon again where they could not be.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The password out of its file; empty where there is none.
@@ -51,11 +57,15 @@ fn password(args: &ClickHouseArgs) -> Result<String> {
 
 /// A ClickHouse server and a database in it.
 pub struct ClickHouse {
+    /// Without settings: they come with each statement.
     client: clickhouse::Client,
+    settings: Arc<Settings>,
     inserter: Inserter,
     endpoint: Endpoint,
     database: String,
     clock: Arc<Clock>,
+    misfit: Mutex<Option<Failure>>,
+    warned_of_replicas: Once,
 }
 
 impl ClickHouse {
@@ -65,12 +75,16 @@ impl ClickHouse {
     /// When the password's file cannot be read.
     pub fn new(args: &ClickHouseArgs) -> Result<Self> {
         let endpoint = Endpoint::new(args)?;
+        let settings = Arc::new(Settings::new(&args.clickhouse_user));
         Ok(Self {
-            client: endpoint.client().with_setting("max_execution_time", ANSWER.as_secs().to_string()),
-            inserter: Inserter::new(endpoint.clone()),
+            client: endpoint.client(),
+            inserter: Inserter::new(endpoint.clone(), settings.clone()),
+            settings,
             endpoint,
             database: args.database.clone(),
             clock: Arc::default(),
+            misfit: Mutex::default(),
+            warned_of_replicas: Once::new(),
         })
     }
 
@@ -84,17 +98,40 @@ impl ClickHouse {
         format!("`{}`.`{name}`", self.database)
     }
 
+    /// Makes sure of what the promises stand on: that our settings count, that the tables keep what they are given, and that we see
+    /// all of it.
+    ///
+    /// # Errors
+    /// The first thing that does not fit, and what to do.
+    pub async fn check(&self) -> Result<(), Failure> {
+        self.learn_settings().await?;
+        self.check_tables().await?;
+        self.check_row_policies().await
+    }
+
     /// The server's clock.
     pub fn clock(&self) -> &Arc<Clock> {
         &self.clock
     }
 
-    /// Reads the server's clock now and then, as long as this is polled: clocks drift apart, and are set.
-    pub async fn keep_time(self: Arc<Self>) {
+    /// Looks at what may change under an ingester, as long as this is polled: the server's clock, which drifts and is set, and
+    /// the tables, which somebody may alter. Once they no longer keep what they are given, nothing more is sent.
+    pub async fn keep_watch(self: Arc<Self>) {
         loop {
-            let wait = if self.greet().await.is_ok() { READ_CLOCK } else { TRY_AGAIN };
+            let wait = if self.greet().await.is_ok() { LOOK_AGAIN } else { TRY_AGAIN };
+            match self.check().await {
+                Ok(()) => *self.misfit() = None,
+                Err(failure) if failure.class == Class::Permanent => *self.misfit() = Some(failure),
+                Err(_) => {}
+            }
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Why nothing may be sent, if the last look at the tables has found a reason.
+    fn misfit(&self) -> MutexGuard<'_, Option<Failure>> {
+        // One value that is replaced in one step.
+        self.misfit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long it takes until an insert that may begin until `until_ms`, by the server's clock, no longer can.

@@ -1,7 +1,7 @@
 //! What ClickHouse is asked: its clock, which offsets it holds, and which inserts still run.
 
 use super::insert_id::Scope;
-use super::{ANSWER, ClickHouse, InsertId, failure};
+use super::{ANSWER, ClickHouse, InsertId, failure, settings};
 use clickhouse::query::Query;
 use flows::{Class, Failure, Islands, Span};
 use std::collections::BTreeMap;
@@ -9,9 +9,6 @@ use std::time::{Duration, Instant};
 
 /// How many offsets are asked about at a time: bounds the memory, here and in ClickHouse.
 pub const WINDOW: usize = 1_000_000;
-/// Reads a part's few columns in one go: where merges cannot keep up, a question opens thousands of parts of a few rows each,
-/// and looking at one column before the others takes more than twice as long then. For large parts it makes no difference.
-const MANY_SMALL_PARTS: &str = " SETTINGS optimize_move_to_prewhere = 0";
 /// How often a running insert is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -47,7 +44,7 @@ impl ClickHouse {
         let Some(wanted) = spans.iter().map(|&(partition, span)| within(partition, span)).reduce(either) else {
             return Ok(BTreeMap::new());
         };
-        let positions = format!("SELECT DISTINCT _partition, _offset FROM ({})", self.settled(&wanted));
+        let positions = format!("SELECT DISTINCT of_partition, at_offset FROM ({})", self.settled(&wanted));
         self.islands(source, &positions).await
     }
 
@@ -58,9 +55,9 @@ impl ClickHouse {
         let Some(wanted) = starts.iter().map(from).reduce(either) else { return Ok(BTreeMap::new()) };
         let settled = self.settled(&wanted);
         let sql = format!(
-            "SELECT _partition, min(_offset), max(_offset) + 1 FROM ({settled}) GROUP BY _partition{MANY_SMALL_PARTS}"
+            "SELECT of_partition, min(at_offset), max(at_offset) + 1 FROM ({settled}) GROUP BY of_partition"
         );
-        let extents: Vec<(i32, i64, i64)> = fetch_all(self.of(source, &sql)).await?;
+        let extents: Vec<(i32, i64, i64)> = self.fetch_all(self.of(source, &sql)).await?;
         let windows = |(partition, first, next)| Span::new(first, next).windows(WINDOW).map(move |it| (partition, it));
         let mut windows = extents.into_iter().flat_map(windows).peekable();
         let mut stored: BTreeMap<i32, Vec<Span>> = BTreeMap::new();
@@ -79,7 +76,8 @@ impl ClickHouse {
     /// Which offsets of `span` are stored more than once, in `events`, in `rejected`, or in both.
     pub async fn doubled(&self, source: &str, partition: i32, span: Span) -> Result<Islands, Failure> {
         let rows = self.rows(&within(partition, span));
-        let twice = format!("SELECT _partition, _offset FROM ({rows}) GROUP BY _partition, _offset HAVING count() > 1");
+        let twice =
+            format!("SELECT of_partition, at_offset FROM ({rows}) GROUP BY of_partition, at_offset HAVING count() > 1");
         Ok(self.islands(source, &twice).await?.remove(&partition).unwrap_or_default())
     }
 
@@ -88,7 +86,7 @@ impl ClickHouse {
         let wanted = within(partition, span);
         let (rows, erased) = (self.rows(&wanted), self.positions("erased", &wanted));
         let both = format!(
-            "SELECT DISTINCT _partition, _offset FROM ({rows}) WHERE _offset IN (SELECT _offset FROM ({erased}))"
+            "SELECT DISTINCT of_partition, at_offset FROM ({rows}) WHERE at_offset IN (SELECT at_offset FROM ({erased}))"
         );
         Ok(self.islands(source, &both).await?.remove(&partition).unwrap_or_default())
     }
@@ -98,18 +96,18 @@ impl ClickHouse {
         let wanted = within(partition, span);
         let (rows, erased) = (self.rows(&wanted), self.positions("erased", &wanted));
         let sql = format!(
-            "SELECT countIf(NOT gone), uniqExactIf(_offset, NOT gone), uniqExactIf(_offset, gone) FROM \
-             (SELECT _offset, false AS gone FROM ({rows}) UNION ALL SELECT _offset, true FROM ({erased}))"
+            "SELECT countIf(NOT gone), uniqExactIf(at_offset, NOT gone), uniqExactIf(at_offset, gone) FROM \
+             (SELECT at_offset, false AS gone FROM ({rows}) UNION ALL SELECT at_offset, true FROM ({erased}))"
         );
-        let (rows, stored, erased) = fetch_one(self.of(source, &sql)).await?;
+        let (rows, stored, erased) = self.fetch_one(self.of(source, &sql)).await?;
         Ok(Census { rows, stored, erased })
     }
 
     /// What the offsets of `span` that are stored or erased come to: quickly, for many of them.
     pub async fn sums(&self, source: &str, partition: i32, span: Span) -> Result<Sums, Failure> {
         let settled = self.settled(&within(partition, span));
-        let sql = format!("SELECT count(), sum(_offset), toInt64(groupBitXor(_offset)) FROM ({settled})");
-        let (rows, sum, xor) = fetch_one(self.of(source, &sql)).await?;
+        let sql = format!("SELECT count(), sum(at_offset), toInt64(groupBitXor(at_offset)) FROM ({settled})");
+        let (rows, sum, xor) = self.fetch_one(self.of(source, &sql)).await?;
         Ok(Sums { rows, sum, xor })
     }
 
@@ -125,12 +123,12 @@ impl ClickHouse {
             of("events"),
             of("rejected")
         );
-        let (count, ms): (u64, i64) = fetch_one(self.of(source, &sql)).await?;
+        let (count, ms): (u64, i64) = self.fetch_one(self.of(source, &sql)).await?;
         Ok((count > 0).then_some(ms))
     }
 
-    /// Partition and offset of every row of a source that meets a condition, as often as it is stored; to be asked with
-    /// [`of`](Self::of).
+    /// `of_partition` and `at_offset` of every row of a source that meets a condition, as often as it is stored; with our types,
+    /// whatever those of the table's columns are. To be asked with [`of`](Self::of).
     fn rows(&self, condition: &str) -> String {
         format!("{} UNION ALL {}", self.positions("events", condition), self.positions("rejected", condition))
     }
@@ -145,7 +143,10 @@ impl ClickHouse {
 
     fn positions(&self, table: &str, condition: &str) -> String {
         let table = self.table(table);
-        format!("SELECT _partition, _offset FROM {table} WHERE _source = {{source:String}} AND ({condition})")
+        format!(
+            "SELECT CAST(_partition, 'Int32') AS of_partition, CAST(_offset, 'Int64') AS at_offset \
+             FROM {table} WHERE _source = {{source:String}} AND ({condition})"
+        )
     }
 
     /// A question about rows of this source.
@@ -156,11 +157,11 @@ impl ClickHouse {
     /// The islands of a set of positions: consecutive offsets of a partition have the same difference to their rank.
     async fn islands(&self, source: &str, positions: &str) -> Result<BTreeMap<i32, Islands>, Failure> {
         let sql = format!(
-            "SELECT _partition, min(_offset), max(_offset) + 1 FROM (SELECT _partition, _offset, \
-             _offset - row_number() OVER (PARTITION BY _partition ORDER BY _offset) AS island FROM ({positions})) \
-             GROUP BY _partition, island{MANY_SMALL_PARTS}"
+            "SELECT of_partition, min(at_offset), max(at_offset) + 1 FROM (SELECT of_partition, at_offset, \
+             at_offset - row_number() OVER (PARTITION BY of_partition ORDER BY at_offset) AS island FROM ({positions})) \
+             GROUP BY of_partition, island"
         );
-        let found: Vec<(i32, i64, i64)> = fetch_all(self.of(source, &sql)).await?;
+        let found: Vec<(i32, i64, i64)> = self.fetch_all(self.of(source, &sql)).await?;
         let mut spans: BTreeMap<i32, Vec<Span>> = BTreeMap::new();
         for (partition, first, next) in found {
             spans.entry(partition).or_default().push(Span::new(first, next));
@@ -199,7 +200,7 @@ impl ClickHouse {
             for query_id in running {
                 let kill = self.query("KILL QUERY WHERE query_id = {name:String} ASYNC").param("name", &query_id);
                 // A user who may not kill it waits for its end just the same.
-                if let Err(failure) = execute(kill).await {
+                if let Err(failure) = self.execute(kill).await {
                     tracing::debug!(%query_id, %failure, "cannot kill an insert of a dead owner");
                 }
             }
@@ -214,14 +215,14 @@ impl ClickHouse {
             "SELECT toUnixTimestamp64Milli(now64(3)) AS clock_ms, groupArray(query_id) AS query_ids \
              FROM system.processes WHERE {filter}"
         );
-        let running: Running = fetch_one(parameters(self.query(&sql))).await?;
+        let running: Running = self.fetch_one(parameters(self.query(&sql))).await?;
         self.clock.set(running.clock_ms, asked);
         Ok(running)
     }
 
-    /// A statement, to which parameters can be given.
+    /// A statement, with the settings of questions, to which parameters can be given.
     pub(super) fn query(&self, sql: &str) -> Query {
-        self.client.query_raw(sql)
+        settings::with(&self.client, &self.settings.questions()).query_raw(sql)
     }
 
     /// A question without parameters that has one row for an answer.
@@ -229,7 +230,7 @@ impl ClickHouse {
     where
         A: clickhouse::RowOwned + clickhouse::RowRead,
     {
-        fetch_one(self.query(sql)).await
+        self.fetch_one(self.query(sql)).await
     }
 
     /// A question without parameters that has any number of rows for an answer.
@@ -237,44 +238,44 @@ impl ClickHouse {
     where
         A: clickhouse::RowOwned + clickhouse::RowRead,
     {
-        fetch_all(self.query(sql)).await
+        self.fetch_all(self.query(sql)).await
     }
 
     /// A statement without parameters and without an answer.
     pub(super) async fn run(&self, sql: &str) -> Result<(), Failure> {
-        execute(self.query(sql)).await
+        self.execute(self.query(sql)).await
     }
-}
 
-/// The answer of one row.
-pub(super) async fn fetch_one<A>(question: Query) -> Result<A, Failure>
-where
-    A: clickhouse::RowOwned + clickhouse::RowRead,
-{
-    in_time(question.fetch_one::<A>()).await
-}
+    /// The answer of one row.
+    pub(super) async fn fetch_one<A>(&self, question: Query) -> Result<A, Failure>
+    where
+        A: clickhouse::RowOwned + clickhouse::RowRead,
+    {
+        self.in_time(question.fetch_one::<A>()).await
+    }
 
-/// All rows of an answer.
-pub(super) async fn fetch_all<A>(question: Query) -> Result<Vec<A>, Failure>
-where
-    A: clickhouse::RowOwned + clickhouse::RowRead,
-{
-    in_time(question.fetch_all::<A>()).await
-}
+    /// All rows of an answer.
+    pub(super) async fn fetch_all<A>(&self, question: Query) -> Result<Vec<A>, Failure>
+    where
+        A: clickhouse::RowOwned + clickhouse::RowRead,
+    {
+        self.in_time(question.fetch_all::<A>()).await
+    }
 
-/// Runs a statement that has no answer.
-pub(super) async fn execute(statement: Query) -> Result<(), Failure> {
-    in_time(statement.execute()).await
-}
+    /// Runs a statement that has no answer.
+    pub(super) async fn execute(&self, statement: Query) -> Result<(), Failure> {
+        self.in_time(statement.execute()).await
+    }
 
-async fn in_time<A>(question: impl Future<Output = clickhouse::error::Result<A>>) -> Result<A, Failure> {
-    match tokio::time::timeout(ANSWER, question).await {
-        Ok(answer) => answer.map_err(|error| failure::asked(&error)),
-        Err(_) => Err(Failure {
-            class: Class::Transient,
-            ended: false,
-            message: format!("no answer to a question within {} s", ANSWER.as_secs()),
-        }),
+    async fn in_time<A>(&self, question: impl Future<Output = clickhouse::error::Result<A>>) -> Result<A, Failure> {
+        match tokio::time::timeout(ANSWER, question).await {
+            Ok(answer) => answer.map_err(|error| self.settings.explained(failure::asked(&error))),
+            Err(_) => Err(Failure {
+                class: Class::Transient,
+                ended: false,
+                message: format!("no answer to a question within {} s", ANSWER.as_secs()),
+            }),
+        }
     }
 }
 

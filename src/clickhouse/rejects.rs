@@ -66,6 +66,9 @@ impl Choice {
     }
 }
 
+/// Where a row stands, with our types, whatever those of the table's columns are.
+const PLACE: &str = "CAST(_partition, 'Int32'), CAST(_offset, 'Int64')";
+
 fn among(places: impl Iterator<Item = (i32, i64)>) -> String {
     let places: Vec<_> = places.map(|(partition, offset)| format!("({partition}, {offset})")).collect();
     format!("(_partition, _offset) IN ({})", places.join(", "))
@@ -85,8 +88,9 @@ impl ClickHouse {
     /// How many there are of each reason, the most frequent first.
     pub async fn rejects_by_reason(&self, choice: &Choice) -> Result<Vec<Count>, Failure> {
         let sql = format!(
-            "SELECT toString(reason), uniqExact(_partition, _offset) AS rejects, toUnixTimestamp64Milli(min(ingested_at)), \
-             toUnixTimestamp64Milli(max(ingested_at)) FROM {} WHERE {} GROUP BY reason ORDER BY rejects DESC, reason",
+            "SELECT CAST(reason, 'String'), uniqExact(_partition, _offset) AS rejects, \
+             CAST(toUnixTimestamp64Milli(min(ingested_at)), 'Int64'), CAST(toUnixTimestamp64Milli(max(ingested_at)), 'Int64') \
+             FROM {} WHERE {} GROUP BY reason ORDER BY rejects DESC, reason",
             self.table("rejected"),
             self.meant(choice)
         );
@@ -124,7 +128,7 @@ impl ClickHouse {
 
     async fn places(&self, choice: &Choice, which: &str) -> Result<Vec<Place>, Failure> {
         let sql = format!(
-            "SELECT _partition, _offset, any(length(key) + length(payload) + length(detail)) FROM {} WHERE {} \
+            "SELECT {PLACE}, CAST(any(length(key) + length(payload) + length(detail)), 'UInt64') FROM {} WHERE {} \
              GROUP BY reason, _partition, _offset {which}",
             self.table("rejected"),
             self.meant(choice)
@@ -135,9 +139,10 @@ impl ClickHouse {
 
     /// The rows at these positions that were not erased, in their order; of each text no more than the first `bytes`.
     pub async fn rejects_at(&self, source: &str, places: &[Place], bytes: u64) -> Result<Vec<Row>, Failure> {
-        let head = |column: &str| format!("base64Encode(substring({column}, 1, {bytes}))");
+        let head = |column: &str| format!("base64Encode(substring(CAST({column}, 'String'), 1, {bytes}))");
         let sql = format!(
-            "SELECT _partition, _offset, toString(reason), detail, toUnixTimestamp64Milli(ingested_at), {}, {} FROM {} \
+            "SELECT {PLACE}, CAST(reason, 'String'), CAST(detail, 'String'), \
+             CAST(toUnixTimestamp64Milli(ingested_at), 'Int64'), {}, {} FROM {} \
              WHERE _source = {} AND {} AND {} LIMIT 1 BY _partition, _offset",
             head("key"),
             head("payload"),

@@ -1,9 +1,8 @@
-//! The tables: applying `schema.sql`, and checking that those that exist are the ones of it.
+//! The tables: applying `schema.sql`.
 
+use super::ClickHouse;
 use super::questions::quoted;
-use super::{ClickHouse, erase, rows};
-use flows::{Class, Failure, Table};
-use std::collections::HashMap;
+use flows::Failure;
 
 /// The schema that is built in.
 const SCHEMA: &str = include_str!("../../schema.sql");
@@ -37,48 +36,6 @@ impl ClickHouse {
         Ok(tables)
     }
 
-    /// Checks that all tables exist and have the columns that inserts bring, with their types.
-    ///
-    /// # Errors
-    /// The first thing that does not fit, with what was expected and what was found.
-    pub async fn check_tables(&self) -> Result<(), Failure> {
-        let [events, rejected] = [Table::Events, Table::Rejected].map(|table| (table.name(), rows::columns(table)));
-        for (name, columns) in [events, rejected, ("erased", &erase::COLUMNS)] {
-            let sql = format!(
-                "SELECT name, type FROM system.columns WHERE database = {} AND table = {}",
-                quoted(&self.database),
-                quoted(name)
-            );
-            let found: HashMap<String, String> = self.all::<(String, String)>(&sql).await?.into_iter().collect();
-            if found.is_empty() {
-                return Err(misfit(format!(
-                    "table {}.{name} is missing at {}: create it with `clickstream setup`",
-                    self.database,
-                    self.address()
-                )));
-            }
-            for (column, expected) in columns {
-                match found.get(*column) {
-                    Some(kind) if kind == expected => {}
-                    Some(kind) => {
-                        return Err(misfit(format!(
-                            "table {}.{name}: column {column} is {kind}, expected {expected}: alter it, or use another \
-                             --database",
-                            self.database
-                        )));
-                    }
-                    None => {
-                        return Err(misfit(format!(
-                            "table {}.{name}: column {column} ({expected}) is missing: add it, or use another --database",
-                            self.database
-                        )));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The database and what is in it, as [`Statement`]s name them.
     async fn names(&self) -> Result<Vec<String>, Failure> {
         let database = quoted(&self.database);
@@ -96,10 +53,6 @@ fn may_not(failure: Failure) -> Failure {
         return failure;
     }
     Failure { message: format!("{failure}: let a user who may make them run `clickstream setup`"), ..failure }
-}
-
-fn misfit(message: String) -> Failure {
-    Failure { class: Class::Permanent, ended: true, message }
 }
 
 /// `CREATE … IF NOT EXISTS NAME …`

@@ -64,6 +64,9 @@ impl Shelf {
 
     /// Sends an insert. Before that it is noted, for whoever has these partitions next and does not wait for a session to end.
     async fn send(&self, id: &InsertId, table: Table, body: Bytes) -> Result<u64, Failure> {
+        if let Some(misfit) = &*self.clickhouse.misfit() {
+            return Err(misfit.clone());
+        }
         let sending = self.seat.sends(id.expires_ms).map_err(|error| Failure {
             class: Class::Transient,
             ended: true,

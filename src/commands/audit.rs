@@ -73,7 +73,10 @@ impl Audit {
         connect::leaders(&client, topic, &partitions, patience).await?;
         connect::group(&client, "DESCRIBE", topic, &partitions, patience).await?;
         connect::clickhouse(&clickhouse, patience).await?;
-        clickhouse.check_tables().await.map_err(|failure| anyhow!("{failure}"))?;
+        if args.heal {
+            clickhouse.may_insert().await.map_err(|failure| anyhow!("{failure}"))?;
+        }
+        clickhouse.check().await.map_err(|failure| anyhow!("{failure}"))?;
         let source = block_in_place(|| admin::source(&client, topic))?;
         let ranges = Ranges::new(&config, topic)?;
         let (expiry, unused) = clickhouse.expiry().await.map_err(|failure| anyhow!("ClickHouse: {failure}"))?;

@@ -105,7 +105,7 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
     };
     let (clickhouse, until) = started;
     ready.ingesting(&clickhouse);
-    let _clock = AbortOnDropHandle::new(tokio::spawn(clickhouse.clone().keep_time()));
+    let _watch = AbortOnDropHandle::new(tokio::spawn(clickhouse.clone().keep_watch()));
     let to = Membership {
         topic: args.kafka.topic.clone(),
         naming,
@@ -215,7 +215,8 @@ async fn start(args: &IngestArgs) -> Result<(Arc<ClickHouse>, Option<BTreeMap<i3
     let ends = connect::leaders(&client, topic, &partitions, patience).await?;
     connect::group(&client, "READ", topic, &partitions, patience).await?;
     connect::clickhouse(&clickhouse, patience).await?;
-    clickhouse.check_tables().await.map_err(|failure| anyhow!("{failure}"))?;
+    clickhouse.may_insert().await.map_err(|failure| anyhow!("{failure}"))?;
+    clickhouse.check().await.map_err(|failure| anyhow!("{failure}"))?;
     let until = ends.into_iter().map(|(partition, (_, high))| (partition, high)).collect();
     Ok((clickhouse, args.until_end.then_some(until)))
 }

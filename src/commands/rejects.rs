@@ -61,7 +61,7 @@ impl Rejects {
             bail!("topic {topic} is missing at {}: see --topic", args.kafka.brokers);
         }
         connect::clickhouse(&clickhouse, args.kafka.connect_timeout).await?;
-        clickhouse.check_tables().await.map_err(asked)?;
+        clickhouse.check().await.map_err(asked)?;
         let source = block_in_place(|| admin::source(&client, &topic))?;
         let choice = Choice {
             source,

@@ -26,6 +26,7 @@ pub async fn run(args: SetupArgs) -> Result<()> {
         }
     }
     connect::clickhouse(&clickhouse, args.kafka.connect_timeout).await?;
+    clickhouse.may_insert().await.map_err(|failure| anyhow!("{failure}"))?;
     let tables = clickhouse.apply_schema().await.map_err(|failure| anyhow!("cannot set up the tables: {failure}"))?;
     let word = if tables == Tables::Made { "created" } else { "there" };
     output::line(format_args!("database {}: tables {word}, columns as expected", args.clickhouse.database))

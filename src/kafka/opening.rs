@@ -138,7 +138,7 @@ impl Question {
     async fn once(self: Arc<Self>) -> Result<Opened, Failure> {
         let kafka = self.clone();
         let asked = tokio::task::spawn_blocking(move || kafka.ask_kafka());
-        self.clickhouse.check_tables().await?;
+        self.clickhouse.check().await?;
         let asked = asked.await.map_err(|crash| transient(format!("asking Kafka crashed: {crash}")))?;
         let Found { identity, positions, losses, notes } = asked?;
         self.consumer.context().reach.starts(&positions);

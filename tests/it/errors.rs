@@ -12,7 +12,7 @@ const NO_CLICKHOUSE: [&str; 4] = ["--clickhouse-url", "http://127.0.0.1:1", "--c
 
 /// Asserts that it ends with exit code 1 and one line that names all of these.
 #[track_caller]
-fn fails_and_names(mut program: Program, names: &[&str]) {
+pub fn fails_and_names(mut program: Program, names: &[&str]) {
     assert_eq!(program.exit_code(PATIENCE), Some(1), "exit code");
     let stderr = program.stderr();
     let lines: Vec<_> = stderr.lines().filter(|line| line.starts_with("clickstream: ")).collect();

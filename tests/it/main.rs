@@ -29,13 +29,19 @@ mod latency;
 mod options;
 mod page;
 mod percentiles;
+#[path = "../../src/clickhouse/pins.rs"]
+#[allow(dead_code, reason = "the program says what a setting would do, the tests do not")]
+mod pins;
 mod pipes;
 mod raw;
 mod rebalances;
 mod refusals;
 mod rejects;
 mod replays;
+mod reviewed;
 mod secured;
+mod settings;
 mod signals;
 #[path = "../support/mod.rs"]
 mod support;
+mod tables;

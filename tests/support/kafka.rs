@@ -3,7 +3,7 @@
 use super::eventually;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::{ClientContext, DefaultClientContext};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
@@ -94,6 +94,15 @@ impl Kafka {
                 _ => None,
             })
             .collect())
+    }
+
+    /// Sets the group's offsets back to the topic's beginning, as soon as it has no members any more.
+    pub fn set_back(&self, topic: &str) {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..self.partitions {
+            list.add_partition_offset(topic, partition, Offset::Offset(0)).expect("a valid offset");
+        }
+        eventually(super::PATIENCE, "the group's offsets are set back", || self.asks.commit(&list, CommitMode::Sync));
     }
 
     /// The ids of the group's members, in alphabetical order.

@@ -1,0 +1,219 @@
+//! Which pinned settings a statement brings: those that the server knows.
+
+use super::ClickHouse;
+use super::pins::{Of, PINS, Pins, YOUNG};
+use super::questions::quoted;
+use flows::{Class, Failure};
+use std::sync::{PoisonError, RwLock};
+
+/// A setting's name and value.
+pub type Pin = (&'static str, &'static str);
+
+/// The pinned settings, as far as the server is known to know them.
+#[derive(Debug)]
+pub struct Settings {
+    user: String,
+    /// Of those in [`YOUNG`]; until the server was asked, none.
+    known: RwLock<Vec<&'static str>>,
+}
+
+impl Settings {
+    /// Those that every supported version knows, for statements of this user.
+    pub fn new(user: &str) -> Self {
+        Self { user: user.to_owned(), known: RwLock::default() }
+    }
+
+    /// Whose statements they are for.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Those of a question.
+    pub fn questions(&self) -> Vec<Pin> {
+        self.of(Of::Questions)
+    }
+
+    /// Those of an insert.
+    pub fn inserts(&self) -> Vec<Pin> {
+        self.of(Of::Inserts)
+    }
+
+    fn of(&self, statement: Of) -> Vec<Pin> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let is_known = |name: &str| !YOUNG.contains(&name) || known.contains(&name);
+        let groups = PINS.iter().filter(|pins| pins.of == Of::All || pins.of == statement);
+        groups.flat_map(|pins| pins.settings).copied().filter(|(name, _)| is_known(name)).collect()
+    }
+
+    fn learn(&self, names: &str) {
+        let known = YOUNG.iter().copied().filter(|young| names.split(',').any(|name| name == *young)).collect();
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    fn forget(&self, name: &str) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).retain(|known| *known != name);
+    }
+
+    /// A failure in which ClickHouse has refused a setting of ours says what to do about it. One that only an older server than
+    /// before does not know is not sent again.
+    pub fn explained(&self, failure: Failure) -> Failure {
+        let said = &failure.message;
+        let is = |code: &str| said.contains(&format!("({code})"));
+        let Some(((name, value), otherwise)) = named(said) else { return failure };
+        let (user, value) = (&self.user, if value.is_empty() { "''" } else { value });
+        let may_not = format!("user {user} may not set {name} = {value}, and without that {otherwise}");
+        if is("UNKNOWN_SETTING") && YOUNG.contains(&name) {
+            self.forget(name);
+            return Failure { class: Class::Transient, message: format!("an older server: {said}"), ..failure };
+        }
+        let message = if is("UNKNOWN_SETTING") {
+            format!("it does not know the setting {name}: ClickHouse 25.8 or newer is needed")
+        } else if is("READONLY") {
+            format!(
+                "{may_not}: its profile is readonly; `audit` and `rejects` need readonly = 2 or 0, `ingest` and `setup` 0 ({said})"
+            )
+        } else if is("SETTING_CONSTRAINT_VIOLATION") {
+            format!("{may_not}: take that constraint out of its profile, or use another --clickhouse-user ({said})")
+        } else {
+            return failure;
+        };
+        Failure { message, ..failure }
+    }
+}
+
+impl ClickHouse {
+    /// Asks which of the younger settings the server knows.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer, or the user's profile forbids a setting that questions bring.
+    pub async fn learn_settings(&self) -> Result<(), Failure> {
+        let young = YOUNG.iter().copied().map(quoted).collect::<Vec<_>>().join(", ");
+        let sql =
+            format!("SELECT arrayStringConcat(groupArray(name), ',') FROM system.settings WHERE name IN ({young})");
+        let names: String = self.one(&sql).await?;
+        self.settings.learn(&names);
+        Ok(())
+    }
+
+    /// Makes sure that the user's profile lets inserts bring what they must, and lets them be. Nothing is inserted.
+    ///
+    /// # Errors
+    /// When it does not: with the setting's name, and what to do.
+    pub async fn may_insert(&self) -> Result<(), Failure> {
+        self.learn_settings().await?;
+        // It is a question, so it brings their settings too; where both have one, that of inserts counts.
+        let client = with(&with(&self.client, &self.settings.questions()), &self.settings.inserts());
+        let sql = "SELECT toUInt64(getSetting('readonly'))";
+        let readonly: u64 = self.fetch_one(client.query_raw(sql)).await?;
+        if readonly == 0 {
+            return Ok(());
+        }
+        Err(Failure {
+            class: Class::Permanent,
+            ended: true,
+            message: format!(
+                "the profile of user {} has readonly = {readonly}, so nothing can be inserted: take that out of it, or use \
+                 another --clickhouse-user",
+                self.settings.user()
+            ),
+        })
+    }
+}
+
+/// A client whose statements bring these.
+pub fn with(client: &clickhouse::Client, settings: &[Pin]) -> clickhouse::Client {
+    settings.iter().fold(client.clone(), |client, &(name, value)| client.with_setting(name, value))
+}
+
+/// The first pinned setting that is named there.
+fn named(said: &str) -> Option<(Pin, &'static str)> {
+    let pin = |word: &str| {
+        let of = |pins: &'static Pins| {
+            let pin = pins.settings.iter().find(|(name, _)| *name == word)?;
+            Some((*pin, pins.otherwise))
+        };
+        PINS.iter().find_map(of)
+    };
+    said.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').find_map(pin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_statement_brings_a_setting_twice() {
+        let settings = Settings::new("writer");
+        settings.learn(&YOUNG.join(","));
+        for pins in [settings.questions(), settings.inserts()] {
+            let names: HashSet<_> = pins.iter().map(|(name, _)| name).collect();
+            assert_eq!(names.len(), pins.len());
+        }
+    }
+
+    #[test]
+    fn a_young_setting_is_sent_only_to_a_server_that_knows_it() {
+        let settings = Settings::new("writer");
+        let has = |name: &str| settings.inserts().iter().any(|(pinned, _)| *pinned == name);
+        assert!(has("limit") && YOUNG.iter().all(|young| !has(young)));
+        settings.learn("deduplicate_insert,no_such_setting");
+        assert!(has("deduplicate_insert") && !has("use_strict_insert_block_limits"));
+        settings.learn("");
+        assert!(!has("deduplicate_insert"), "an older server may take its place");
+    }
+
+    #[test]
+    fn questions_are_given_up_by_the_server_when_we_give_them_up() {
+        let pinned = Settings::new("writer").questions().into_iter().find(|(name, _)| *name == "max_execution_time");
+        assert_eq!(pinned, Some(("max_execution_time", &*super::super::ANSWER.as_secs().to_string())));
+    }
+
+    #[test]
+    fn a_request_line_is_short_enough_for_any_proxy() {
+        let settings = Settings::new("writer");
+        settings.learn(&YOUNG.join(","));
+        let mut url = url::Url::parse("http://clickhouse").unwrap();
+        url.query_pairs_mut().extend_pairs(settings.inserts());
+        assert!(url.as_str().len() < 4_000, "nginx takes 8 kB, and the statement comes on top: {}", url.as_str().len());
+    }
+
+    fn answer(said: &str) -> Failure {
+        Failure { class: Class::Permanent, ended: true, message: format!("Code: 1. DB::Exception: {said}") }
+    }
+
+    #[test]
+    fn what_a_profile_forbids_is_named_with_what_it_would_do() {
+        let settings = Settings::new("writer");
+        for (said, names) in [
+            (
+                "Setting limit should not be changed. (SETTING_CONSTRAINT_VIOLATION)",
+                ["writer may not set limit = 0", "lost"],
+            ),
+            (
+                "Cannot modify 'async_insert' setting in readonly mode. (READONLY)",
+                ["set async_insert = ", "readonly = 2"],
+            ),
+            ("Unknown setting 'apply_patch_parts'. (UNKNOWN_SETTING)", ["apply_patch_parts", "25.8"]),
+        ] {
+            let message = settings.explained(answer(said)).message;
+            assert!(names.iter().all(|name| message.contains(name)), "{message}");
+        }
+        for said in [
+            "writer: Cannot execute query in readonly mode. (READONLY)",
+            "Limit exceeded: max_rows_to_read. (TOO_MANY_ROWS)",
+        ] {
+            assert_eq!(settings.explained(answer(said)), answer(said));
+        }
+    }
+
+    #[test]
+    fn an_older_server_is_asked_again_without_what_it_does_not_know() {
+        let settings = Settings::new("writer");
+        settings.learn(&YOUNG.join(","));
+        let failure = settings.explained(answer("Unknown setting 'deduplicate_insert'. (UNKNOWN_SETTING)"));
+        assert_eq!(failure.class, Class::Transient);
+        let has = |name: &str| settings.inserts().iter().any(|(pinned, _)| *pinned == name);
+        assert!(!has("deduplicate_insert") && has("deduplicate_insert_select"));
+    }
+}

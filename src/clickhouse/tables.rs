@@ -1,0 +1,187 @@
+//! Whether the tables keep what they are given, and whether we see all of it: their engines, columns and row policies.
+
+use super::questions::quoted;
+use super::rows::{self, Column};
+use super::{ClickHouse, erase, types};
+use flows::{Class, Failure, Table};
+use std::collections::HashMap;
+
+/// The columns by which rows are found again.
+const POSITION: [&str; 3] = ["_source", "_partition", "_offset"];
+
+/// What to do about a table that is not as it has to be.
+const REMEDY: &str = "alter it, or use another --database";
+
+/// Each table, and the columns that are brought into it.
+const TABLES: [(&str, &[Column]); 3] = [
+    (Table::Events.name(), rows::columns(Table::Events)),
+    (Table::Rejected.name(), rows::columns(Table::Rejected)),
+    ("erased", &erase::COLUMNS),
+];
+
+impl ClickHouse {
+    /// Checks that all tables exist and keep what inserts bring.
+    ///
+    /// # Errors
+    /// The first thing that does not fit, with what was expected and what was found.
+    pub async fn check_tables(&self) -> Result<(), Failure> {
+        for (name, columns) in TABLES {
+            self.check_engine(name).await?;
+            self.check_columns(name, columns).await?;
+        }
+        Ok(())
+    }
+
+    /// Checks that no row policy hides rows of the tables from this user.
+    ///
+    /// # Errors
+    /// When one does; or when the user may not read the tables.
+    pub async fn check_row_policies(&self) -> Result<(), Failure> {
+        for (name, _) in TABLES {
+            self.check_row_policy(name).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_engine(&self, name: &str) -> Result<(), Failure> {
+        let database = &self.database;
+        let sql = format!(
+            "SELECT engine, sorting_key FROM system.tables WHERE database = {} AND name = {}",
+            quoted(database),
+            quoted(name)
+        );
+        let Some((engine, sorting_key)) = self.all::<(String, String)>(&sql).await?.pop() else {
+            let at = self.address();
+            return Err(misfit(format!(
+                "table {database}.{name} is missing at {at}: create it with `clickstream setup`"
+            )));
+        };
+        if let Some(why) = unfit(&engine, &sorting_key) {
+            return Err(misfit(format!("table {database}.{name} has the engine {engine}: {why}: {REMEDY}")));
+        }
+        if ["Replicated", "Shared"].iter().any(|several| engine.starts_with(several)) {
+            self.warned_of_replicas.call_once(|| {
+                tracing::warn!(
+                    "table {database}.{name} has the engine {engine}: what is stored is asked of one server, so have all \
+                     members use the same one, see docs/guarantees.md"
+                );
+            });
+        }
+        Ok(())
+    }
+
+    async fn check_columns(&self, name: &str, brought: &[Column]) -> Result<(), Failure> {
+        let sql = format!(
+            "SELECT name, type, default_kind FROM system.columns WHERE database = {} AND table = {}",
+            quoted(&self.database),
+            quoted(name)
+        );
+        let found: Vec<(String, String, String)> = self.all(&sql).await?;
+        let found: HashMap<_, _> =
+            found.into_iter().map(|(column, kind, default)| (column, (kind, default))).collect();
+        let misfit = |what: String| misfit(format!("table {}.{name}: column {what}", self.database));
+        for &(column, expected) in brought {
+            let Some((kind, default)) = found.get(column) else {
+                return Err(misfit(format!("{column} ({expected}) is missing: add it, or use another --database")));
+            };
+            // A column with a DEFAULT takes what it is given. These three do not, or do not keep it.
+            if ["MATERIALIZED", "ALIAS", "EPHEMERAL"].contains(&default.as_str()) {
+                return Err(misfit(format!("{column} is {default}, so it keeps nothing that is inserted: {REMEDY}")));
+            }
+            if kind == expected {
+                continue;
+            }
+            if let Some(why) = self.loses(column, expected, kind).await? {
+                return Err(misfit(format!(
+                    "{column} is {kind}, expected {expected} or what keeps all of it; {why}: {REMEDY}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a column of the type `found` would lose of values of the expected type, if anything. The server is asked: each value
+    /// that could go wrong takes the way into the column and back.
+    async fn loses(&self, column: &str, expected: &str, found: &str) -> Result<Option<String>, Failure> {
+        if found.contains("FixedString(") {
+            return Ok(Some("it fills values up with zero bytes".into()));
+        }
+        // Whether it is the type's fault, or ClickHouse's that has no memory at the moment: then the question fails for any type.
+        for _ in 0..2 {
+            match self.all::<String>(&types::round_trip(column, expected, found)).await {
+                Ok(lost) => return Ok(lost.first().map(|value| format!("it does not keep {value:?}"))),
+                Err(failure) if failure.message.contains("DB::Exception") => {
+                    self.all::<String>(&types::round_trip(column, expected, expected)).await?;
+                    let said = failure.message;
+                    tracing::debug!("column {column} is {found}: {said}");
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(Some("it does not take every value".into()))
+    }
+
+    /// A row policy hides rows from our questions, and it is nothing that a statement could pin. Who may not see policies can still
+    /// see them at work, in the plan of a question; but not while there is nothing to hide, in an empty table.
+    async fn check_row_policy(&self, name: &str) -> Result<(), Failure> {
+        let plan = format!("EXPLAIN actions = 1 SELECT _offset FROM {}", self.table(name));
+        let plan: Vec<String> = self.all(&plan).await?;
+        let filters = |line: &&String| {
+            let line = line.to_lowercase();
+            line.contains("row level filter") || line.contains("row-level security")
+        };
+        let Some(line) = plan.iter().rfind(filters) else { return Ok(()) };
+        let (database, user) = (&self.database, self.settings.user());
+        let filter = line.split_once(':').map_or("", |(_, filter)| filter.trim());
+        Err(misfit(format!(
+            "a row policy hides rows of {database}.{name} from user {user} ({filter}): they would be taken for missing and stored \
+             twice: exempt that user from it, or use another --clickhouse-user"
+        )))
+    }
+}
+
+/// Why a table of this engine breaks a promise, if it does.
+fn unfit(engine: &str, sorting_key: &str) -> Option<String> {
+    let plain = engine.trim_start_matches("Replicated").trim_start_matches("Shared");
+    if !plain.ends_with("MergeTree") {
+        let why = match engine {
+            "Distributed" => "it passes rows on to other servers, and says that they are stored before they are",
+            "Buffer" | "Memory" | "Set" | "Join" => "it keeps rows in memory, and a restart of the server loses them",
+            "Null" => "it keeps no rows",
+            _ => "only tables of the MergeTree family store an insert whole or not at all",
+        };
+        return Some(why.into());
+    }
+    let sorted_by = |column: &&str| sorting_key.split(',').any(|part| part.trim() == *column);
+    let lacking: Vec<_> = POSITION.iter().copied().filter(|column| !sorted_by(column)).collect();
+    if plain == "MergeTree" || lacking.is_empty() {
+        return None;
+    }
+    Some(format!("its merges make one row of those with the same sorting key, which lacks {}", lacking.join(", ")))
+}
+
+fn misfit(message: String) -> Failure {
+    Failure { class: Class::Permanent, ended: true, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_fits_if_it_keeps_each_row() {
+        let ours = "event_type, timestamp, event_id, _source, _partition, _offset";
+        for engine in ["MergeTree", "ReplacingMergeTree", "ReplicatedReplacingMergeTree", "SharedMergeTree"] {
+            assert_eq!(unfit(engine, ours), None, "{engine}");
+        }
+        assert_eq!(unfit("ReplicatedMergeTree", "event_id"), None, "it merges parts, never rows");
+        for engine in ["Distributed", "Buffer", "Null", "Memory", "Log", "TinyLog", "View", "MaterializedView", "Kafka"]
+        {
+            assert!(unfit(engine, ours).is_some(), "{engine}");
+        }
+        for engine in ["ReplacingMergeTree", "SummingMergeTree", "ReplicatedCollapsingMergeTree"] {
+            let why = unfit(engine, "event_id, _source").unwrap_or_default();
+            assert!(why.ends_with("lacks _partition, _offset"), "{engine}: {why}");
+        }
+    }
+}
