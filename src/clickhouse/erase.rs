@@ -192,7 +192,8 @@ impl ClickHouse {
 
     /// A statement that may take long.
     fn long(&self, sql: &str) -> Query {
-        let query = self.query(sql);
-        SETTINGS.iter().fold(query, |query, (name, value)| query.with_setting(*name, *value))
+        // Those of inserts, too: a record that a profile drops would have its row come back.
+        let settings = self.settings.inserts().into_iter().chain(SETTINGS);
+        settings.fold(self.query(sql), |query, (name, value)| query.with_setting(name, value))
     }
 }

@@ -119,7 +119,7 @@ impl ClickHouse {
             format!("SELECT ingested_at FROM {table} WHERE _source = {{source:String}} AND ({at})")
         };
         let sql = format!(
-            "SELECT count(), max(toUnixTimestamp64Milli(ingested_at)) FROM ({} UNION ALL {})",
+            "SELECT count(), CAST(ifNull(max(toUnixTimestamp64Milli(ingested_at)), 0), 'Int64') FROM ({} UNION ALL {})",
             of("events"),
             of("rejected")
         );

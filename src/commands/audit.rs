@@ -50,11 +50,23 @@ pub async fn run(args: AuditArgs) -> Result<()> {
         }
     }
     audit.conclude(&found)?;
-    let unclear = found.iter().any(|findings| findings.expired.unclear > 0);
-    audit.say(match unclear {
-        true => "every committed message is stored exactly once, as far as can be told: see above",
-        false => "every committed message is stored exactly once",
-    })
+    audit.say(&conclusion(&found))
+}
+
+/// What has been proved.
+fn conclusion(found: &[Findings]) -> String {
+    let mut proved = String::from("every committed message is stored exactly once");
+    let erased: u64 = found.iter().map(|findings| findings.erased).sum();
+    let expired: u64 = found.iter().map(|findings| findings.expired_by_ttl.offsets).sum();
+    for (messages, how) in [(erased, "were erased"), (expired, "have expired by TTL")] {
+        if messages > 0 {
+            proved += &format!(", but for {} that {how}", grouped(messages));
+        }
+    }
+    if found.iter().any(|findings| findings.expired.unclear > 0) {
+        proved += ", as far as can be told: see above";
+    }
+    proved
 }
 
 impl Audit {

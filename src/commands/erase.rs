@@ -27,7 +27,7 @@ const LEFT: &str = "not erased: Kafka's copy of the messages, which retention de
 pub async fn run(args: EraseArgs) -> Result<()> {
     let clickhouse = ClickHouse::new(&args.clickhouse)?;
     connect::clickhouse(&clickhouse, args.connect_timeout).await?;
-    clickhouse.check_tables().await.map_err(|failure| anyhow!("{failure}"))?;
+    clickhouse.check().await.map_err(|failure| anyhow!("{failure}"))?;
     let (wait, dry_run, reason) = (args.wait, args.dry_run, args.reason);
     let user = args.clickhouse.clickhouse_user;
     let erasure = match args.what.condition {
@@ -155,14 +155,14 @@ impl Eraser {
                 (0, _) => return output::line("no old part is on this server's disk"),
                 (parts, false) => {
                     return output::line(format_args!(
-                        "{} old parts are on this server's disk still: ClickHouse removes them within 8 minutes, unless \
-                         old_parts_lifetime says otherwise; --wait waits for that",
+                        "old parts that are still on this server's disk: {}; ClickHouse removes them within 8 minutes, \
+                         unless old_parts_lifetime says otherwise; --wait waits for that",
                         grouped(parts as u64)
                     ));
                 }
                 (parts, true) => {
                     if said.elapsed() > SAY_AGAIN {
-                        tracing::info!("{} old parts are on the disk still", grouped(parts as u64));
+                        tracing::info!("old parts that are still on the disk: {}", grouped(parts as u64));
                         said = Instant::now();
                     }
                     tokio::time::sleep(LOOK_AGAIN).await;

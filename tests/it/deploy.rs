@@ -124,6 +124,25 @@ fn only_the_eraser_may_erase_and_a_missing_right_is_named_before_anything_happen
 }
 
 #[test]
+fn a_writer_of_before_the_table_of_erased_positions_is_told_the_grant() {
+    let here = Installation::new();
+    here.run_as("owner", "setup", &[]).succeeds();
+    let users = read(&here.secrets.join("clickhouse/users.xml"));
+    let (writer, rest) =
+        users.split_once("<query>GRANT SELECT ON clickstream.erased</query>").expect("the writer's grant");
+    here.own.restart_with_users(&format!("{writer}{rest}"));
+    here.shop.produce(&["--count", "100", "--rate", "max"]).finish();
+    let mut ingester = here.run_as("writer", "ingest", &["--until-end"]);
+    assert_eq!(ingester.exit_code(PATIENCE), Some(1));
+    let said = ingester.stderr();
+    let line = said.lines().filter(|line| line.starts_with("clickstream: ")).collect::<Vec<_>>();
+    assert!(line.len() == 1 && line[0].contains("grant SELECT") && line[0].contains("clickstream.erased"), "{said}");
+    here.own.restart_with_users(&users);
+    here.run_as("writer", "ingest", &["--until-end"]).succeeds();
+    here.run_as("writer", "audit", &[]).succeeds();
+}
+
+#[test]
 fn a_writer_may_end_its_own_queries() {
     let here = Installation::new();
     let (busy, writer) = (here.client("writer"), here.client("writer"));

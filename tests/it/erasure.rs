@@ -417,7 +417,7 @@ fn with_wait_the_bytes_have_left_the_disk() {
     assert!(on_disk() >= 2, "it can be found, in events and in rejected");
     let mut old = shop.run("erase", &["--user", &user]);
     old.succeeds();
-    assert!(old.stdout().contains("old parts are on this server's disk still"), "{}", old.stdout());
+    assert!(old.stdout().contains("old parts that are still on this server's disk"), "{}", old.stdout());
     let said = erase(&shop, &["--user", &user, "--wait"]);
     assert!(said.contains("no old part is on this server's disk"), "{said}");
     assert_eq!(on_disk(), 0, "in no part, no record and no mutation");
