@@ -54,9 +54,8 @@ impl ClickHouse {
         let from = |&(partition, first): &(i32, i64)| format!("(_partition = {partition} AND _offset >= {first})");
         let Some(wanted) = starts.iter().map(from).reduce(either) else { return Ok(BTreeMap::new()) };
         let settled = self.settled(&wanted);
-        let sql = format!(
-            "SELECT of_partition, min(at_offset), max(at_offset) + 1 FROM ({settled}) GROUP BY of_partition"
-        );
+        let sql =
+            format!("SELECT of_partition, min(at_offset), max(at_offset) + 1 FROM ({settled}) GROUP BY of_partition");
         let extents: Vec<(i32, i64, i64)> = self.fetch_all(self.of(source, &sql)).await?;
         let windows = |(partition, first, next)| Span::new(first, next).windows(WINDOW).map(move |it| (partition, it));
         let mut windows = extents.into_iter().flat_map(windows).peekable();

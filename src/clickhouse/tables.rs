@@ -77,8 +77,7 @@ impl ClickHouse {
             quoted(name)
         );
         let found: Vec<(String, String, String)> = self.all(&sql).await?;
-        let found: HashMap<_, _> =
-            found.into_iter().map(|(column, kind, default)| (column, (kind, default))).collect();
+        let found: HashMap<_, _> = found.into_iter().map(|(column, kind, default)| (column, (kind, default))).collect();
         let misfit = |what: String| misfit(format!("table {}.{name}: column {what}", self.database));
         for &(column, expected) in brought {
             let Some((kind, default)) = found.get(column) else {
