@@ -41,7 +41,7 @@ fn values(column: &str, expected: &str) -> String {
             "5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10",
             "ffffffff-ffff-ffff-ffff-ffffffffffff",
         ]),
-        (_, "Decimal(10, 2)") => "arrayConcat(['0', '99999999.99'], arrayMap(cents -> toString(toDecimal64(cents, 2) / 100), range(1000)))".into(),
+        (_, "Decimal(10, 2)") => "arrayConcat(arrayMap(cents -> toString(toDecimal64(cents, 2) / 100), range(1000)), ['99999999.99'])".into(),
         (_, "DateTime64(3, 'UTC')") => "arrayConcat(arrayMap(second -> toDateTime64(second, 3, 'UTC'), ['1900-01-01 00:00:00.000', \
              '2299-12-31 23:59:59.999']), arrayMap(ms -> fromUnixTimestamp64Milli(ms, 'UTC'), range(1705329000000, 1705329001000)))"
             .into(),

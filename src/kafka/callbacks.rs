@@ -33,6 +33,7 @@ pub struct Callbacks {
     tools: OnceLock<(Redirect, Arc<Committer>)>,
     reasons: Reasons,
     lost: AtomicBool,
+    topic_is_gone: AtomicBool,
     meter: Arc<Meter>,
 }
 
@@ -49,6 +50,7 @@ impl Callbacks {
             tools: OnceLock::new(),
             reasons: Reasons::of_worker(&to.config, &to.topic, "READ"),
             lost: AtomicBool::default(),
+            topic_is_gone: AtomicBool::default(),
             meter,
         }
     }
@@ -78,6 +80,16 @@ impl Callbacks {
         list.elements().into_iter().filter(move |place| place.topic() == topic).map(|place| place.partition())
     }
 
+    /// The broker says that there is no such topic: partitions that are revoked next are revoked for that.
+    pub fn topic_is_gone(&self) {
+        self.topic_is_gone.store(true, Relaxed);
+    }
+
+    /// The id of the topic whose offsets were committed last.
+    pub fn last_source(&self) -> Option<String> {
+        self.tools.get().and_then(|(_, committer)| committer.source())
+    }
+
     /// The stream ends, what is under way is stored and committed, and only then the partitions go.
     fn revoke(&self, consumer: &Consumer, gone: &[i32]) {
         let mut hold = self.hold();
@@ -86,8 +98,12 @@ impl Callbacks {
         hold.places.retain(|partition, _| !gone.contains(partition));
         hold.changed = true;
         drop(hold);
-        self.reach.forget(gone);
         if let Some((_, committer)) = self.tools.get() {
+            if self.topic_is_gone.swap(false, Relaxed) {
+                self.reach.topic_gone(gone, |partition| committer.confirmed(partition));
+            } else {
+                self.reach.forget(gone);
+            }
             // Right after the drain this is one round trip. It can fail for good when the group has moved on, and then the
             // next owner finds the rows stored: no reason to hold up the whole group for long.
             committer.settle_up(patience.min(Duration::from_secs(2)));

@@ -108,6 +108,11 @@ impl Committer {
         self.desk().marks.note_read(partition, offset);
     }
 
+    /// The id of the topic whose offsets these are; none before the first lease.
+    pub fn source(&self) -> Option<String> {
+        self.desk().marks.source().map(str::to_owned)
+    }
+
     /// Offsets of a partition held no message, and none was deleted there.
     pub fn note_gap(&self, partition: i32) {
         self.desk().marks.note_gap(partition);

@@ -37,6 +37,8 @@ struct Known {
     seen: i64,
     /// Up to where no message stands behind what is committed, while a lease is open.
     read: i64,
+    /// What was committed when the topic was found to be gone. Kafka deletes that with the topic.
+    gone_at: Option<i64>,
 }
 
 impl Reach {
@@ -52,6 +54,21 @@ impl Reach {
     /// These partitions are not ours any more.
     pub fn forget(&self, partitions: &[i32]) {
         self.known().retain(|partition, _| !partitions.contains(partition));
+    }
+
+    /// These partitions are not ours any more, because their topic was deleted: what it held beyond the committed offset is lost.
+    pub fn topic_gone(&self, partitions: &[i32], committed: impl Fn(i32) -> Option<i64>) {
+        let mut known = self.known();
+        for &partition in partitions {
+            let seen = known.get(&partition).map_or(0, |known| known.seen);
+            known.insert(partition, Known { seen, gone_at: committed(partition), ..Known::default() });
+        }
+    }
+
+    /// What was committed of a partition of the topic that is gone, and how far it went.
+    pub fn gone(&self, partition: i32) -> Option<(i64, i64)> {
+        let known = self.of(partition);
+        known.gone_at.map(|mark| (mark, known.seen))
     }
 
     fn saw(&self, partition: i32, high: i64) {

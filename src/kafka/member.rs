@@ -326,6 +326,7 @@ impl Member {
         match error {
             KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition) => {
                 tracing::warn!("topic {} is gone; waiting for it to come back", self.to.topic);
+                self.consumer.context().topic_is_gone();
             }
             KafkaError::MessageConsumptionFatal(code) => {
                 self.end_for(PutOut::Fenced(*code).into());

@@ -163,6 +163,7 @@ impl Question {
         let unanswered = |error| self.unanswered(&error);
         let committed = self.consumer.committed_offsets(wanted, ANSWER).map_err(unanswered)?;
         let ends = admin::ends(&self.consumer, &self.topic, &self.partitions, ANSWER).map_err(unanswered)?;
+        let is_another = self.consumer.context().last_source().is_some_and(|last| last != identity.source());
         let (mut positions, mut losses, mut all_notes) = (Vec::new(), Vec::new(), Vec::new());
         for place in committed.elements() {
             // Not to know what is committed is not the same as that nothing is.
@@ -188,8 +189,14 @@ impl Question {
                     losses.push(Loss::out_of_range(place.partition(), notes.read_up_to(mark), low, high));
                     low
                 }
-                _ if self.from_end => high,
-                _ => low,
+                _ => match self.consumer.context().reach.gone(place.partition()).filter(|_| is_another) {
+                    Some((mark, seen)) => {
+                        losses.push(Loss::made_again(place.partition(), mark, seen, low));
+                        low
+                    }
+                    None if self.from_end => high,
+                    None => low,
+                },
             };
             positions.push((place.partition(), first));
             all_notes.push((place.partition(), notes));

@@ -170,7 +170,7 @@ fn unread_messages_of_a_topic_that_is_made_again_are_counted() {
     raw::send(&shop, 0, &messages(GOOD, 30));
     ingester.shows("lag_messages", |lag| lag == 30.0);
     shop.kafka.delete(&shop.topic);
-    ingester.program.says("cannot open a lease yet", 1);
+    ingester.program.says("is gone; waiting for it to come back", 1);
     proxy.forget();
     eventually(PATIENCE, "the topic can be made again", || {
         let mut setup = shop.run("setup", &[]);
@@ -196,7 +196,7 @@ fn a_lease_that_cannot_be_opened_is_counted_warned_of_and_not_ready() {
     let proxy = Proxy::start(&shop.clickhouse.url);
     shop.produce(&["--count", "100", "--rate", "max"]).finish();
     // The question what is stored fails, all others are answered.
-    proxy.refuse_questions("_offset", 500, 241, "Code: 241. DB::Exception: (total) memory limit exceeded");
+    proxy.refuse_questions("at_offset", 500, 202, "Code: 202. DB::Exception: Too many simultaneous queries");
     let mut ingester = Observed::start(&shop, &["--clickhouse-url", &proxy.url()]);
     ingester.shows("partitions_without_lease", |partitions| partitions == 3.0);
     ingester.shows("lag_messages", |lag| lag == 100.0);
@@ -205,7 +205,7 @@ fn a_lease_that_cannot_be_opened_is_counted_warned_of_and_not_ready() {
     ingester.shows("failures_total{class=\"transient\"}", |failures| failures >= 3.0);
     ingester.program.says("WARN no lease could be opened", 1);
     ingester.is_not_ready("no lease could be opened");
-    ingester.is_not_ready("memory limit exceeded");
+    ingester.is_not_ready("Too many simultaneous queries");
     assert!(ingester.metric("stuck_seconds{at=\"lease\"}") >= 30.0);
     proxy.answer_questions();
     ingester.is_ready();
