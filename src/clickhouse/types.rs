@@ -42,8 +42,8 @@ fn values(column: &str, expected: &str) -> String {
             "ffffffff-ffff-ffff-ffff-ffffffffffff",
         ]),
         (_, "Decimal(10, 2)") => "arrayConcat(arrayMap(cents -> toString(toDecimal64(cents, 2) / 100), range(1000)), ['99999999.99'])".into(),
-        (_, "DateTime64(3, 'UTC')") => "arrayConcat(arrayMap(second -> toDateTime64(second, 3, 'UTC'), ['1900-01-01 00:00:00.000', \
-             '2299-12-31 23:59:59.999']), arrayMap(ms -> fromUnixTimestamp64Milli(ms, 'UTC'), range(1705329000000, 1705329001000)))"
+        (_, "DateTime64(3, 'UTC')") => "arrayConcat(arrayMap(ms -> fromUnixTimestamp64Milli(ms, 'UTC'), range(1705329000000, 1705329001000)), \
+             arrayMap(second -> toDateTime64(second, 3, 'UTC'), ['1900-01-01 00:00:00.000', '2299-12-31 23:59:59.999']))"
             .into(),
         (_, "Int32") => "[0, 9, 10, 100, 2147483647]".into(),
         (_, "Int64") => "[0, 9, 10, 100, 9223372036854775807]".into(),

@@ -27,7 +27,7 @@ const LEFT: &str = "not erased: Kafka's copy of the messages, which retention de
 pub async fn run(args: EraseArgs) -> Result<()> {
     let clickhouse = ClickHouse::new(&args.clickhouse)?;
     connect::clickhouse(&clickhouse, args.connect_timeout).await?;
-    clickhouse.check().await.map_err(|failure| anyhow!("{failure}"))?;
+    clickhouse.check_tables().await.map_err(|failure| anyhow!("{failure}"))?;
     let (wait, dry_run, reason) = (args.wait, args.dry_run, args.reason);
     let user = args.clickhouse.clickhouse_user;
     let erasure = match args.what.condition {
@@ -42,6 +42,7 @@ pub async fn run(args: EraseArgs) -> Result<()> {
              (--clickhouse-user, docs/erasure.md)"
         );
     }
+    eraser.clickhouse.check().await.map_err(|failure| anyhow!("{failure}"))?;
     let found = eraser.count().await?;
     for (source, rows) in &found {
         output::line(format_args!("topic id {source}: {}", eraser.describe(*rows)))?;
