@@ -177,7 +177,7 @@ fn settings_of_flags_and_variable_add_up_and_a_flag_wins() {
 fn a_pem_text_reaches_the_client_whole_from_a_flag_and_from_the_variable() {
     let shop = Shop::bare();
     let broken = CERTIFICATE.replace("MIIB", "MIIC");
-    for (pem, code) in [(CERTIFICATE, "Kafka does not answer"), (&broken, "cannot set up the Kafka client")] {
+    for (pem, code) in [(CERTIFICATE, "no answer from Kafka"), (&broken, "cannot set up the Kafka client")] {
         let ca = format!("ssl.ca.pem={pem}");
         let lines = format!("security.protocol=ssl\n{ca}\nclient.id=two words\n");
         let args = ["--brokers", "127.0.0.1:1", "--connect-timeout", "1ms", "--kafka", "security.protocol=ssl"];
