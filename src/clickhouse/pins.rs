@@ -33,7 +33,7 @@ pub const PINS: &[Pins] = &[
         settings: &[
             ("compatibility", ""), // would change the defaults of all that is not pinned
             ("dialect", "clickhouse"),
-            ("enable_analyzer", "1"),
+            ("allow_experimental_analyzer", "1"),
             ("implicit_table_at_top_level", ""),
             ("ast_fuzzer_runs", "0"), // repeats statements, inserts too, with changes
             ("replace_running_query", "0"),
@@ -47,7 +47,7 @@ pub const PINS: &[Pins] = &[
             ("offset", "0"),
             ("additional_table_filters", "{}"),
             ("additional_result_filter", ""),
-            ("enable_parallel_replicas", "0"), // with a custom key a replica takes its share of the rows, and ours is the only one
+            ("allow_experimental_parallel_reading_from_replicas", "0"), // with a custom key a replica takes its share of the rows, and ours is the only one
             ("parallel_replicas_count", "0"),
             ("parallel_replica_offset", "0"),
             ("parallel_replicas_custom_key", ""),

@@ -104,8 +104,8 @@ fn a_batch_that_the_users_memory_does_not_hold_gets_smaller() {
         "<clickhouse><profiles><default><max_memory_usage>24000000</max_memory_usage></default></profiles></clickhouse>",
     );
     let shop = Shop::open_on(&own);
-    let manifest = shop.produce(&["--count", "200000", "--rate", "max"]).finish();
-    let mut ingester = shop.ingest(&["--until-end", "--batch-rows", "100000"]);
+    let manifest = shop.produce(&["--count", "400000", "--rate", "max"]).finish();
+    let mut ingester = shop.ingest(&["--until-end", "--batch-rows", "300000"]);
     ingester.succeeds();
     let log = ingester.stderr();
     assert!(log.contains("Code: 241"), "the limit was met: {log}");

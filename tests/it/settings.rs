@@ -124,7 +124,7 @@ fn hostile(database: &str) -> Vec<User> {
         User::new(
             "shares",
             &[
-                ("enable_parallel_replicas", "1"),
+                ("allow_experimental_parallel_reading_from_replicas", "1"),
                 ("max_parallel_replicas", "2"),
                 ("parallel_replicas_mode", "custom_key_sampling"),
                 ("parallel_replicas_custom_key", "_offset"),
@@ -133,7 +133,7 @@ fn hostile(database: &str) -> Vec<User> {
                 ("cluster_for_parallel_replicas", "default"),
             ],
         ),
-        User::new("is_old", &[("compatibility", "21.3"), ("enable_analyzer", "0")]),
+        User::new("is_old", &[("compatibility", "21.3"), ("allow_experimental_analyzer", "0")]),
         User::new(
             "insists",
             &[

@@ -117,7 +117,6 @@ fn a_type_that_loses_something_is_named_with_what_it_loses() {
         ("timestamp", "DateTime", ".001"),
         ("timestamp", "DateTime64(2)", ".001"),
         ("timestamp", "DateTime64(9)", ""),
-        ("timestamp", "Float64", ""),
         ("timestamp", "Date32", ""),
         ("_source", "UUID", ""),
         ("_source", "FixedString(36)", "zero bytes"),
