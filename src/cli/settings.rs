@@ -55,7 +55,7 @@ impl Settings {
         self.lines.iter().flat_map(|lines| &lines.0).chain(&self.flags)
     }
 
-    /// A setting as whoever gave it knows it, without its value.
+    /// A setting as the user gave it, without its value.
     pub fn name(&self, key: &str) -> String {
         self.iter()
             .filter(|setting| setting.key == key)
