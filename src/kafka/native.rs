@@ -2,14 +2,43 @@
 //! a member, and a setting of the mock cluster.
 //!
 //! All the unsafe code of the project is in this file and, where libchdb is loaded, in `demo/guard.rs`.
+//!
+//! Brokers choose the codes of errors, and librdkafka passes on those that it does not know. The binding's enum has no such
+//! values, and a Rust enum must never hold another one (rust-rdkafka, issue 127): codes are read here as the integers that they
+//! are in C, and then converted.
 
 use rdkafka::client::NativeClient;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka_sys as sys;
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::time::Duration;
+
+/// Functions that return what a broker said, as rdkafka.h declares them but for the enum.
+mod raw {
+    use super::{c_char, c_int, sys};
+
+    unsafe extern "C" {
+        pub fn rd_kafka_event_error(event: *mut sys::rd_kafka_event_t) -> c_int;
+        pub fn rd_kafka_error_code(error: *const sys::rd_kafka_error_t) -> c_int;
+        pub fn rd_kafka_get_watermark_offsets(
+            client: *mut sys::rd_kafka_t,
+            topic: *const c_char,
+            partition: i32,
+            low: *mut i64,
+            high: *mut i64,
+        ) -> c_int;
+    }
+}
+
+const NO_ERROR: c_int = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR as c_int;
+
+/// The error of a code; `Unknown` for one that the binding does not know. None where there is no error.
+fn error(code: c_int) -> Option<RDKafkaErrorCode> {
+    (code != NO_ERROR).then(|| RDKafkaRespErr::try_from(code).map_or(RDKafkaErrorCode::Unknown, Into::into))
+}
 
 /// A queue that the partitions of a consumer are redirected into.
 ///
@@ -58,16 +87,16 @@ impl Inbox {
         let taken = usize::try_from(taken).unwrap_or(0); // negative: an error, and nothing was taken
         for &message in &self.batch[..taken] {
             // SAFETY: librdkafka gave us this message; it is ours until it is destroyed, below, after its last use. Its
-            // pointers are null or point to as many bytes as the lengths beside them say.
+            // pointers are null or point to as many bytes as the lengths beside them say. It is never made a reference, nor is
+            // its `err` read as the enum.
             unsafe {
-                let raw = &*message;
-                let failed = raw.err != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+                let error = error((&raw const (*message).err).cast::<c_int>().read());
                 each(Record {
-                    partition: raw.partition,
-                    offset: raw.offset,
-                    key: bytes(raw.key, raw.key_len),
-                    payload: bytes(raw.payload, raw.len).filter(|_| !failed),
-                    error: failed.then(|| raw.err.into()),
+                    partition: (*message).partition,
+                    offset: (*message).offset,
+                    key: bytes((*message).key, (*message).key_len),
+                    payload: bytes((*message).payload, (*message).len).filter(|_| error.is_none()),
+                    error,
                 });
                 sys::rd_kafka_message_destroy(message);
             }
@@ -120,9 +149,9 @@ pub fn known_watermarks(client: &NativeClient, topic: &str, partition: i32) -> O
     let topic = CString::new(topic).ok()?;
     let (mut low, mut high) = (0, 0);
     // SAFETY: the client is alive, the name ends in NUL, both results are written before they are read.
-    let err =
-        unsafe { sys::rd_kafka_get_watermark_offsets(client.ptr(), topic.as_ptr(), partition, &mut low, &mut high) };
-    (err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && low >= 0 && high >= 0).then_some((low, high))
+    let code =
+        unsafe { raw::rd_kafka_get_watermark_offsets(client.ptr(), topic.as_ptr(), partition, &mut low, &mut high) };
+    (error(code).is_none() && low >= 0 && high >= 0).then_some((low, high))
 }
 
 /// Adds brokers, HOST:PORT separated by commas, to those that a client knows.
@@ -197,10 +226,10 @@ unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Result<Option<Strin
     // SAFETY: librdkafka's accessors accept any event of theirs and give null for one of another kind; the descriptions and
     // the id belong to the event.
     unsafe {
-        match sys::rd_kafka_event_error(event).into() {
-            RDKafkaErrorCode::NoError => {}
-            RDKafkaErrorCode::UnsupportedFeature => return Ok(None),
-            error => return Err(error),
+        match error(raw::rd_kafka_event_error(event)) {
+            None => {}
+            Some(RDKafkaErrorCode::UnsupportedFeature) => return Ok(None),
+            Some(error) => return Err(error),
         }
         let result = sys::rd_kafka_event_DescribeTopics_result(event);
         if result.is_null() {
@@ -212,9 +241,8 @@ unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Result<Option<Strin
             return Err(RDKafkaErrorCode::Unknown);
         }
         let topic = *topics;
-        let error = sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(topic));
-        if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Err(error.into());
+        if let Some(error) = error(raw::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(topic))) {
+            return Err(error);
         }
         let id = sys::rd_kafka_TopicDescription_topic_id(topic);
         if id.is_null() {
@@ -229,8 +257,65 @@ unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Result<Option<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rdkafka::ClientConfig;
     use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+    use std::time::Instant;
+
+    const FETCH: i16 = 1;
+
+    /// A code that no release of Kafka has.
+    const UNHEARD_OF: c_int = 3_000;
+
+    /// Has the next `count` requests of a kind fail with a code that the binding's own function cannot be given.
+    fn fail_next(client: &NativeClient, kind: i16, code: c_int, count: usize) {
+        unsafe extern "C" {
+            fn rd_kafka_mock_push_request_errors_array(
+                cluster: *mut sys::rd_kafka_mock_cluster_t,
+                kind: i16,
+                count: usize,
+                codes: *const c_int,
+            );
+        }
+        let codes = vec![code; count];
+        // SAFETY: the client is alive and has a mock cluster, which copies as many codes as it is told.
+        unsafe {
+            let cluster = sys::rd_kafka_handle_mock_cluster(client.ptr());
+            rd_kafka_mock_push_request_errors_array(cluster, kind, count, codes.as_ptr());
+        }
+    }
+
+    /// A consumer of a mock cluster of its own.
+    fn consumer() -> BaseConsumer {
+        let mut config = ClientConfig::new();
+        config.set("test.mock.num.brokers", "1").set("group.id", "g").set("fetch.error.backoff.ms", "0");
+        config.create().unwrap()
+    }
+
+    #[test]
+    fn a_code_that_nobody_knows_is_an_error_like_any_other() {
+        assert_eq!(error(0), None);
+        assert_eq!(error(3), Some(RDKafkaErrorCode::UnknownTopicOrPartition));
+        for code in [UNHEARD_OF, -1, 255, c_int::MIN, c_int::MAX, -201] {
+            assert_eq!(error(code), Some(RDKafkaErrorCode::Unknown), "{code}");
+        }
+        let consumer = consumer();
+        let native = consumer.client().native_client();
+        let mut inbox = Inbox::new(native, 10);
+        inbox.redirect().partition(native, "clicks", 0);
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset("clicks", 0, Offset::Beginning).unwrap();
+        consumer.client().mock_cluster().unwrap().create_topic("clicks", 1, 1).unwrap();
+        fail_next(native, FETCH, UNHEARD_OF, 100);
+        consumer.assign(&list).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut seen = None;
+        while seen.is_none() && Instant::now() < deadline {
+            let _ = consumer.poll(Duration::from_millis(10));
+            inbox.take(Duration::from_millis(10), |record| seen = seen.or(record.error));
+        }
+        assert_eq!(seen, Some(RDKafkaErrorCode::Unknown));
+        drop(inbox);
+    }
 
     #[test]
     fn a_broker_that_does_not_answer_has_not_said_that_there_is_no_id() {
