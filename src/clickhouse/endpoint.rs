@@ -6,6 +6,9 @@ use anyhow::Result;
 use hyper::{Method, Request};
 use url::Url;
 
+/// The longest answer to a question. One window of offsets has 10 MB at most, and a page of rejects about 22 MB.
+const ANSWER_BYTES: usize = 32 * 1024 * 1024;
+
 /// The address, and what goes along with each request: the query of `--clickhouse-url`, the user and the password.
 #[derive(Clone)]
 pub struct Endpoint {
@@ -55,7 +58,7 @@ impl Endpoint {
     /// The client library, at the same address, as the same user, over connections of the same kind.
     pub fn client(&self) -> clickhouse::Client {
         let (roles, settings): (Vec<_>, Vec<_>) = self.query.iter().cloned().partition(|(name, _)| name == "role");
-        let client = clickhouse::Client::with_http_client(http::client())
+        let client = clickhouse::Client::with_http_client(http::client(ANSWER_BYTES))
             .with_url(self.url.as_str())
             .with_user(&self.user)
             .with_password(&self.password)

@@ -1,5 +1,6 @@
-//! The HTTP client for what does not go through the `clickhouse` crate.
+//! The HTTP client for all that is asked of ClickHouse, and sent to it.
 
+use super::bounded::Bounded;
 use bytes::Bytes;
 use hyper::body::Body;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -10,10 +11,10 @@ use std::time::Duration;
 /// ClickHouse closes idle connections after 3 s by default (older versions) and up: reuse only younger ones.
 const IDLE: Duration = Duration::from_secs(2);
 
-pub type Client<B> = legacy::Client<HttpsConnector<HttpConnector>, B>;
+pub type Client<B> = legacy::Client<Bounded<HttpsConnector<HttpConnector>>, B>;
 
-/// A client for http and https.
-pub fn client<B: Body<Data = Bytes> + Send>() -> Client<B> {
+/// A client for http and https. Each answer may have `bytes` bytes: one that is longer is an error.
+pub fn client<B: Body<Data = Bytes> + Send>(bytes: usize) -> Client<B> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -23,5 +24,5 @@ pub fn client<B: Body<Data = Bytes> + Send>() -> Client<B> {
         .pool_idle_timeout(IDLE)
         // A request that fails on a connection that just closed is ours to judge, not to be sent again unasked.
         .retry_canceled_requests(false)
-        .build(https)
+        .build(Bounded::new(https, bytes))
 }

@@ -9,7 +9,7 @@ use super::{Endpoint, failure, http};
 use crate::failpoints::{self, InsertBody, Step};
 use bytes::Bytes;
 use flows::{Class, Failure};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::{Method, Request, Response, StatusCode, body::Incoming};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use std::time::Duration;
 
 /// How long the answer to an insert may take. Longer only delays finding out; an insert that still runs then is awaited.
 const ANSWER: Duration = Duration::from_secs(20);
-/// What is read of an error's text.
-const ERROR_BYTES: usize = 64 * 1024;
+/// The longest answer: it is empty, or the text of an error.
+const ANSWER_BYTES: usize = 64 * 1024;
 
 /// Sends inserts.
 pub struct Inserter {
@@ -30,7 +30,7 @@ pub struct Inserter {
 impl Inserter {
     /// Nothing is sent yet.
     pub fn new(endpoint: Endpoint, settings: Arc<Settings>) -> Self {
-        Self { http: http::client(), endpoint, settings }
+        Self { http: http::client(ANSWER_BYTES), endpoint, settings }
     }
 
     /// Runs `sql` with `body` behind it, under the name `query_id`; returns how many rows were written, as the answer says.
@@ -54,11 +54,8 @@ impl Inserter {
         })?;
         let status = response.status();
         let (code, written) = (failure::exception_code(response.headers()), written_rows(&response));
-        let body = Limited::new(response.into_body(), ERROR_BYTES)
-            .collect()
-            .await
-            .map_err(|error| doubt(format!("the answer to an insert broke off: {}", failure::describe(&*error))))?
-            .to_bytes();
+        let broken = |error| doubt(format!("the answer to an insert broke off: {}", failure::describe(&error)));
+        let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
         if status == StatusCode::OK && code.is_none() && body.is_empty() {
             return Ok(written);
         }

@@ -4,7 +4,7 @@ use super::{Endpoint, failure, http};
 use crate::cli::ClickHouseArgs;
 use anyhow::Result;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty};
 use hyper::{Method, Request, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -57,7 +57,7 @@ impl Reader {
     /// # Errors
     /// When the password's file cannot be read.
     pub fn new(args: &ClickHouseArgs) -> Result<Self> {
-        Ok(Self { http: http::client(), endpoint: Endpoint::new(args)?, database: args.database.clone() })
+        Ok(Self { http: http::client(ANSWER_BYTES), endpoint: Endpoint::new(args)?, database: args.database.clone() })
     }
 
     /// Where it asks.
@@ -77,8 +77,7 @@ impl Reader {
         let away = |error: &(dyn std::error::Error + 'static)| NoAnswer::Away(failure::describe(error));
         let response = self.http.request(self.request(sql)).await.map_err(|error| away(&error))?;
         let (status, code) = (response.status(), failure::exception_code(response.headers()));
-        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(|error| away(&*error))?;
-        let body = body.to_bytes();
+        let body = response.into_body().collect().await.map_err(|error| away(&error))?.to_bytes();
         if status != StatusCode::OK {
             let failure = failure::answered(status.as_u16(), code, &String::from_utf8_lossy(&body));
             // What ClickHouse itself has said ends the question; all else says that it cannot be asked.
