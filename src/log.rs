@@ -1,10 +1,15 @@
 //! The log, on standard error.
 
 use crate::output::Stderr;
+use crate::printable::printable;
 use clap::error::ErrorKind;
+use std::fmt::{self, Debug};
 use std::io::IsTerminal;
+use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 /// Says how much is logged.
 const VARIABLE: &str = "CLICKSTREAM_LOG";
@@ -30,8 +35,16 @@ pub fn begin(level: &str) -> Result<(), clap::Error> {
         .log_internal_errors(false) // it would panic where standard error is closed
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        .fmt_fields(debug_fn(field).delimited(" "))
         .init();
     Ok(())
+}
+
+/// A part of a log line, of which nobody knows where it was before: ClickHouse, a broker, a proxy, a message.
+fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
+    let value = format!("{value:?}");
+    let value = printable(&value);
+    if field.name() == "message" { write!(writer, "{value}") } else { write!(writer, "{field}={value}") }
 }
 
 /// A word that is no level would be taken for a part of the program, and silence all the others.

@@ -3,6 +3,7 @@
 //! A reader that goes away (`| head`, a pager that was left, a terminal that was closed) is not a fault, and a full disk is one
 //! line. Nothing that is printed can end a pipeline that still has events to store.
 
+use crate::printable::{printable, printable_lines};
 use anyhow::{Context, Result};
 use std::fmt::Display;
 use std::fs::File;
@@ -23,12 +24,12 @@ const EIO: i32 = 5;
 #[error("the reader of standard output went away")]
 pub struct ReaderGone;
 
-/// Prints a line.
+/// Prints a text and ends its last line. Whatever could move the cursor of a terminal is escaped.
 ///
 /// # Errors
 /// [`ReaderGone`], which ends the command without a word; or why it cannot be written.
 pub fn line(text: impl Display) -> Result<()> {
-    bytes(format!("{text}\n").as_bytes())
+    bytes(printable_lines(&format!("{text}\n")).as_bytes())
 }
 
 /// Prints bytes as they are.
@@ -70,7 +71,7 @@ pub fn end(outcome: Result<()>) -> ExitCode {
         Err(error) if error.is::<ReaderGone>() => ExitCode::from(READER_GONE),
         Err(error) => {
             // Formatted first: standard error is not buffered, and this is one line for whoever else writes to it.
-            let line = format!("clickstream: {error:#}\n");
+            let line = format!("clickstream: {}\n", printable(&format!("{error:#}")));
             let _ = Stderr.write_all(line.as_bytes());
             ExitCode::FAILURE
         }

@@ -303,6 +303,6 @@ mod tests {
             None,
             "Code: 60. DB::Exception: No \u{1b}[2Jtable. (UNKNOWN_TABLE) (version 26.7.2.1)\nStack",
         );
-        assert_eq!(failure.message, r"Code: 60. DB::Exception: No \u{1b}[2Jtable. (UNKNOWN_TABLE)");
+        assert_eq!(failure.message, r"Code: 60. DB::Exception: No \u001b[2Jtable. (UNKNOWN_TABLE)");
     }
 }

@@ -5,6 +5,7 @@ use crate::clickhouse::{Choice, ClickHouse, Count, Place, Row};
 use crate::kafka::admin::{self, Client, Found};
 use crate::kafka::ranges;
 use crate::kafka::replay::{self, Rejected, Replayer};
+use crate::printable::printable;
 use crate::table::grouped;
 use crate::{connect, kafka, output};
 use anyhow::{Context, Result, anyhow, bail};
@@ -229,12 +230,7 @@ fn excerpt(bytes: &[u8]) -> String {
     let head = &bytes[..bytes.len().min(EXCERPT_BYTES as usize)];
     let mut out = String::with_capacity(head.len());
     for chunk in head.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '"' | '\'' | '\\' => out.push(c),
-                _ => out.extend(c.escape_debug()),
-            }
-        }
+        out.push_str(&printable(chunk.valid()));
         for byte in chunk.invalid() {
             // Writing to a String cannot fail.
             let _ = write!(out, "\\x{byte:02x}");
@@ -250,8 +246,8 @@ mod tests {
     #[test]
     fn no_payload_can_write_to_a_terminal() {
         assert_eq!(excerpt(b"{\"a\":1}"), r#"{"a":1}"#);
-        assert_eq!(excerpt(b"\x1b[2J\r\n\0\x07"), r"\u{1b}[2J\r\n\0\u{7}");
-        assert_eq!(excerpt("a\u{202e}b\u{9b}é".as_bytes()), "a\\u{202e}b\\u{9b}é");
+        assert_eq!(excerpt(b"\x1b[2J\r\n\0\x07"), r"\u001b[2J\r\n\u0000\u0007");
+        assert_eq!(excerpt("a\u{202e}b\u{9b}é".as_bytes()), r"a\u202eb\u009bé");
         assert_eq!(excerpt(b"a\xff\xfeb"), r"a\xff\xfeb");
         assert_eq!(excerpt(&[b'x'; 1_000]).len(), EXCERPT_BYTES as usize);
     }
