@@ -1,18 +1,24 @@
-//! Settings of librdkafka: flags and a variable, which add up. Values are kept byte for byte, and never shown.
+//! Settings of librdkafka: flags, a file and a variable, which add up. Values are kept byte for byte, and never shown.
 
 use super::values::Unseen;
 use clap::Args;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 
 const FLAG: &str = "--kafka";
+const FILE: &str = "--kafka-file";
 const VARIABLE: &str = "CLICKSTREAM_KAFKA";
 const EXPECTED: &str = "expected KEY=VALUE, with a KEY of small letters, digits, dots and underscores";
+
+/// The longest file that is read: one that never ends (`/dev/zero`) is refused as well.
+const LONGEST_BYTES: u64 = 1024 * 1024;
 
 /// What the marks of a PEM text begin with (RFC 7468).
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 
-/// A setting of librdkafka, from a flag or from the variable.
+/// A setting of librdkafka, and where it comes from.
 #[derive(Clone)]
 pub struct Setting {
     pub key: String,
@@ -33,26 +39,30 @@ impl fmt::Debug for Setting {
     }
 }
 
-/// All settings of the variable.
+/// All settings of the file, or of the variable.
 #[derive(Clone, Debug)]
 struct Lines(Vec<Setting>);
 
-/// The settings of a command. A flag wins over the variable, and the last one over those before it.
+/// The settings of a command. A flag wins over the file, the file over the variable, and the last one over those before it.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Settings {
-    /// A setting of librdkafka; may be repeated, and adds to CLICKSTREAM_KAFKA, which has one a line
+    /// A setting of librdkafka; may be repeated, and adds to --kafka-file and CLICKSTREAM_KAFKA, which have one a line
     #[arg(long = "kafka", value_name = "KEY=VALUE", value_parser = Unseen(flag))]
     flags: Vec<Setting>,
 
+    /// A file with settings of librdkafka, one a line: for secrets, which other users can see as a flag or a variable
+    #[arg(long = "kafka-file", value_name = "FILE", env = "CLICKSTREAM_KAFKA_FILE", value_parser = Unseen(file))]
+    file: Option<Lines>,
+
     /// For the variable: clap would drop it where there is a flag
-    #[arg(long = "kafka-lines", env = VARIABLE, hide = true, value_parser = Unseen(lines))]
+    #[arg(long = "kafka-lines", env = VARIABLE, hide = true, value_parser = Unseen(variable))]
     lines: Option<Lines>,
 }
 
 impl Settings {
     /// In the order in which they are to be set.
     pub fn iter(&self) -> impl Iterator<Item = &Setting> {
-        self.lines.iter().flat_map(|lines| &lines.0).chain(&self.flags)
+        self.lines.iter().chain(&self.file).flat_map(|lines| &lines.0).chain(&self.flags)
     }
 
     /// A setting as the user gave it, without its value.
@@ -75,9 +85,30 @@ fn setting(text: &str, from: &'static str) -> Option<Setting> {
     (!key.is_empty() && key.bytes().all(plain)).then(|| Setting { key: key.into(), value: value.into(), from })
 }
 
-/// One setting a line; empty lines and blanks before a key do not count. A value that begins a PEM text goes on to the end of
+/// The settings in a file.
+fn file(path: &str) -> Result<Lines, String> {
+    if path.contains('=') {
+        return Err(format!("expected the name of a file; a setting is given with {FLAG}"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LONGEST_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("cannot read {path}: {error}"))?;
+    if bytes.len() as u64 > LONGEST_BYTES {
+        return Err(format!("{path} is larger than 1 MB: is it the file with the settings?"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| format!("{path} is not UTF-8"))?;
+    lines(text.trim_start_matches('\u{feff}'), FILE).map_err(|why| format!("{path}, {why}"))
+}
+
+/// The settings in the variable.
+fn variable(text: &str) -> Result<Lines, String> {
+    lines(text, VARIABLE)
+}
+
+/// One setting a line; empty lines, comments (`#`) and blanks before a key do not count. A value that begins a PEM text goes on to the end of
 /// it, and through those that follow. No other value has more than one line, so no line can be taken for another.
-fn lines(text: &str) -> Result<Lines, String> {
+fn lines(text: &str, from: &'static str) -> Result<Lines, String> {
     let mut settings: Vec<Setting> = Vec::new();
     let mut open = None;
     for (nth, line) in (1..).zip(text.split('\n')) {
@@ -88,9 +119,9 @@ fn lines(text: &str) -> Result<Lines, String> {
                 pem.value.push_str(line);
                 open = if marked(END) { None } else { open.or(Some(nth)) };
             }
-            _ if line.trim().is_empty() => {}
+            _ if line.trim().is_empty() || line.trim_start().starts_with('#') => {}
             _ => {
-                let new = setting(line.trim_start(), VARIABLE);
+                let new = setting(line.trim_start(), from);
                 let mut new = new.ok_or_else(|| format!("line {nth}: {EXPECTED}"))?;
                 if new.value.starts_with(BEGIN) && !new.value.contains(END) {
                     open = Some(nth);
@@ -117,7 +148,7 @@ mod tests {
     const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\r\nab==\r\n-----END CERTIFICATE-----\r";
 
     fn pairs(text: &str) -> Vec<(String, String)> {
-        lines(text).unwrap().0.into_iter().map(|setting| (setting.key, setting.value)).collect()
+        variable(text).unwrap().0.into_iter().map(|setting| (setting.key, setting.value)).collect()
     }
 
     #[test]
@@ -133,7 +164,7 @@ mod tests {
         assert_eq!(flag("").unwrap_err(), EXPECTED);
         for text in ["secret", "=secret", "sasl password=secret", "sasl.password =secret", "c2VjcmV0Cg=="] {
             assert_eq!(flag(text).unwrap_err(), EXPECTED);
-            assert_eq!(lines(&format!("a=b\n\n{text}")).unwrap_err(), format!("line 3: {EXPECTED}"));
+            assert_eq!(variable(&format!("a=b\n\n{text}")).unwrap_err(), format!("line 3: {EXPECTED}"));
         }
     }
 
@@ -156,6 +187,32 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_read_as_the_variable_is_and_none_of_it_is_repeated() {
+        let scratch = tempfile::NamedTempFile::new().unwrap();
+        let path = scratch.path().to_str().unwrap();
+        let read = |bytes: &[u8]| {
+            std::fs::write(path, bytes).unwrap();
+            file(path).map(|lines| lines.0.into_iter().map(|setting| (setting.key, setting.value)).collect::<Vec<_>>())
+        };
+        let text = format!("\u{feff}# secret\r\nsasl.password=two # words\r\nssl.key.pem={KEY}\n  # more\n");
+        let expected =
+            [("sasl.password", "two # words"), ("ssl.key.pem", KEY)].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(read(text.as_bytes()).unwrap(), expected);
+        for (bytes, why) in [
+            (&b"sasl.password=secret\n\xff"[..], " is not UTF-8"),
+            (b"acks=1\nsecret\n", ", line 2: expected KEY=VALUE"),
+            (&[b'#'; 2_000_000], " is larger than 1 MB"),
+        ] {
+            let said = read(bytes).unwrap_err();
+            assert!(said.starts_with(&format!("{path}{why}")) && !said.contains("secret"), "{said}");
+        }
+        assert!(file("/dev/zero").map(|lines| lines.0).unwrap_err().contains("larger than 1 MB"));
+        assert!(file("/nope").map(|lines| lines.0).unwrap_err().starts_with("cannot read /nope: No such file"));
+        let said = file("sasl.password=secret").map(|lines| lines.0).unwrap_err();
+        assert!(said.contains("--kafka") && !said.contains("secret"), "{said}");
+    }
+
+    #[test]
     fn no_line_of_a_variable_is_misread_in_silence() {
         for (text, line) in [
             ("acks=1\nlinger.ms", "line 2: "),
@@ -163,20 +220,23 @@ mod tests {
             ("ssl.key.pem=x\n-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----", "line 2: "),
             ("ssl.ca.pem=-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\nBB==", "line 4: "),
         ] {
-            let why = lines(text).map(|lines| lines.0).unwrap_err();
+            let why = variable(text).map(|lines| lines.0).unwrap_err();
             assert!(why.starts_with(line) && !why.contains("MIIB") && !why.contains("AA"), "{why}");
         }
     }
 
     #[test]
-    fn flags_and_variable_add_up_and_a_flag_wins() {
+    fn flags_file_and_variable_add_up_and_a_flag_wins() {
         let settings = Settings {
             flags: vec![flag("acks=all").unwrap()],
-            lines: Some(lines("sasl.password=secret\nacks=1").unwrap()),
+            file: Some(lines("# ours\nacks=0\nssl.key.password=secret", FILE).unwrap()),
+            lines: Some(variable("sasl.password=secret\nacks=1").unwrap()),
         };
         let order: Vec<_> = settings.iter().map(|setting| (setting.key.as_str(), setting.value.as_str())).collect();
-        assert_eq!(order, [("sasl.password", "secret"), ("acks", "1"), ("acks", "all")]);
+        let secrets = [("sasl.password", "secret"), ("acks", "1"), ("acks", "0"), ("ssl.key.password", "secret")];
+        assert_eq!(order, [&secrets[..], &[("acks", "all")]].concat());
         assert_eq!(settings.name("sasl.password"), "CLICKSTREAM_KAFKA sasl.password=…");
+        assert_eq!(settings.name("ssl.key.password"), "--kafka-file ssl.key.password=…");
         assert_eq!(settings.name("acks"), "--kafka acks=…");
         assert!(!format!("{settings:?}").contains("secret"), "{settings:?}");
     }
