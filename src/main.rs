@@ -22,6 +22,7 @@ mod metrics;
 mod output;
 mod percentile;
 mod printable;
+mod private;
 mod rejections;
 mod report;
 mod seat;

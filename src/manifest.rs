@@ -1,5 +1,6 @@
 //! The manifest: what was acknowledged, line by line, for whoever checks the pipeline against it.
 
+use crate::private;
 use anyhow::{Context, Result};
 use flows::{EventType, Fault, Receipt};
 use serde::Serialize;
@@ -32,7 +33,7 @@ pub struct Manifest {
 impl Manifest {
     /// Begins a new one; a file that is there already is replaced.
     pub fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).with_context(|| format!("cannot create --manifest {}", path.display()))?;
+        let file = private::replace(path).with_context(|| format!("cannot create --manifest {}", path.display()))?;
         Ok(Self { file: BufWriter::new(file), path: path.to_owned() })
     }
 

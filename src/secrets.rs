@@ -7,9 +7,10 @@
 //! ```
 
 use crate::clickhouse::users::{self, ACCOUNTS, Account, Default, From, hex};
+use crate::private;
 use anyhow::{Context, Result};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -77,10 +78,11 @@ impl Secrets {
     /// The password of a user, if it is there and whole.
     fn read(&self, account: &Account) -> Result<Option<String>> {
         let file = self.password(account);
-        if !file.exists() {
-            return Ok(None);
-        }
-        let password = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let mut password = String::new();
+        match private::file().read(true).open(&file).and_then(|mut open| open.read_to_string(&mut password)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            read => read.with_context(|| format!("cannot read {}", file.display()))?,
+        };
         Ok((password.len() == BYTES * 2).then_some(password))
     }
 
@@ -94,7 +96,7 @@ impl Secrets {
             let partial = file.with_extension("partial");
             // One that was left behind may not be writable.
             match fs::remove_file(&partial) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
             let mut new = OpenOptions::new().write(true).create_new(true).mode(self.mode).open(&partial)?;

@@ -2,10 +2,10 @@
 
 use crate::cli::{ReportArgs, ReportFormat as Format};
 use crate::report::{Run, Window, chart, compare, hgrm, html, json, png, remarks, svg};
-use crate::{output, table};
+use crate::{output, private, table};
 use anyhow::{Context, Result, bail};
 use std::fs::{File, OpenOptions};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 /// Shows what all files hold together, or two of them side by side.
@@ -52,18 +52,20 @@ fn shown(run: &Run, promised_ns: u64, remarks: &[String]) -> String {
 
 fn write(output: Option<&Path>, bytes: &[u8]) -> Result<()> {
     match output {
-        Some(path) => std::fs::write(path, bytes).with_context(|| format!("cannot write --output {}", path.display())),
+        Some(path) => private::replace(path)
+            .and_then(|mut file| file.write_all(bytes))
+            .with_context(|| format!("cannot write --output {}", path.display())),
         None => output::bytes(bytes),
     }
 }
 
 /// Looks whether a file can be written, before logs are read for it, and leaves it as it is.
 fn check_output(path: &Path) -> Result<()> {
-    let checked = match std::fs::metadata(path) {
+    let checked = private::check(path).and_then(|()| match std::fs::metadata(path) {
         // A pipe or a device takes what it is given when it is opened, so it is opened once.
         Ok(about) if !about.is_file() && !about.is_dir() => Ok(()),
         Ok(_) => OpenOptions::new().append(true).open(path).map(drop),
         Err(_) => File::create_new(path).and_then(|_| std::fs::remove_file(path)),
-    };
+    });
     checked.with_context(|| format!("cannot write --output {}", path.display()))
 }

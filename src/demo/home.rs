@@ -1,11 +1,11 @@
 //! The demo's directory: ClickHouse's data, its settings and passwords, and its log.
 
 use crate::clickhouse::users::{Account, Default, From};
+use crate::private;
 use crate::secrets::Secrets;
 use anyhow::{Context, Result, bail};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The directory of one demo, which nobody else may read.
@@ -31,13 +31,9 @@ impl Home {
     /// When it cannot be written, or another demo uses it.
     pub fn open(data_dir: Option<&Path>) -> Result<Self> {
         let path = data_dir.map_or_else(temporary, Path::to_owned);
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)
-            .with_context(|| format!("cannot make {}: see --data-dir", path.display()))?;
-        let path = path.canonicalize()?;
-        let lock = File::create(path.join("lock")).with_context(|| format!("cannot write in {}", path.display()))?;
+        let path = directory(&path).with_context(|| format!("--data-dir {}", path.display()))?;
+        let lock = private::file().write(true).create(true).open(path.join("lock"));
+        let lock = lock.with_context(|| format!("cannot write in {}", path.display()))?;
         if lock.try_lock().is_err() {
             bail!("--data-dir {} is in use by another demo: stop it, or take another directory", path.display());
         }
@@ -65,7 +61,7 @@ impl Home {
 
     fn write(&self, name: &str, text: &str) -> Result<()> {
         let file = self.file(name);
-        let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&file);
+        let written = private::file().write(true).create(true).truncate(true).open(&file);
         written
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .with_context(|| format!("cannot write {}", file.display()))
@@ -105,6 +101,16 @@ impl Drop for Home {
             let _ = fs::remove_dir_all(&self.path);
         }
     }
+}
+
+/// Makes it, or takes one of this user alone that is there already; links in its path are followed.
+fn directory(path: &Path) -> Result<PathBuf> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    }
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    private::directory(&path)?;
+    Ok(path.canonicalize()?)
 }
 
 fn temporary() -> PathBuf {

@@ -1,6 +1,6 @@
 //! Which ClickHouse the demo runs: one of this machine, or libchdb, which is fetched once.
 
-use crate::output;
+use crate::{output, private};
 use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -51,7 +51,8 @@ impl Program {
         if !library.exists() {
             fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
             // The same lock as `ci/stack`: who comes second finds the library there.
-            let lock = File::create(cache.join("lock")).context("cannot lock the cache")?;
+            let lock =
+                private::file().write(true).create(true).open(cache.join("lock")).context("cannot lock the cache")?;
             lock.lock().context("cannot lock the cache")?;
             if !library.exists() {
                 fetch(&cache, &dir)?;

@@ -2,8 +2,8 @@
 
 use super::home::Home;
 use super::program::Program;
+use crate::private;
 use anyhow::{Context, Result, bail};
-use std::fs::OpenOptions;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -93,7 +93,7 @@ impl<'a> Server<'a> {
 }
 
 fn spawn(program: &Program, home: &Home) -> Result<(Child, Option<ChildStdin>)> {
-    let log = OpenOptions::new().create(true).append(true).open(home.file("clickhouse.log"))?;
+    let log = private::file().create(true).append(true).open(home.file("clickhouse.log"))?;
     let mut guard = Command::new(std::env::current_exe().context("cannot find this program's own file")?);
     guard.arg("guard");
     if !home.kept {

@@ -1,10 +1,11 @@
 //! What is kept of a seat: a file that is locked, with a name and a time.
 
+use crate::private;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// More ingesters of one group on one machine than anybody starts.
@@ -67,7 +68,7 @@ pub(super) fn read(mut file: &File) -> io::Result<Option<(String, i64)>> {
 
 /// A file that is ours alone now; none if somebody has it.
 fn locked(path: &Path) -> Result<Option<File>> {
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let open = private::file().read(true).write(true).create(true).open(path);
     let file = open.with_context(|| format!("cannot open {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
@@ -80,17 +81,8 @@ fn locked(path: &Path) -> Result<Option<File>> {
 pub(super) fn directory() -> Result<PathBuf> {
     let me = rustix::process::geteuid().as_raw();
     let path = std::env::temp_dir().join(format!("clickstream-{me}"));
-    match DirBuilder::new().mode(0o700).create(&path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(error).with_context(|| format!("cannot make {}", path.display()));
-        }
-        _ => {}
-    }
     // Anybody may make a directory of that name there.
-    let found = path.symlink_metadata().with_context(|| format!("cannot look at {}", path.display()))?;
-    if !found.is_dir() || found.uid() != me || found.mode() & 0o022 != 0 {
-        bail!("{} is not a directory of this user alone", path.display());
-    }
+    private::directory(&path)?;
     Ok(path)
 }
 

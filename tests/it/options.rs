@@ -280,7 +280,33 @@ fn a_file_to_be_written_is_looked_at_before_anything_is_waited_for() {
     assert_eq!((std::fs::read_to_string(&report).unwrap().as_str(), new.exists()), ("an older report", false));
     // Before a ClickHouse is looked for or fetched.
     for dir in ["/dev/null/data", "/dev/null"] {
-        let environment = [("PATH", ""), ("CLICKSTREAM_CACHE", "/nowhere"), ("CLICKSTREAM_CLICKHOUSE", "embedded")];
-        refused(shop.run_with("demo", &["--data-dir", dir], &environment), 1, &["--data-dir", dir]);
+        refused(shop.run_with("demo", &["--data-dir", dir], &NO_DOWNLOAD), 1, &["--data-dir", dir]);
     }
+}
+
+/// A demo that gets as far as looking for a ClickHouse ends there.
+const NO_DOWNLOAD: [(&str, &str); 3] =
+    [("PATH", ""), ("CLICKSTREAM_CACHE", "/nowhere"), ("CLICKSTREAM_CLICKHOUSE", "embedded")];
+
+#[test]
+fn a_data_directory_that_others_have_prepared_is_refused_and_no_link_in_it_is_followed() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    let shop = Shop::bare();
+    let (data, precious) = (shop.file("data"), shop.file("precious"));
+    std::fs::write(&precious, "precious").unwrap();
+    std::fs::create_dir(&data).unwrap();
+    let demo = || shop.run_with("demo", &["--data-dir", data.to_str().unwrap()], &NO_DOWNLOAD);
+    for mode in [0o777, 0o1777, 0o775] {
+        std::fs::set_permissions(&data, std::fs::Permissions::from_mode(mode)).unwrap();
+        refused(demo(), 1, &["--data-dir", "other users may write", "chmod go-w"]);
+    }
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).unwrap();
+    for name in ["lock", "clickhouse.xml", "clickhouse.sql"] {
+        let link = data.join(name);
+        symlink(&precious, &link).unwrap();
+        refused(demo(), 1, &["cannot write", "symbolic link"]);
+        std::fs::remove_file(link).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
 }
