@@ -135,7 +135,8 @@ mod tests {
     #[tokio::test]
     async fn an_answer_has_an_end_and_the_next_one_begins_at_nothing() {
         // Twice the same connection: together they are larger than one may be.
-        let (address, client) = (server(vec![60_000, 60_000, usize::MAX / 2]), http::client::<Empty<Bytes>>(100 * 1024));
+        let (address, client) =
+            (server(vec![60_000, 60_000, usize::MAX / 2]), http::client::<Empty<Bytes>>(100 * 1024));
         let ask = || {
             let request = Request::get(&address).body(Empty::new()).unwrap();
             async { client.request(request).await.unwrap().into_body().collect().await }

@@ -131,11 +131,25 @@ impl Program {
 
     /// The most memory that it had so far, in MB.
     pub fn peak_memory_mb(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status =
-            std::fs::read_to_string(path).expect("laws of memory are checked on Linux, while the program runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line of every process");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") / 1024
+        self.memory_mb().expect("laws of memory are checked on Linux, while the program runs")
+    }
+
+    /// Waits for its end; returns the most memory that it was seen to have.
+    #[track_caller]
+    pub fn peak_memory_mb_at_its_end(&mut self, within: Duration) -> u64 {
+        let mut peak = 0;
+        eventually(within, "the program has ended", || {
+            peak = self.memory_mb().unwrap_or(0).max(peak);
+            is(self.has_ended(), "it runs")
+        });
+        peak
+    }
+
+    /// None once it has ended.
+    fn memory_mb(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") / 1024)
     }
 
     /// The counts of the line that `ingest` closes with.
