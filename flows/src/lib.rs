@@ -34,6 +34,7 @@ mod policy;
 mod produce;
 mod refusal;
 mod rejects;
+mod room;
 mod schedule;
 mod settle;
 mod shoppers;

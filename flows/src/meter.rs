@@ -1,5 +1,6 @@
 //! What a running pipeline counts: for the status line, the closing report, and whoever scrapes it.
 
+use crate::room::Room;
 use crate::{Class, Latencies, Rejects};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,8 @@ pub struct Meter {
     pub inserts: AtomicU64,
     /// Inserts into `events` that went in.
     pub accepted: AtomicU64,
+    /// How many rows go into one insert, where the warehouse has no room for more.
+    pub room: Room,
     /// Inserts and questions that failed and were tried again.
     pub retries: AtomicU64,
     /// Commits that Kafka confirmed.

@@ -168,8 +168,14 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
         let mut refused = Vec::new();
         // The next one last.
         let mut groups = vec![(rows, Group::Whole)];
-        while let Some((rows, group)) = groups.pop() {
+        while let Some((mut rows, group)) = groups.pop() {
             let is_part = !matches!(group, Group::Whole);
+            if let (Some(fit), Group::Whole | Group::Part) = (self.meter.room.rows(), &group)
+                && rows.len() > fit
+            {
+                let rest = rows.split_off(fit);
+                groups.push((rest, if is_part { Group::Part } else { Group::Whole }));
+            }
             let (mut rows, failure) = match group {
                 Group::Refused(failure) => (rows, failure),
                 Group::HoldsCulprit(failure) if rows.len() > 1 => (rows, failure),
@@ -184,6 +190,7 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
             }
             let second = rows.split_off(rows.len() / 2);
             if failure.class == Class::TooLarge {
+                self.meter.room.exceeded(rows.len() + second.len());
                 groups.extend([(second, Group::Part), (rows, Group::Part)]);
                 continue;
             }
@@ -242,7 +249,10 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
             self.tenure.prove().await?;
             Meter::count(&self.meter.inserts, 1);
             let failure = match self.warehouse.insert(&id, table, &rows).await {
-                Ok(written) if written >= rows.len() as u64 && self.warehouse.read_back().is_done(table) => break,
+                Ok(written) if written >= rows.len() as u64 && self.warehouse.read_back().is_done(table) => {
+                    self.meter.room.sufficed(rows.len());
+                    break;
+                }
                 Ok(written) => {
                     self.read_back(table, written, &mut rows).await?;
                     if !rows.is_empty() {

@@ -80,6 +80,11 @@ fn ingest(page: &mut Page, meter: &Meter, ingester: &Ingester<'_>) {
     for at in At::ALL {
         page.value("stuck_seconds", &format!("{{at=\"{}\"}}", at.as_str()), ingester.stuck.lasts(at).as_secs_f64());
     }
+    page.gauge(
+        "insert_rows_limit",
+        "Rows that fit into one insert, 0 without a limit.",
+        meter.room.rows().unwrap_or(0),
+    );
     page.gauge("in_flight_batches", "Batches that are being settled.", Meter::read(&meter.in_flight));
     let lag = Meter::read(&meter.lag);
     page.gauge("lag_messages", "Messages of the partitions at hand that are not accounted for yet.", lag);

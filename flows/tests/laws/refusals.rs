@@ -136,6 +136,27 @@ async fn a_batch_that_is_too_large_gets_smaller_until_it_fits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_fits_is_remembered_from_batch_to_batch_and_tried_again_later() {
+    let rig = Rig::new(depot().lying(Lie::Memory(100)));
+    let settle = async |first: i64| drop(rig.settle(events(0, first..first + 1_000)).await.unwrap());
+    let inserts = || rig.depot.sent_to(Table::Events).len();
+    settle(0).await;
+    let (learning, fits) = (inserts(), rig.meter.room.rows().unwrap());
+    assert!((50..=100).contains(&fits) && learning > 1_000 / fits, "{fits}");
+    settle(1_000).await;
+    assert_eq!(inserts() - learning, 1_000_usize.div_ceil(fits), "nothing that is too large is sent");
+    // The server has room again.
+    rig.depot.lie(Lie::Memory(1_000));
+    for nth in 2..80 {
+        settle(nth * 1_000).await;
+    }
+    assert!(rig.meter.room.rows().unwrap() >= 1_000);
+    let before = inserts();
+    settle(80_000).await;
+    assert_eq!(inserts() - before, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_row_that_alone_is_too_large_waits_for_the_server() {
     let rig = Rig::new(depot().lying(Lie::Memory(0)));
     let recovers = async {
