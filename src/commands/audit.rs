@@ -5,7 +5,7 @@ use crate::cli::{AuditArgs, Format};
 use crate::clickhouse::{ClickHouse, Shelf, WINDOW};
 use crate::kafka::admin::{self, Client, Found};
 use crate::kafka::ranges::{self, Ranges};
-use crate::kafka::{Lost, Metadata, Turn};
+use crate::kafka::{Lost, Metadata, Turn, native};
 use crate::seat::Seat;
 use crate::table::grouped;
 use crate::{connect, kafka, output};
@@ -269,7 +269,7 @@ fn committed(client: &Client, topic: &str, partitions: &[i32]) -> Result<(Marks,
     for &partition in partitions {
         list.add_partition(topic, partition);
     }
-    let committed = client.committed_offsets(list, ANSWER).map_err(|error| {
+    let committed = native::committed(client.client().native_client(), list, ANSWER).map_err(|error| {
         anyhow!("cannot ask what the group has committed: {}", admin::explain(client, "DESCRIBE", topic, &error))
     })?;
     let (mut marks, mut noted) = (Marks::new(), BTreeMap::new());

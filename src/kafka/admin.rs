@@ -114,7 +114,7 @@ fn end_of<C: ConsumerContext>(
         // Both ends are times, too: special ones.
         wanted.add_partition_offset(topic, partition, end)?;
     }
-    let found = client.offsets_for_times(wanted, patience)?;
+    let found = native::offsets_for_times(client.client().native_client(), wanted, patience)?;
     let offset = |place: &TopicPartitionListElem<'_>| match place.offset() {
         Offset::Offset(offset) => place.error().map(|()| (place.partition(), offset)),
         _ => place.error().and(Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OffsetNotAvailable))),
@@ -134,7 +134,7 @@ pub fn offsets_since(client: &Client, topic: &str, partitions: &[i32], since_ms:
     let unanswered = |error| {
         anyhow!("cannot ask for the offsets of topic {topic} at a time: {}", explain(client, "DESCRIBE", topic, &error))
     };
-    let found = client.offsets_for_times(wanted, ANSWER).map_err(unanswered)?;
+    let found = native::offsets_for_times(client.client().native_client(), wanted, ANSWER).map_err(unanswered)?;
     let mut offsets = BTreeMap::new();
     for place in found.elements() {
         place.error().map_err(unanswered)?;
@@ -159,7 +159,7 @@ pub fn committed(
     for &partition in partitions {
         wanted.add_partition(topic, partition);
     }
-    let found = client.committed_offsets(wanted, patience)?;
+    let found = native::committed(client.client().native_client(), wanted, patience)?;
     let offset = |place: &TopicPartitionListElem<'_>| {
         let mark = match place.offset() {
             Offset::Offset(mark) => Some(mark),

@@ -4,13 +4,13 @@
 use super::loss::Loss;
 use super::marks::{Commit, Marks};
 use super::member::Consumer;
-use super::native::member_id;
+use super::native::{self, member_id};
 use super::{Metadata, Notes, Proof, Reason};
 use crate::failpoints::{self, Injected, Step};
 use crate::seldom::Seldom;
 use crate::stuck::{At, Stuck};
 use flows::{CommitFailed, Offsets};
-use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -242,7 +242,7 @@ impl Committer {
         let is_still_it = || member.is_some() && member_id(consumer.client().native_client()) == member;
         let asked = self.proof.asks();
         let taken = if is_still_it() {
-            consumer.commit(&list(&self.topic, commit), CommitMode::Sync)
+            native::commit(consumer.client().native_client(), &list(&self.topic, commit))
         } else {
             Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId))
         };

@@ -1,5 +1,5 @@
 //! What librdkafka offers and its Rust binding does not: reading a queue in batches, topic ids, known watermarks, whether one is
-//! a member, and a setting of the mock cluster.
+//! a member, answers with error codes that nobody knows, and a setting of the mock cluster.
 //!
 //! All the unsafe code of the project is in this file and, where libchdb is loaded, in `demo/guard.rs`.
 //!
@@ -7,8 +7,9 @@
 //! values, and a Rust enum must never hold another one (rust-rdkafka, issue 127): codes are read here as the integers that they
 //! are in C, and then converted.
 
+use rdkafka::TopicPartitionList;
 use rdkafka::client::NativeClient;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka_sys as sys;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -29,6 +30,21 @@ mod raw {
             partition: i32,
             low: *mut i64,
             high: *mut i64,
+        ) -> c_int;
+        pub fn rd_kafka_commit(
+            client: *mut sys::rd_kafka_t,
+            places: *const sys::rd_kafka_topic_partition_list_t,
+            is_async: c_int,
+        ) -> c_int;
+        pub fn rd_kafka_committed(
+            client: *mut sys::rd_kafka_t,
+            places: *mut sys::rd_kafka_topic_partition_list_t,
+            timeout_ms: c_int,
+        ) -> c_int;
+        pub fn rd_kafka_offsets_for_times(
+            client: *mut sys::rd_kafka_t,
+            places: *mut sys::rd_kafka_topic_partition_list_t,
+            timeout_ms: c_int,
         ) -> c_int;
     }
 }
@@ -79,7 +95,7 @@ impl Inbox {
 
     /// Hands what is waiting to `each`, in order, and returns how many that were. Waits for `wait` to fill a whole batch.
     pub fn take(&mut self, wait: Duration, mut each: impl FnMut(Record<'_>)) -> usize {
-        let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        let wait_ms = millis(wait);
         // SAFETY: `batch` has room for as many pointers as its length says; the queue lives as long as self.
         let taken = unsafe {
             sys::rd_kafka_consume_batch_queue(self.queue.as_ptr(), wait_ms, self.batch.as_mut_ptr(), self.batch.len())
@@ -154,6 +170,62 @@ pub fn known_watermarks(client: &NativeClient, topic: &str, partition: i32) -> O
     (error(code).is_none() && low >= 0 && high >= 0).then_some((low, high))
 }
 
+/// Commits these offsets as the group's member that this consumer is, and waits for the answer.
+///
+/// # Errors
+/// What the coordinator says, or that it says nothing.
+pub fn commit(client: &NativeClient, places: &TopicPartitionList) -> KafkaResult<()> {
+    // SAFETY: the client and the list are alive; 0 is for a commit that is waited for.
+    let code = unsafe { raw::rd_kafka_commit(client.ptr(), places.ptr(), 0) };
+    error(code).map_or(Ok(()), |code| Err(KafkaError::ConsumerCommit(code)))
+}
+
+/// What the group has committed in these partitions, each with its own error.
+///
+/// # Errors
+/// When nothing is known of any.
+pub fn committed(
+    client: &NativeClient,
+    places: TopicPartitionList,
+    timeout: Duration,
+) -> KafkaResult<TopicPartitionList> {
+    // SAFETY: the client and the list are alive, and nobody else has the list.
+    let code = unsafe { raw::rd_kafka_committed(client.ptr(), places.ptr(), millis(timeout)) };
+    answered(code, places)
+}
+
+/// The offsets of these partitions at the times that stand in their place, each with its own error.
+///
+/// # Errors
+/// When nothing is known of any.
+pub fn offsets_for_times(
+    client: &NativeClient,
+    places: TopicPartitionList,
+    timeout: Duration,
+) -> KafkaResult<TopicPartitionList> {
+    // SAFETY: as for `committed`.
+    let code = unsafe { raw::rd_kafka_offsets_for_times(client.ptr(), places.ptr(), millis(timeout)) };
+    answered(code, places)
+}
+
+/// The list, in which each error is one that the binding may read.
+fn answered(code: c_int, places: TopicPartitionList) -> KafkaResult<TopicPartitionList> {
+    // SAFETY: the list is alive and ours; it has `cnt` elements. `err` is read and written as the integer that it is in C.
+    unsafe {
+        let list = places.ptr();
+        for nth in 0..usize::try_from((*list).cnt).unwrap_or(0) {
+            let err = (&raw mut (*(*list).elems.add(nth)).err).cast::<c_int>();
+            err.write(error(err.read()).map_or(NO_ERROR, |code| code as c_int));
+        }
+    }
+    error(code).map_or(Ok(places), |code| Err(KafkaError::MetadataFetch(code)))
+}
+
+/// As librdkafka takes it.
+fn millis(time: Duration) -> c_int {
+    c_int::try_from(time.as_millis()).unwrap_or(c_int::MAX)
+}
+
 /// Adds brokers, HOST:PORT separated by commas, to those that a client knows.
 pub fn add_brokers(client: &NativeClient, brokers: &str) {
     let Ok(brokers) = CString::new(brokers) else { return };
@@ -176,7 +248,7 @@ pub fn member_id(client: &NativeClient) -> Option<String> {
 /// Has the mock cluster that hangs on this client, if there is one, wait for so long before it gives a group's first member
 /// its partitions, instead of 3 s.
 pub fn first_rebalance_after(client: &NativeClient, wait: Duration) {
-    let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+    let wait_ms = millis(wait);
     // SAFETY: the client is alive, and its mock cluster lives as long as it does; null means that it has none.
     unsafe {
         let cluster = sys::rd_kafka_handle_mock_cluster(client.ptr());
@@ -193,7 +265,7 @@ pub fn first_rebalance_after(client: &NativeClient, wait: Duration) {
 /// for a topic without an id, whose rows would not be found under its id.
 pub fn topic_id(client: &NativeClient, topic: &str, timeout: Duration) -> Result<Option<String>, RDKafkaErrorCode> {
     let Ok(name) = CString::new(topic) else { return Ok(None) };
-    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    let timeout_ms = millis(timeout);
     // SAFETY: every object is made by librdkafka and destroyed once, after its last use; what the event owns (result,
     // descriptions, id) is read before the event is destroyed; the error text buffer is as long as it is said to be.
     unsafe {
@@ -258,10 +330,13 @@ unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Result<Option<Strin
 mod tests {
     use super::*;
     use rdkafka::consumer::{BaseConsumer, Consumer};
-    use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+    use rdkafka::{ClientConfig, Offset};
     use std::time::Instant;
 
     const FETCH: i16 = 1;
+    const LIST_OFFSETS: i16 = 2;
+    const OFFSET_COMMIT: i16 = 8;
+    const OFFSET_FETCH: i16 = 9;
 
     /// A code that no release of Kafka has.
     const UNHEARD_OF: c_int = 3_000;
@@ -315,6 +390,38 @@ mod tests {
         }
         assert_eq!(seen, Some(RDKafkaErrorCode::Unknown));
         drop(inbox);
+    }
+
+    #[test]
+    fn an_answer_about_offsets_with_such_a_code_is_an_error_too() {
+        let consumer = consumer();
+        let native = consumer.client().native_client();
+        consumer.client().mock_cluster().unwrap().create_topic("clicks", 1, 1).unwrap();
+        let place = |offset| {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset("clicks", 0, offset).unwrap();
+            list
+        };
+        let unknown = |answer: KafkaResult<TopicPartitionList>| {
+            let own = answer.and_then(|list| list.elements()[0].error());
+            own.unwrap_err().rdkafka_error_code() == Some(RDKafkaErrorCode::Unknown)
+        };
+        let patience = Duration::from_secs(30);
+        for kind in [OFFSET_COMMIT, OFFSET_FETCH, LIST_OFFSETS] {
+            fail_next(native, kind, UNHEARD_OF, 1);
+        }
+        assert_eq!(
+            commit(native, &place(Offset::Offset(1))),
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::Unknown))
+        );
+        assert!(unknown(committed(native, place(Offset::Invalid), patience)));
+        assert!(unknown(offsets_for_times(native, place(Offset::Beginning), patience)));
+        // And without: they do what they are there for.
+        commit(native, &place(Offset::Offset(7))).unwrap();
+        let committed = committed(native, place(Offset::Invalid), patience).unwrap();
+        assert_eq!(committed.elements()[0].offset(), Offset::Offset(7));
+        let begins = offsets_for_times(native, place(Offset::Beginning), patience).unwrap();
+        assert_eq!(begins.elements()[0].error(), Ok(()));
     }
 
     #[test]

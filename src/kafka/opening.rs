@@ -2,7 +2,7 @@
 
 use super::loss::Loss;
 use super::member::{Consumer, Membership};
-use super::{Identity, Metadata, Naming, Notes, admin};
+use super::{Identity, Metadata, Naming, Notes, admin, native};
 use crate::clickhouse::{ClickHouse, Shelf};
 use crate::seat::Seat;
 use crate::stuck::{At, Stuck};
@@ -161,7 +161,8 @@ impl Question {
             wanted.add_partition(&self.topic, partition);
         }
         let unanswered = |error| self.unanswered(&error);
-        let committed = self.consumer.committed_offsets(wanted, ANSWER).map_err(unanswered)?;
+        let committed =
+            native::committed(self.consumer.client().native_client(), wanted, ANSWER).map_err(unanswered)?;
         let ends = admin::ends(&self.consumer, &self.topic, &self.partitions, ANSWER).map_err(unanswered)?;
         let is_another = self.consumer.context().last_source().is_some_and(|last| last != identity.source());
         let (mut positions, mut losses, mut all_notes) = (Vec::new(), Vec::new(), Vec::new());

@@ -2,11 +2,11 @@
 //! that heal at once never write the same rows.
 
 use super::admin::{self, Client};
-use super::{Reasons, topic_id};
+use super::{Reasons, native, topic_id};
 use anyhow::{Context, Result, anyhow, bail};
 use flows::{LeaseLost, Tenure};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use std::collections::BTreeMap;
@@ -153,7 +153,7 @@ impl Parts {
             return Ok(Some("another `audit --heal` of this group has begun".into()));
         }
         // Only the member of the group's present generation may commit in it.
-        let proof = self.member.commit(&self.list(Offset::Offset(0))?, CommitMode::Sync);
+        let proof = native::commit(self.member.client().native_client(), &self.list(Offset::Offset(0))?);
         proof.map_err(|error| anyhow!("{}", self.member.context().reasons.explain("READ", &self.topic, &error)))?;
         let partitions: Vec<_> = self.marks.keys().copied().collect();
         for (partition, now) in admin::committed_or_why(&self.client, &self.topic, &partitions)? {
