@@ -3,6 +3,7 @@
 use futures::future::OptionFuture;
 use rustix::process::Signal;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -12,9 +13,13 @@ pub struct Stop(Arc<CancellationToken>);
 
 /// The exit code of a program that was stopped at once.
 const AT_ONCE: i32 = 130;
+/// Signals that come so soon after one another were sent by one hand: `timeout` sends its own twice, to the process and to its
+/// group. Nobody presses Ctrl-C twice in that time.
+const ONE_HAND: Duration = Duration::from_millis(100);
 
 impl Stop {
-    /// A stop that SIGINT, SIGTERM and SIGHUP request. A second SIGINT or SIGTERM ends the process at once, with exit code 130.
+    /// A stop that SIGINT, SIGTERM and SIGHUP request. A second SIGINT or SIGTERM, 100 ms later or more, ends the process at once, with
+    /// exit code 130.
     /// A SIGHUP never does: a terminal that is closed, or a session that is ended, sends it twice, or besides a SIGTERM.
     pub fn on_signals() -> anyhow::Result<Self> {
         let stop = Self::default();
@@ -25,13 +30,16 @@ impl Stop {
         drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
         let (requested, takes_hangups) = (stop.clone(), hangup.is_some());
         tokio::spawn(async move {
-            let mut hung_up = false;
+            let (mut hung_up, mut last) = (false, None::<Instant>);
             loop {
                 let is_hangup = tokio::select! {
                     _ = interrupt.recv() => false,
                     _ = terminate.recv() => false,
                     _ = OptionFuture::from(hangup.as_mut().map(Signals::recv)), if takes_hangups => true,
                 };
+                if last.replace(Instant::now()).is_some_and(|last| last.elapsed() < ONE_HAND) {
+                    continue;
+                }
                 match (requested.is_requested(), is_hangup) {
                     (false, _) => {
                         tracing::info!("stopping: draining what is under way (once more to leave at once)");

@@ -23,11 +23,16 @@ pub enum At {
     Delivery,
     /// Rows are stored, and their offsets are not committed.
     Commit,
+    /// Messages were handed to Kafka, and none is acknowledged.
+    Acknowledgement,
 }
 
 impl At {
-    /// All of them, those first that bring the later ones with them.
-    pub const ALL: [Self; 5] = [Self::Kafka, Self::Group, Self::Lease, Self::Delivery, Self::Commit];
+    /// Those of an ingester, those first that bring the later ones with them.
+    pub const INGEST: [Self; 5] = [Self::Kafka, Self::Group, Self::Lease, Self::Delivery, Self::Commit];
+    /// Those of a producer.
+    pub const PRODUCE: [Self; 1] = [Self::Acknowledgement];
+    const ALL: [Self; 6] = [Self::Kafka, Self::Group, Self::Lease, Self::Delivery, Self::Commit, Self::Acknowledgement];
 
     /// Its label in `/metrics`.
     pub const fn as_str(self) -> &'static str {
@@ -37,6 +42,14 @@ impl At {
             Self::Lease => "lease",
             Self::Delivery => "delivery",
             Self::Commit => "commit",
+            Self::Acknowledgement => "acknowledgement",
+        }
+    }
+
+    const fn meanwhile(self) -> &'static str {
+        match self {
+            Self::Acknowledgement => "messages wait in this process: they are lost if it ends",
+            _ => "messages wait for as long as the topic keeps them",
         }
     }
 
@@ -47,6 +60,7 @@ impl At {
             Self::Lease => "no lease could be opened, so nothing is read",
             Self::Delivery => "messages wait and none is stored",
             Self::Commit => "offsets are stored and not committed",
+            Self::Acknowledgement => "messages wait for Kafka and none is acknowledged",
         }
     }
 }
@@ -84,18 +98,22 @@ impl Stuck {
 
     /// The first that has lasted for so long, in a sentence.
     pub fn longer_than(&self, time: Duration) -> Option<String> {
+        self.first(time).map(|(_, what)| what)
+    }
+
+    fn first(&self, time: Duration) -> Option<(At, String)> {
         At::ALL.into_iter().find_map(|at| {
             let Lasting { since, why } = self.place(at).clone().filter(|lasting| lasting.since.elapsed() >= time)?;
-            Some(format!("{} for {} s: {why}", at.means(), since.elapsed().as_secs()))
+            Some((at, format!("{} for {} s: {why}", at.means(), since.elapsed().as_secs())))
         })
     }
 
     /// Warns now and then, while something lasts.
     pub fn warn(&self) {
-        if let Some(what) = self.longer_than(SAID_AFTER)
+        if let Some((at, what)) = self.first(SAID_AFTER)
             && self.said.now()
         {
-            tracing::warn!("{what}; trying again, and messages wait for as long as the topic keeps them");
+            tracing::warn!("{what}; trying again, and {}", at.meanwhile());
         }
     }
 

@@ -1,7 +1,7 @@
 //! The command line of what is looked at in a browser: `demo` and `dashboard`.
 
 use super::ClickHouseArgs;
-use super::values::{Names, address, demo_rate, duration, host_name, host_names, switch};
+use super::values::{Names, address, demo_rate, host_name, host_names, some_time, switch};
 use clap::Args;
 use flows::Rate;
 use std::num::NonZeroUsize;
@@ -19,7 +19,7 @@ pub struct DemoArgs {
     pub users: NonZeroUsize,
 
     /// Stop after this time
-    #[arg(long = "for", env = "CLICKSTREAM_FOR", value_parser = duration, value_name = "TIME")]
+    #[arg(long = "for", env = "CLICKSTREAM_FOR", value_parser = some_time, value_name = "TIME")]
     pub duration: Option<Duration>,
 
     /// The dashboard's port; where it is taken, the next free one
@@ -35,7 +35,7 @@ pub struct DemoArgs {
     pub open: bool,
 
     /// The time within which an event can be queried (`ingest` has 5s)
-    #[arg(long, env = "CLICKSTREAM_BATCH_TIMEOUT", default_value = "1s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, env = "CLICKSTREAM_BATCH_TIMEOUT", default_value = "1s", value_parser = some_time, value_name = "TIME")]
     pub batch_timeout: Duration,
 }
 

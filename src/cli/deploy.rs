@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 #[derive(Args, Debug)]
 pub struct SecretsArgs {
-    /// Where: in it come owner/password, writer/password, reader/password and clickhouse/users.xml
+    /// Where: in it come owner/password, writer/password, eraser/password, reader/password and clickhouse/users.xml
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
 

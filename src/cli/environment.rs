@@ -59,18 +59,20 @@ fn is_set(variable: &OsStr) -> bool {
 
 /// Names the variable that is at fault, if one is: the one without which the error is not there.
 fn explain(args: &[OsString], error: clap::Error) -> clap::Error {
-    let said = error.to_string();
+    let why = reason(&error);
     let is_at_fault = |name: &OsString| match read(args, Some(name)) {
         Ok(_) => true,
-        Err(other) => other.to_string() != said,
+        Err(other) => reason(&other) != why,
     };
     match variables().into_iter().find(is_at_fault) {
-        Some(name) => {
-            let why = said.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
-            clap::Error::raw(error.kind(), format!("{}: {}\n", name.display(), why.trim_end()))
-        }
+        Some(name) => clap::Error::raw(error.kind(), format!("{}: {}\n", name.display(), why.trim_end())),
         None => discreet(error),
     }
+}
+
+/// What is wrong, without the usage, which depends on the variables that are set.
+fn reason(error: &clap::Error) -> String {
+    error.to_string().trim_start_matches("error: ").split("\n\n").next().unwrap_or_default().to_owned()
 }
 
 /// The variables that are set and that some command knows.

@@ -29,7 +29,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 use values::{
-    HttpUrl, Unseen, address, brokers, duration, header_value, identifier, interval, not_empty, switch, topic_name,
+    HttpUrl, Unseen, address, brokers, duration, header_value, identifier, interval, not_empty, some_time, switch,
+    topic_name,
 };
 
 /// Click events from Kafka to ClickHouse: nothing lost, nothing twice, in less than five seconds.
@@ -151,7 +152,7 @@ pub struct ProduceArgs {
     pub count: Option<NonZeroU64>,
 
     /// Stop after this time
-    #[arg(long = "for", env = "CLICKSTREAM_FOR", value_parser = duration, value_name = "TIME")]
+    #[arg(long = "for", env = "CLICKSTREAM_FOR", value_parser = some_time, value_name = "TIME")]
     pub duration: Option<Duration>,
 
     /// The same seed gives the same events; without one, each run has other ones
@@ -225,7 +226,7 @@ pub struct IngestArgs {
     pub batch_rows: u32,
 
     /// The time within which an event can be queried: a batch that is not full leaves early enough for that
-    #[arg(long, env = "CLICKSTREAM_BATCH_TIMEOUT", default_value = "5s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, env = "CLICKSTREAM_BATCH_TIMEOUT", default_value = "5s", value_parser = some_time, value_name = "TIME")]
     pub batch_timeout: Duration,
 
     /// Inserts under way at the same time

@@ -95,6 +95,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+/// A time in which something can happen.
+pub fn some_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time.is_zero() { Err("expected more than nothing".into()) } else { Ok(time) }
+}
+
 /// The shortest interval of a latency log: below, the log would be more work than the events.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(50);
 

@@ -99,6 +99,14 @@ const TRANSIENT: &[u16] = &[
     1000, // POCO_EXCEPTION
 ];
 
+/// Codes of a user or a password that is not the right one.
+const CREDENTIALS: &[u16] = &[
+    192, // UNKNOWN_USER
+    193, // WRONG_PASSWORD
+    194, // REQUIRED_PASSWORD
+    516, // AUTHENTICATION_FAILED
+];
+
 /// Codes of an answer to an insert that may still take effect, or runs already.
 const NOT_ENDED: &[u16] = &[
     216, // QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING: somebody has repeated our request, and the first copy runs
@@ -132,6 +140,9 @@ pub fn answered(status: u16, code: Option<u16>, body: &str) -> Failure {
         Some(code) => {
             let what = first_line(body);
             let message = if what.is_empty() { format!("Code: {code}") } else { what };
+            let hint =
+                if CREDENTIALS.contains(&code) { ": see --clickhouse-user and --clickhouse-password-file" } else { "" };
+            let message = message + hint;
             // An exception of ClickHouse ends what it answers, but for a few.
             Failure { class: class(code), ended: !NOT_ENDED.contains(&code), message }
         }

@@ -17,8 +17,9 @@ const SAY_AGAIN: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is not erased, for those who answer for it.
-const LEFT: &str = "not erased: Kafka's copy of the messages, which retention deletes (or kafka-delete-records, or a tombstone \
-                    in a compacted topic); backups, detached and frozen parts, and other servers: see docs/erasure.md";
+const LEFT: &str = "not erased: messages that are still to be ingested (run this again when the group's lag is 0); Kafka's copy \
+                    of all of them, which retention deletes (or kafka-delete-records, or a tombstone in a compacted topic); \
+                    backups, detached and frozen parts, and other servers: see docs/erasure.md";
 
 /// Records the positions, deletes the rows, and waits until ClickHouse has rewritten what held them.
 ///
@@ -52,9 +53,16 @@ pub async fn run(args: EraseArgs) -> Result<()> {
         return output::line(format_args!("{} would be erased: nothing was changed", eraser.describe(all)));
     }
     eraser.erase(&reason).await?;
-    let erased = eraser.describe(all);
-    output::line(format_args!("{erased} erased: recorded, deleted, and the parts that held them rewritten"))?;
-    eraser.old_parts(wait).await?;
+    if all == Rows::default() {
+        output::line("nothing was found that is to be erased: is it spelled as in the table?")?;
+    } else {
+        let erased = eraser.describe(all);
+        output::line(format_args!("{erased} erased: recorded, deleted, and the parts that held them rewritten"))?;
+    }
+    // Also of a run that was cut short, whose rows are deleted by now.
+    if wait || all != Rows::default() {
+        eraser.old_parts(wait).await?;
+    }
     output::line(LEFT)?;
     let left = sum(&eraser.count().await?);
     if left != Rows::default() {

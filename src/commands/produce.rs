@@ -25,7 +25,7 @@ pub async fn run(args: ProduceArgs) -> Result<()> {
     let (meter, ready) = (Arc::new(Meter::default()), Arc::new(Ready::default()));
     let mut recorder = args.run.recorder(&meter)?;
     Observed::new(Of::Produce, &meter, recorder.window(), &ready).serve(args.run.metrics.as_deref()).await?;
-    let mut status = Status::new(Of::Produce, meter.clone(), Arc::default());
+    let mut status = Status::new(Of::Produce, meter.clone(), ready.stuck.clone());
     let produced = watch(&mut status, &mut recorder, produce(&args, &stop, &meter, &ready)).await;
     let latencies = recorder.close();
     let Some(Produced { tally, seed }) = produced? else { return Ok(()) };
@@ -38,7 +38,7 @@ pub async fn run(args: ProduceArgs) -> Result<()> {
 fn whole(tally: &Tally, drain_timeout: Duration) -> Result<()> {
     if tally.lost > 0 {
         bail!(
-            "{} messages were not acknowledged within --drain-timeout {}: the topic may hold them or not",
+            "{} messages were not acknowledged within --drain-timeout {}: the topic may hold them or not; who needs to know compares --manifest with the topic",
             grouped(tally.lost),
             humantime::format_duration(drain_timeout)
         );
@@ -66,7 +66,7 @@ pub async fn produce(args: &ProduceArgs, stop: &Stop, meter: &Arc<Meter>, ready:
         found = connected(&client, args) => found?,
         () = stop.requested() => return Ok(None),
     }
-    let topic = KafkaTopic::new(&config, name, meter.clone())
+    let topic = KafkaTopic::new(&config, name, meter.clone(), ready.stuck.clone())
         .context("cannot set up the Kafka producer: check --kafka settings")?;
     topic.warm_up(Duration::from_secs(5)).await?;
 

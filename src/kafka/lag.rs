@@ -185,7 +185,10 @@ pub fn keep_asking(consumer: &Arc<Consumer>, topic: &str, stuck: &Arc<Stuck>) ->
                         known.entry(partition).or_default().ends = Some(ends);
                     }
                 }
-                Err(error) => stuck.is(At::Kafka, error.to_string()),
+                Err(error) => {
+                    let reason = consumer.context().reasons().explain("DESCRIBE", &topic, &error);
+                    stuck.is(At::Kafka, reason.to_string());
+                }
             }
             drop(consumer);
             std::thread::park_timeout(ASK_AGAIN);

@@ -157,6 +157,11 @@ impl Reasons {
         if let Some(resource) = self.resource(code, topic) {
             return Reason::denied(operation, resource);
         }
+        if code == Code::UnsupportedFeature {
+            return Reason::words(
+                &"who answers does not do what clients ask for: the port of a controller, or a Kafka before 2.1?",
+            );
+        }
         if !SILENCE.contains(&code) {
             return Reason::words(&words(code));
         }

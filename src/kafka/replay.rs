@@ -109,7 +109,7 @@ impl Replayer {
             config.set(*key, *value);
         }
         config.set("transactional.id", format!("clickstream-replay/{topic}"));
-        let reports = Reports::new(&config, topic, None);
+        let reports = Reports::new(&config, topic);
         let producer: FutureProducer<Reports> =
             config.create_with_context(reports.clone()).context("cannot set up the Kafka producer")?;
         let replayer = Self { producer, reports, topic: topic.to_owned(), source: source.to_owned() };

@@ -2,6 +2,7 @@
 
 use super::statistics::Statistics;
 use super::{Reasons, lifeline};
+use crate::stuck::{At, Stuck};
 use flows::{Acked, Lost, Message, Meter, Topic};
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
@@ -9,7 +10,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -35,14 +36,37 @@ pub struct Reports {
     pub reasons: Arc<Reasons>,
     ready: Arc<Notify>,
     lost: Arc<Notify>,
-    meter: Option<Arc<Meter>>,
+    /// Of a producer that is measured.
+    progress: Option<Arc<Progress>>,
+}
+
+/// Whether messages are acknowledged.
+struct Progress {
+    meter: Arc<Meter>,
+    stuck: Arc<Stuck>,
+    acknowledged: AtomicU64,
+}
+
+impl Progress {
+    /// Looks whether messages wait while none is acknowledged.
+    fn look(&self, statistics: &Statistics, reasons: &Reasons) {
+        let queued = statistics.queued_bytes();
+        self.meter.queue_bytes.store(queued, Relaxed);
+        let acknowledged = Meter::read(&self.meter.events);
+        if queued == 0 || self.acknowledged.swap(acknowledged, Relaxed) != acknowledged {
+            self.stuck.is_over(At::Acknowledgement);
+        } else {
+            let why = reasons.worst().map_or_else(|| "no broker says why".into(), |reason| reason.to_string());
+            self.stuck.is(At::Acknowledgement, why);
+        }
+    }
 }
 
 impl Reports {
-    /// For a producer into this topic.
-    pub fn new(config: &ClientConfig, topic: &str, meter: Option<Arc<Meter>>) -> Self {
+    /// For a producer into this topic that nobody watches.
+    pub fn new(config: &ClientConfig, topic: &str) -> Self {
         let reasons = Arc::new(Reasons::of_worker(config, topic, "WRITE"));
-        Self { reasons, ready: Arc::default(), lost: Arc::default(), meter }
+        Self { reasons, ready: Arc::default(), lost: Arc::default(), progress: None }
     }
 }
 
@@ -65,8 +89,8 @@ impl ClientContext for Reports {
         if lifeline::is_lost(&statistics) {
             self.lost.notify_one();
         }
-        if let Some(meter) = &self.meter {
-            meter.queue_bytes.store(statistics.queued_bytes(), Relaxed);
+        if let Some(progress) = &self.progress {
+            progress.look(&statistics, &self.reasons);
         }
     }
 }
@@ -93,8 +117,9 @@ impl KafkaTopic {
     ///
     /// # Errors
     /// When librdkafka does not take the settings.
-    pub fn new(config: &ClientConfig, name: &str, meter: Arc<Meter>) -> Result<Self, KafkaError> {
-        let reports = Reports::new(config, name, Some(meter));
+    pub fn new(config: &ClientConfig, name: &str, meter: Arc<Meter>, stuck: Arc<Stuck>) -> Result<Self, KafkaError> {
+        let progress = Arc::new(Progress { meter, stuck, acknowledged: AtomicU64::default() });
+        let reports = Reports { progress: Some(progress), ..Reports::new(config, name) };
         let producer: FutureProducer<Reports> = config.create_with_context(reports.clone())?;
         let brokers = config.get("bootstrap.servers").unwrap_or_default().to_owned();
         let (client, lost) = (producer.clone(), reports.lost.clone());
@@ -228,10 +253,11 @@ mod tests {
             .set("bootstrap.servers", cluster.bootstrap_servers())
             .set("queue.buffering.max.messages", ROOM.to_string())
             .set("batch.num.messages", "100");
-        let topic = KafkaTopic::new(&config, "clicks", Arc::default()).unwrap();
+        let (meter, stuck) = (Arc::new(Meter::default()), Arc::new(Stuck::default()));
+        let topic = KafkaTopic::new(&config, "clicks", meter.clone(), stuck.clone()).unwrap();
         topic.warm_up(Duration::from_secs(20)).await.unwrap();
 
-        let (shoppers, meter, mut receipts) = (Shoppers::new(1, 1, Faults::default()), Meter::default(), Vec::new());
+        let (shoppers, mut receipts) = (Shoppers::new(1, 1, Faults::default()), Vec::new());
         let keep = |receipt: Receipt| {
             if receipt.acked.is_ok() && receipts.len() as u64 == 4 * ROOM {
                 cluster.broker_round_trip_time(1, Duration::from_secs(3_600)).unwrap();
@@ -245,6 +271,7 @@ mod tests {
         let give_up = async {
             // As a drain timeout does it: somebody else's timer, on the same task.
             tokio::time::sleep(late).await;
+            assert!(stuck.lasts(At::Acknowledgement) > Duration::ZERO, "it is seen that none is acknowledged");
             stopped.cancel();
             topic.give_up();
         };
@@ -263,7 +290,7 @@ mod tests {
         cluster.create_topic("clicks", 1, 1).unwrap();
         let mut config: ClientConfig = DEFAULTS.iter().map(|&(key, value)| (key.into(), value.into())).collect();
         config.set("bootstrap.servers", cluster.bootstrap_servers()).set("batch.num.messages", "1");
-        let topic = KafkaTopic::new(&config, "clicks", Arc::default()).unwrap();
+        let topic = KafkaTopic::new(&config, "clicks", Arc::default(), Arc::default()).unwrap();
         topic.warm_up(Duration::from_secs(20)).await.unwrap();
         cluster.broker_round_trip_time(1, Duration::from_millis(200)).unwrap();
         cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION]);

@@ -84,7 +84,7 @@ impl Observed {
     async fn missing(&self) -> Option<String> {
         match self.of {
             Of::Produce if !self.ready.producing.load(Relaxed) => Some("Kafka has not answered yet".into()),
-            Of::Produce => None,
+            Of::Produce => self.ready.stuck.longer_than(stuck::TOO_LONG),
             Of::Ingest => {
                 let Some(clickhouse) = self.ready.clickhouse.get() else { return Some("still starting".into()) };
                 if Meter::read(&self.meter.rebalances) == 0 {

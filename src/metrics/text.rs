@@ -24,6 +24,7 @@ pub fn render(of: Of, meter: &Meter, ingester: &Ingester<'_>, recent: &Latencies
     match of {
         Of::Produce => {
             page.counter("produced_total", "Messages that Kafka has acknowledged.", &meter.events);
+            stuck(&mut page, &At::PRODUCE, ingester.stuck);
         }
         Of::Ingest => ingest(&mut page, meter, ingester),
     }
@@ -76,10 +77,7 @@ fn ingest(page: &mut Page, meter: &Meter, ingester: &Ingester<'_>) {
         "Those of them of which nothing is read, as no lease is open.",
         Meter::read(&meter.unleased),
     );
-    page.head("stuck_seconds", "gauge", "For how long the flow has been stuck there, 0 while it flows.");
-    for at in At::ALL {
-        page.value("stuck_seconds", &format!("{{at=\"{}\"}}", at.as_str()), ingester.stuck.lasts(at).as_secs_f64());
-    }
+    stuck(page, &At::INGEST, ingester.stuck);
     page.gauge(
         "insert_rows_limit",
         "Rows that fit into one insert, 0 without a limit.",
@@ -101,6 +99,13 @@ fn ingest(page: &mut Page, meter: &Meter, ingester: &Ingester<'_>) {
     for (class, at) in Class::ALL.iter().zip(&meter.failed_ms).filter(|(_, at)| Meter::read(at) > 0) {
         let at = Meter::read(at) as f64 / 1e3;
         page.value("last_failure_timestamp_seconds", &format!("{{class=\"{}\"}}", class.as_str()), at);
+    }
+}
+
+fn stuck(page: &mut Page, places: &[At], stuck: &Stuck) {
+    page.head("stuck_seconds", "gauge", "For how long the flow has been stuck there, 0 while it flows.");
+    for &at in places {
+        page.value("stuck_seconds", &format!("{{at=\"{}\"}}", at.as_str()), stuck.lasts(at).as_secs_f64());
     }
 }
 

@@ -268,7 +268,7 @@ fn a_dry_run_counts_and_changes_nothing() {
     assert!(said.contains("3 events (--where looks at no rejects) would be erased"), "{said}");
     assert_eq!((shop.stored(), shop.number("SELECT count() FROM db.erased")), (4, 0));
     let said = erase(&shop, &["--user", "nobody"]);
-    assert!(said.contains("0 events and 0 rejects erased"), "{said}");
+    assert!(said.contains("nothing was found that is to be erased") && !said.contains("old parts"), "{said}");
     assert_eq!(shop.stored(), 4);
 }
 

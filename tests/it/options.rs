@@ -114,6 +114,20 @@ fn a_value_that_is_refused_is_refused_by_the_name_of_its_variable() {
     let environment = [("CLICKSTREAM_BATCH_ROWS", "many")];
     let text = refused(shop.run_with("ingest", &["--in-flight", "0"], &environment), 2, &["--in-flight"]);
     assert!(!text.contains("CLICKSTREAM_"), "{text}");
+    // Nor is a variable to blame for an option that is missing, or does not go with another one.
+    let environment = [
+        ("CLICKSTREAM_CLICKHOUSE_URL", "http://127.0.0.1:1"),
+        ("CLICKSTREAM_BROKERS", "127.0.0.1:1"),
+        ("CLICKSTREAM_READY", "1"),
+    ];
+    for args in [&["erase"][..], &["erase", "--user", "u", "--where", "1"], &["rejects", "--yes"], &["health"]] {
+        let text = refused(shop.run_with(args[0], &args[1..], &environment), 2, &["error: the "]);
+        assert!(!text.contains("CLICKSTREAM_"), "{text}");
+    }
+    for args in [["produce", "--for", "0s"], ["ingest", "--batch-timeout", "0ms"]] {
+        refused(shop.run(args[0], &args[1..]), 2, &[args[1], "expected more than nothing"]);
+    }
+    let environment = [("CLICKSTREAM_BATCH_ROWS", "many")];
     let args = ["--batch-rows", "5", "--brokers", "127.0.0.1:1", "--connect-timeout", "1ms"];
     refused(shop.run_with("ingest", &args, &environment), 1, &["Kafka"]);
 }

@@ -8,6 +8,7 @@ use crate::support::{PATIENCE, eventually, is};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use ureq::Agent;
 
 /// Only full batches leave before it is stopped: draining stores the rest.
@@ -72,6 +73,9 @@ fn in_a_drain(shop: &Shop, own: &OwnClickHouse, signal: fn(&Program)) -> Program
     ingester
 }
 
+/// After this, a signal is another one.
+const LATER: Duration = Duration::from_millis(200);
+
 #[test]
 fn a_drain_is_cut_short_by_a_second_signal_and_by_no_hangup() {
     let own = OwnClickHouse::start();
@@ -85,8 +89,14 @@ fn a_drain_is_cut_short_by_a_second_signal_and_by_no_hangup() {
     ingester.succeeds();
     assert_eq!((shop.stored(), shop.committed().values().sum::<i64>()), (100, 100));
 
-    let mut ingester = in_a_drain(&shop, &own, Program::term);
+    // `timeout` sends its signal twice within a millisecond: that is one.
+    let mut ingester = in_a_drain(&shop, &own, |ingester| {
+        ingester.term();
+        ingester.term();
+    });
     ingester.hang_up();
+    std::thread::sleep(LATER);
+    assert!(ingester.is_running());
     ingester.term();
     assert_eq!(ingester.exit_code(PATIENCE), Some(130));
     own.wake();
