@@ -1,7 +1,7 @@
 //! The command line of what is looked at in a browser: `demo` and `dashboard`.
 
-use super::ClickHouseArgs;
-use super::values::{Names, address, demo_rate, host_name, host_names, some_time, switch};
+use super::values::{address, demo_rate, some_time, switch};
+use super::{ClickHouseArgs, HostArgs};
 use clap::Args;
 use flows::Rate;
 use std::num::NonZeroUsize;
@@ -48,19 +48,6 @@ pub struct DashboardArgs {
     #[arg(long, env = "CLICKSTREAM_LISTEN", default_value = "127.0.0.1:3000", value_name = "HOST:PORT", value_parser = address)]
     pub listen: String,
 
-    /// A host name by which browsers may call it, beside localhost and addresses; may be repeated, and adds to
-    /// CLICKSTREAM_ALLOW_HOST, which has any number of them
-    #[arg(long, value_name = "NAME", value_parser = host_name)]
-    allow_host: Vec<String>,
-
-    /// For the variable: clap would drop it where there is a flag
-    #[arg(long = "allow-hosts", env = "CLICKSTREAM_ALLOW_HOST", hide = true, value_parser = host_names)]
-    allow_hosts: Option<Names>,
-}
-
-impl DashboardArgs {
-    /// Host names by which browsers may call it.
-    pub fn host_names(&self) -> Vec<String> {
-        self.allow_hosts.iter().flat_map(|names| &names.0).chain(&self.allow_host).cloned().collect()
-    }
+    #[command(flatten)]
+    pub hosts: HostArgs,
 }

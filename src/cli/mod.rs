@@ -5,6 +5,7 @@ mod demo;
 mod deploy;
 mod environment;
 mod erase;
+mod hosts;
 mod rejects;
 mod report;
 mod settings;
@@ -15,6 +16,7 @@ pub use demo::{DashboardArgs, DemoArgs};
 pub use deploy::{HealthArgs, SecretsArgs};
 pub use environment::parse;
 pub use erase::EraseArgs;
+pub use hosts::HostArgs;
 pub use rejects::RejectsArgs;
 pub use report::{ReportArgs, ReportFormat};
 pub use settings::Settings;
@@ -189,6 +191,9 @@ pub struct RunArgs {
     /// Serve /metrics (Prometheus), /healthz and /readyz at this HOST:PORT
     #[arg(long, env = "CLICKSTREAM_METRICS", value_name = "HOST:PORT", value_parser = address)]
     pub metrics: Option<String>,
+
+    #[command(flatten)]
+    pub hosts: HostArgs,
 
     /// How long a stop may take to drain
     #[arg(long, env = "CLICKSTREAM_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]

@@ -3,7 +3,7 @@
 use crate::cli::DashboardArgs;
 use crate::clickhouse::Reader;
 use crate::dashboard::{self, Health};
-use crate::http;
+use crate::http::{self, Origins};
 use crate::output;
 use crate::stop::Stop;
 use anyhow::Result;
@@ -17,5 +17,7 @@ pub async fn run(args: DashboardArgs) -> Result<()> {
     let reader = Reader::new(&args.clickhouse)?;
     let listener = http::listen(&args.listen, "--listen").await?;
     output::line(format_args!("dashboard at http://{}", listener.local_addr()?))?;
-    http::serve(listener, dashboard::router(reader, Health::default(), args.host_names()), stop).await
+    let router = dashboard::router(reader, Health::default());
+    http::serve(listener, router, Origins::of_pages(args.hosts.names()), stop).await;
+    Ok(())
 }

@@ -61,7 +61,7 @@ pub async fn run(args: IngestArgs) -> Result<()> {
     let stop = Stop::on_signals()?;
     let (meter, ready) = (Arc::new(Meter::default()), Arc::new(Ready::default()));
     let mut recorder = args.run.recorder(&meter)?;
-    Observed::new(Of::Ingest, &meter, recorder.window(), &ready).serve(args.run.metrics.as_deref()).await?;
+    Observed::new(Of::Ingest, &meter, recorder.window(), &ready).serve(&args.run).await?;
     let mut status = Status::new(Of::Ingest, meter.clone(), ready.stuck.clone());
     let outcome = watch(&mut status, &mut recorder, ingest(&args, Naming::ById, &stop, &meter, &ready)).await;
     let latencies = recorder.close();

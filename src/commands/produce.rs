@@ -24,7 +24,7 @@ pub async fn run(args: ProduceArgs) -> Result<()> {
     let stop = Stop::on_signals()?;
     let (meter, ready) = (Arc::new(Meter::default()), Arc::new(Ready::default()));
     let mut recorder = args.run.recorder(&meter)?;
-    Observed::new(Of::Produce, &meter, recorder.window(), &ready).serve(args.run.metrics.as_deref()).await?;
+    Observed::new(Of::Produce, &meter, recorder.window(), &ready).serve(&args.run).await?;
     let mut status = Status::new(Of::Produce, meter.clone(), ready.stuck.clone());
     let produced = watch(&mut status, &mut recorder, produce(&args, &stop, &meter, &ready)).await;
     let latencies = recorder.close();

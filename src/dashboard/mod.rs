@@ -3,7 +3,6 @@
 //! The browser sends the ids of panels and times, never SQL.
 
 mod boards;
-mod host;
 mod macros;
 
 use crate::clickhouse::{Columns, NoAnswer, Reader};
@@ -17,6 +16,13 @@ use boards::{BOARDS, board};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Queries that ClickHouse runs for all pages together. A page asks five at a time, most of which take some milliseconds.
+const QUERIES: usize = 4;
+/// How long a question waits until it is asked.
+const TURN: Duration = Duration::from_secs(5);
 
 /// The longest range that is asked for: a month and a day.
 const LONGEST_MS: i64 = 32 * 24 * 3_600 * 1_000;
@@ -79,10 +85,12 @@ impl Health {
 struct Site {
     reader: Reader,
     state: Health,
+    queries: Arc<Semaphore>,
 }
 
-/// The pages and what they ask for. `names` are the host names, beside the local ones, that a browser may call it by.
-pub fn router(reader: Reader, state: Health, names: Vec<String>) -> Router {
+/// The pages and what they ask for.
+pub fn router(reader: Reader, state: Health) -> Router {
+    let queries = Arc::new(Semaphore::new(QUERIES));
     Router::new()
         .route("/", get(page))
         .route("/d/{uid}", get(page))
@@ -91,12 +99,25 @@ pub fn router(reader: Reader, state: Health, names: Vec<String>) -> Router {
         .route("/api/dashboards/{uid}", get(dashboard))
         .route("/api/dashboards/{uid}/panels/{id}", get(panel))
         .route("/api/status", get(status))
-        .with_state(Arc::new(Site { reader, state }))
+        .with_state(Arc::new(Site { reader, state, queries }))
         .layer(middleware::map_response(|mut response: Response| async move {
             response.headers_mut().extend(HEADERS);
             response
         }))
-        .layer(middleware::from_fn_with_state(Arc::new(names), host::check))
+}
+
+impl Site {
+    /// Asks ClickHouse, or nothing where others ask too much. A query goes on in ClickHouse when its browser has left, so it
+    /// counts until it has ended.
+    async fn ask(self: Arc<Self>, sql: String) -> Option<Result<Columns, NoAnswer>> {
+        let turn = tokio::time::timeout(TURN, self.queries.clone().acquire_owned()).await.ok()?.ok()?;
+        let asking = tokio::spawn(async move {
+            let answer = self.reader.ask(&sql).await;
+            drop(turn);
+            answer
+        });
+        Some(asking.await.unwrap_or_else(|error| Err(NoAnswer::Refused(error.to_string()))))
+    }
 }
 
 async fn page() -> impl IntoResponse {
@@ -166,10 +187,14 @@ async fn panel(
             Ok(sql) => sql,
             Err(why) => return failed(StatusCode::INTERNAL_SERVER_ERROR, "query", &why),
         };
-        match site.reader.ask(&sql).await {
-            Ok(columns) => results.push(Answered { ref_id: &target.ref_id, columns }),
-            Err(NoAnswer::Refused(why)) => return failed(StatusCode::INTERNAL_SERVER_ERROR, "query", &why),
-            Err(NoAnswer::Away(why)) => {
+        match site.clone().ask(sql).await {
+            None => {
+                let text = format!("{QUERIES} queries run already, and none ended within {} s", TURN.as_secs());
+                return failed(StatusCode::SERVICE_UNAVAILABLE, "busy", &text);
+            }
+            Some(Ok(columns)) => results.push(Answered { ref_id: &target.ref_id, columns }),
+            Some(Err(NoAnswer::Refused(why))) => return failed(StatusCode::INTERNAL_SERVER_ERROR, "query", &why),
+            Some(Err(NoAnswer::Away(why))) => {
                 site.state.saw(true);
                 let text = format!("ClickHouse does not answer at {}: {why}", site.reader.address());
                 return failed(StatusCode::SERVICE_UNAVAILABLE, "away", &text);

@@ -1,7 +1,7 @@
 //! The two pipelines of the demo: the very ones of `produce` and `ingest`, with the arguments that they would be given.
 
 use super::home::Home;
-use crate::cli::{ClickHouseArgs, DemoArgs, IngestArgs, KafkaArgs, ProduceArgs, RunArgs, Settings};
+use crate::cli::{ClickHouseArgs, DemoArgs, HostArgs, IngestArgs, KafkaArgs, ProduceArgs, RunArgs, Settings};
 use crate::clickhouse::users::{Account, WRITER};
 use crate::commands::ingest::{NO_SEAT, ingest};
 use crate::commands::produce::produce;
@@ -42,7 +42,13 @@ impl Pipelines {
             settings: Settings::default(),
             connect_timeout: Duration::from_secs(10),
         };
-        let run = RunArgs { latency_log: None, latency_interval: INTERVAL, metrics: None, drain_timeout: DRAIN };
+        let run = RunArgs {
+            latency_log: None,
+            latency_interval: INTERVAL,
+            metrics: None,
+            hosts: HostArgs::default(),
+            drain_timeout: DRAIN,
+        };
         let produce = ProduceArgs {
             kafka: kafka.clone(),
             rate: args.rate,

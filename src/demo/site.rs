@@ -3,7 +3,7 @@
 use crate::cli::ClickHouseArgs;
 use crate::clickhouse::Reader;
 use crate::dashboard::{self, Health};
-use crate::http;
+use crate::http::{self, Origins};
 use crate::output;
 use crate::stop::Stop;
 use anyhow::{Result, bail};
@@ -18,7 +18,7 @@ const PORTS: u16 = 50;
 pub struct Site {
     pub url: String,
     pub health: Health,
-    _serving: AbortOnDropHandle<Result<()>>,
+    _serving: AbortOnDropHandle<()>,
 }
 
 impl Site {
@@ -31,8 +31,9 @@ impl Site {
         let (listener, url) = listen(port).await?;
         output::line(format_args!("dashboard   {url}"))?;
         let health = Health::default();
-        let router = dashboard::router(reader, health.clone(), Vec::new());
-        let serving = AbortOnDropHandle::new(tokio::spawn(http::serve(listener, router, Stop::default())));
+        let router = dashboard::router(reader, health.clone());
+        let serving = http::serve(listener, router, Origins::of_pages(Vec::new()), Stop::default());
+        let serving = AbortOnDropHandle::new(tokio::spawn(serving));
         Ok(Self { url, health, _serving: serving })
     }
 

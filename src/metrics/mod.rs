@@ -5,8 +5,9 @@ mod window;
 
 pub use window::Window;
 
+use crate::cli::RunArgs;
 use crate::clickhouse::ClickHouse;
-use crate::http;
+use crate::http::{self, Origins};
 use crate::status::Of;
 use crate::stop::Stop;
 use crate::stuck::{self, Stuck};
@@ -20,9 +21,14 @@ use flows::Meter;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 
 /// How long ClickHouse may take to answer before it counts as away; a health check waits two or three seconds.
 const ANSWER: Duration = Duration::from_secs(1);
+/// For how long what ClickHouse answered holds: however often we are asked, it is asked twice a second.
+const FRESH: Duration = Duration::from_millis(500);
+/// Rendering rests for so many times as long as it took: however often we are asked, it takes a quarter of a core at most.
+const REST: u32 = 3;
 
 /// What is known of a running pipeline from outside.
 pub struct Observed {
@@ -31,6 +37,10 @@ pub struct Observed {
     window: Arc<Window>,
     ready: Arc<Ready>,
     since: Instant,
+    /// When ClickHouse was asked last, and whether it answered.
+    asked: Mutex<Option<(Instant, bool)>>,
+    /// Held while a page of metrics is rendered.
+    rendering: Mutex<()>,
 }
 
 /// Whether the pipeline does what it is there for.
@@ -57,18 +67,20 @@ impl Ready {
 
 impl Observed {
     pub fn new(of: Of, meter: &Arc<Meter>, window: Arc<Window>, ready: &Arc<Ready>) -> Self {
-        Self { of, meter: meter.clone(), window, ready: ready.clone(), since: Instant::now() }
+        let (asked, rendering) = (Mutex::default(), Mutex::default());
+        Self { of, meter: meter.clone(), window, ready: ready.clone(), since: Instant::now(), asked, rendering }
     }
 
-    /// Serves at `address`, if there is one, until the process ends: who asks while it drains gets an answer.
+    /// Serves at `--metrics`, if that is given, until the process ends: who asks while it drains gets an answer.
     ///
     /// # Errors
     /// When that address cannot be listened at.
-    pub async fn serve(self, address: Option<&str>) -> Result<()> {
-        let Some(address) = address else { return Ok(()) };
+    pub async fn serve(self, args: &RunArgs) -> Result<()> {
+        let Some(address) = &args.metrics else { return Ok(()) };
         let listener = http::listen(address, "--metrics").await?;
         tracing::info!("metrics at http://{}/metrics", listener.local_addr()?);
-        tokio::spawn(http::serve(listener, self.router(), Stop::default()));
+        let origins = Origins::of_programs(args.hosts.names());
+        tokio::spawn(http::serve(listener, self.router(), origins, Stop::default()));
         Ok(())
     }
 
@@ -90,20 +102,36 @@ impl Observed {
                 if Meter::read(&self.meter.rebalances) == 0 {
                     return Some("the group has not assigned partitions yet".into());
                 }
-                match tokio::time::timeout(ANSWER, clickhouse.greet()).await {
-                    Ok(Ok(())) => self.ready.stuck.longer_than(stuck::TOO_LONG),
-                    _ => Some("ClickHouse does not answer".into()),
+                match self.answers(clickhouse).await {
+                    true => self.ready.stuck.longer_than(stuck::TOO_LONG),
+                    false => Some("ClickHouse does not answer".into()),
                 }
             }
         }
     }
+
+    /// Whether ClickHouse answers. One question serves all who ask at the same time.
+    async fn answers(&self, clickhouse: &ClickHouse) -> bool {
+        let mut asked = self.asked.lock().await;
+        if let Some((at, answered)) = *asked
+            && at.elapsed() < FRESH
+        {
+            return answered;
+        }
+        let answered = matches!(tokio::time::timeout(ANSWER, clickhouse.greet()).await, Ok(Ok(())));
+        *asked = Some((Instant::now(), answered));
+        answered
+    }
 }
 
 async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
+    let _turn = observed.rendering.lock().await;
+    let begun = Instant::now();
     let (recent, total) = observed.window.read();
     let Observed { of, meter, ready, since, .. } = &*observed;
     let ingester = text::Ingester { stuck: &ready.stuck, since: *since };
     let text = text::render(*of, meter, &ingester, &recent, &total);
+    tokio::time::sleep(begun.elapsed() * REST).await;
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

@@ -42,6 +42,7 @@ mod replays;
 mod reviewed;
 mod secured;
 mod settings;
+mod sieges;
 mod signals;
 #[path = "../support/mod.rs"]
 mod support;

@@ -152,6 +152,12 @@ impl Program {
         Some(line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") / 1024)
     }
 
+    /// How many files and sockets it has open.
+    pub fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(path).expect("laws of descriptors are checked on Linux, while the program runs").count()
+    }
+
     /// The counts of the line that `ingest` closes with.
     pub fn closing(&self) -> Closing {
         let stdout = self.stdout();

@@ -51,7 +51,8 @@ async function round() {
       } catch (problem) {
         if (problem.name === "AbortError") return;
         if (problem.kind === "away" || problem.kind === "gone") away = problem;
-        else say(body, problem.error ?? String(problem), "error");
+        // Too many ask at once: the last picture stays until the next round.
+        else if (problem.kind !== "busy" || body.classList.contains("says")) say(body, problem.error ?? String(problem), "error");
         // What has no kind is a fault of this page: the other panels and the next round go on without it.
         if (!problem.kind) console.error(problem);
       }
