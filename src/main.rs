@@ -36,9 +36,13 @@ mod table;
 use cli::Command;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The exit code of wrong usage.
 const USAGE: u8 = 2;
+
+/// What still blocks a thread at the end (a name that is being resolved, a broker that does not answer) ends with the process.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let command = cli::parse().and_then(|command| log::begin(level(&command)).map(|()| command));
@@ -62,13 +66,14 @@ fn level(command: &Command) -> &'static str {
 fn run(command: Command) -> anyhow::Result<()> {
     // These two have a process to themselves, without a runtime's threads.
     match command {
-        Command::Guard { program, remove } => demo::guard::guard(&program, remove.as_deref()),
-        Command::Libchdb { library, arguments } => demo::guard::serve_libchdb(library, arguments),
-        command => tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?
-            .block_on(run_async(command)),
+        Command::Guard { home } => demo::guard::guard(&home),
+        Command::Libchdb { home } => demo::guard::serve_libchdb(&home),
+        command => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            let outcome = runtime.block_on(run_async(command));
+            runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+            outcome
+        }
     }
 }
 

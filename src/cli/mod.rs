@@ -24,7 +24,6 @@ pub use settings::Settings;
 use crate::latency_log::Recorder;
 use clap::{Args, Parser, Subcommand};
 use flows::{Faults, Meter, Rate};
-use std::ffi::OsString;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,22 +56,12 @@ pub enum Command {
     Dashboard(DashboardArgs),
     /// Show the latencies in log files
     Report(ReportArgs),
-    /// For `demo`: run a program that ends when standard input does
+    /// For `demo`: run the ClickHouse of its directory until standard input ends
     #[command(hide = true)]
-    Guard {
-        /// Remove this directory in the end
-        #[arg(long)]
-        remove: Option<PathBuf>,
-        #[arg(last = true)]
-        program: Vec<OsString>,
-    },
+    Guard { home: PathBuf },
     /// For `demo`: be the server that libchdb is
     #[command(hide = true)]
-    Libchdb {
-        library: PathBuf,
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
+    Libchdb { home: PathBuf },
     /// Prove, offset by offset, that the tables hold what the topic held
     Audit(AuditArgs),
     /// List the messages that are no events, and replay them after a fix

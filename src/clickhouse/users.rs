@@ -57,13 +57,18 @@ pub const READER: Account =
 /// All that have a password.
 pub const ACCOUNTS: [Account; 4] = [OWNER, WRITER, ERASER, READER];
 
-/// What the user `default` is there for. It has no password, and is let in from the machine itself only.
+/// What the user `default`, which has no password, is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Default {
-    /// For whoever looks after the server, from inside its container: it may do everything.
+    /// For the administrator, who comes from inside the server's container: it may do everything, and nobody else is let in.
     Administrator,
-    /// For libchdb, which runs its queries as `default`: it may do nothing but that.
+    /// For libchdb, which runs its queries as `default`. It may do nothing but that, and nobody can log in: the library's own session
+    /// is the only one that it may have, and is there before any port is. (By address that session cannot be told from others of
+    /// this machine, and a password cannot be given to it. Where ClickHouse listens for its own protocol, such a refusal ends it: no
+    /// port for that.)
     Library,
+    /// There is none.
+    Nobody,
 }
 
 /// From where the users with a password are let in.
@@ -82,22 +87,13 @@ const LOOPBACK: &str = "<ip>127.0.0.1</ip><ip>::1</ip>";
 pub fn file(passwords: &[String; ACCOUNTS.len()], from: From, default: Default) -> String {
     let users: String =
         ACCOUNTS.iter().zip(passwords).map(|(account, password)| user(account, password, from)).collect();
-    let library: &[&str] = match default {
-        Default::Administrator => &[],
-        Default::Library => &["SYSTEM LISTEN ON *.*", "SELECT ON system.numbers"],
-    };
     format!(
         "<clickhouse>
   <users>
-    <default>
-      <password></password>
-      <networks>{LOOPBACK}</networks>
-      <profile>default</profile>
-      <quota>default</quota>{}
-    </default>
-{users}  </users>
+{}{users}  </users>
   <profiles>
     <default/>
+    <library><max_sessions_for_user>1</max_sessions_for_user></library>
     <reader>
       <readonly>1</readonly>
       <max_execution_time>10</max_execution_time>
@@ -109,7 +105,25 @@ pub fn file(passwords: &[String; ACCOUNTS.len()], from: From, default: Default) 
   <quotas><default/></quotas>
 </clickhouse>
 ",
-        grants(library)
+        default_user(default)
+    )
+}
+
+fn default_user(default: Default) -> String {
+    let (profile, of): (_, &[&str]) = match default {
+        Default::Administrator => ("default", &[]),
+        Default::Library => ("library", &["SYSTEM LISTEN ON *.*", "SELECT ON system.numbers"]),
+        Default::Nobody => return String::new(),
+    };
+    format!(
+        "    <default>
+      <password></password>
+      <networks>{LOOPBACK}</networks>
+      <profile>{profile}</profile>
+      <quota>default</quota>{}
+    </default>
+",
+        grants(of)
     )
 }
 
@@ -144,4 +158,16 @@ fn grants(grants: &[&str]) -> String {
 /// Two lower-case digits for each byte.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_installed_server_of_the_demo_has_no_user_without_a_password() {
+        let users = |default| file(&[const { String::new() }; ACCOUNTS.len()], From::Loopback, default);
+        assert!(!users(Default::Nobody).contains("<default>"), "{}", users(Default::Nobody));
+        assert!(users(Default::Library).contains("<profile>library</profile>"));
+    }
 }

@@ -4,7 +4,7 @@ use super::ingest::summary;
 use crate::cli::DemoArgs;
 use crate::clickhouse::ClickHouse;
 use crate::clickhouse::users::{OWNER, READER};
-use crate::demo::{Broker, Home, Panel, Pipelines, Places, Program, Server, Site, clickhouse_as};
+use crate::demo::{Broker, DRAIN, Home, Panel, Pipelines, Places, Program, Server, Site, clickhouse_as};
 use crate::latency_log::Recorder;
 use crate::output;
 use crate::status::TICK;
@@ -29,7 +29,10 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     let brokers = broker.address()?;
     output::line(format_args!("broker      in this process, at {brokers}"))?;
 
-    let program = tokio::task::spawn_blocking(Program::find).await??;
+    let program = tokio::select! {
+        program = tokio::task::spawn_blocking(Program::find) => program??,
+        () = stop.requested() => return Ok(()),
+    };
     let mut server = tokio::select! {
         server = Server::start(&program, &home) => server?,
         () = stop.requested() => return Ok(()),
@@ -59,7 +62,10 @@ async fn show(
     server: &mut Server<'_>,
 ) -> Result<()> {
     let owner = ClickHouse::new(&clickhouse_as(&OWNER, home)?)?;
-    owner.apply_schema().await.map_err(|failure| anyhow!("cannot set up the tables: {failure}"))?;
+    tokio::select! {
+        applied = owner.apply_schema() => applied.map_err(|failure| anyhow!("cannot set up the tables: {failure}"))?,
+        () = stop.requested() => return Ok(()),
+    };
     output::line("tables      clickstream.events, clickstream.rejected")?;
     // Served until everything has ended: who looks while it drains sees the last rows come in.
     let site = Site::open(args.port, &clickhouse_as(&READER, home)?).await?;
@@ -81,6 +87,11 @@ async fn show(
         tokio::select! {
             outcome = pipelines.run(stop) => outcome,
             ended = server.keep(|note| site.health.note(note)) => ended,
+            () = late(stop) => Err(anyhow!(
+                "the drain took longer than {} s: {}; ClickHouse or the broker did not answer",
+                DRAIN.as_secs(),
+                left(sent, pipelines).unwrap_or("all that the broker acknowledged is stored".into())
+            )),
             () = ticking => unreachable!("it has no end"),
         }
     };
@@ -92,10 +103,21 @@ async fn show(
     output::closing(format_args!("\n{table}\n{}", summary(stored)), outcome)
 }
 
+/// Resolves when a drain has taken too long.
+async fn late(stop: &Stop) {
+    stop.requested().await;
+    tokio::time::sleep(DRAIN).await;
+}
+
 fn all_is_stored(sent: &Meter, pipelines: &Pipelines) -> Result<()> {
-    let (sent, rows) = (Meter::read(&sent.events), pipelines.rows());
-    if rows < sent {
-        bail!("{} of {} events were not stored before the end", grouped(sent - rows), grouped(sent));
+    match left(sent, pipelines) {
+        None => Ok(()),
+        Some(left) => bail!("{left} before the end"),
     }
-    Ok(())
+}
+
+/// What is not stored, if anything is not.
+fn left(sent: &Meter, pipelines: &Pipelines) -> Option<String> {
+    let (sent, rows) = (Meter::read(&sent.events), pipelines.rows());
+    (rows < sent).then(|| format!("{} of {} events were not stored", grouped(sent - rows), grouped(sent)))
 }

@@ -62,8 +62,9 @@ struct Known {
 }
 
 impl Health {
-    /// What somebody who knows more wants to be read while ClickHouse is away.
+    /// Says that ClickHouse is away, and what there is to be read about that; without a text, that it is back.
     pub fn note(&self, text: Option<&str>) {
+        self.saw(text.is_some());
         self.lock().note = text.map(str::to_owned);
     }
 

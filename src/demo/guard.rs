@@ -1,50 +1,86 @@
 //! Processes that never outlive the demo: its hidden subcommands.
 //!
-//! The demo holds the other end of their standard input. However it ends, by Ctrl-C, a crash or a SIGKILL, the kernel closes
-//! that pipe, and they end too.
+//! The demo holds the other end of the guard's standard input, and the guard that of the library's host. However the demo ends, by
+//! Ctrl-C, a crash or a SIGKILL, the kernel closes these pipes, and they end too.
 
+use super::home::{QUERIES, SETTINGS};
+use super::mark::{Mark, TOKEN};
+use super::program::{Program, verified};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Signal, getpid, kill_process};
 use std::ffi::{CString, OsString, c_char, c_int, c_void};
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 /// How often a removal is tried while the kernel still takes a killed server's files away.
 const REMOVALS: usize = 50;
 
-/// Runs a program until it ends or the demo does, and then removes a directory, if it is told to.
+/// What the demo writes to end ClickHouse and keep the directory: it is about to start another one there.
+pub const LEAVE: u8 = b'l';
+
+/// Runs the ClickHouse of a demo's directory until it ends or the demo does, and then removes the directory, if that is temporary.
 ///
 /// # Errors
-/// When the program cannot be started, or failed.
-pub fn guard(program: &[OsString], remove: Option<&Path>) -> Result<()> {
-    let Some((name, args)) = program.split_first() else { bail!("what is to be guarded?") };
-    // libchdb's host listens to the same pipe; other programs ignore it.
-    let mut child = Command::new(name)
-        .args(args)
-        .stdin(Stdio::inherit())
-        .spawn()
-        .with_context(|| format!("cannot start {}", name.display()))?;
-    let parent = at_end_of_input();
+/// When no running demo has marked the directory, ClickHouse cannot be started, or it failed.
+pub fn guard(home: &Path) -> Result<()> {
+    let mark = Mark::read(home)?;
+    let mut child = command(&mark.program, home)?.spawn().context("cannot start ClickHouse")?;
+    // The library's host ends when this does.
+    let _lifeline = child.stdin.take();
+    let orders = orders();
     loop {
-        if parent.recv_timeout(Duration::from_millis(100)) != Err(mpsc::RecvTimeoutError::Timeout) {
-            // It may have ended by itself in this moment.
-            let _ = child.kill();
-            let _ = child.wait();
-            if let Some(dir) = remove {
-                remove_dir(dir);
+        match orders.recv_timeout(Duration::from_millis(100)) {
+            Err(RecvTimeoutError::Timeout) => {}
+            order => {
+                // It may have ended by itself in this moment.
+                let _ = child.kill();
+                let _ = child.wait();
+                if mark.temporary && order != Ok(LEAVE) {
+                    remove_dir(home);
+                }
+                return Ok(());
             }
-            return Ok(());
         }
         match child.try_wait()? {
             Some(status) if status.success() => return Ok(()),
-            Some(status) => bail!("{} ended: {status}", name.display()),
+            Some(status) => bail!("ClickHouse ended: {status}"),
             None => {}
         }
     }
+}
+
+/// The command that serves in this directory.
+fn command(program: &Program, home: &Path) -> Result<Command> {
+    let mut command = match program {
+        Program::Installed(path) => {
+            let mut command = Command::new(path);
+            command.arg("server").arg(config(home)).env_remove(TOKEN).stdin(Stdio::null());
+            command
+        }
+        Program::Library(_) => {
+            let mut command = Command::new(std::env::current_exe().context("cannot find this program's own file")?);
+            command.arg("libchdb").arg(home).stdin(Stdio::piped());
+            command
+        }
+    };
+    // Nobody but the guard starts or ends it.
+    command.env("CLICKHOUSE_WATCHDOG_ENABLE", "0");
+    Ok(command)
+}
+
+fn config(home: &Path) -> OsString {
+    option("--config-file=", &home.join(SETTINGS))
+}
+
+fn option(name: &str, value: &Path) -> OsString {
+    let mut option = OsString::from(name);
+    option.push(value);
+    option
 }
 
 fn remove_dir(dir: &Path) {
@@ -56,43 +92,46 @@ fn remove_dir(dir: &Path) {
     }
 }
 
-/// Gets a message when standard input has ended.
-fn at_end_of_input() -> mpsc::Receiver<()> {
-    let (ended, parent) = mpsc::channel();
+/// Gets each byte of standard input, and is disconnected at its end.
+fn orders() -> mpsc::Receiver<u8> {
+    let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let mut byte = [0];
-        while matches!(std::io::stdin().read(&mut byte), Ok(1)) {}
-        let _ = ended.send(());
+        while matches!(std::io::stdin().read(&mut byte), Ok(1)) && sender.send(byte[0]).is_ok() {}
     });
-    parent
+    receiver
 }
 
-/// Makes a ClickHouse server of libchdb, which is the whole of it as a library: `arguments` are those of clickhouse-local.
-/// It takes over signals, threads and memory of the process that it is loaded into, so it gets one of its own.
+/// Makes a ClickHouse server of libchdb, which is the whole of it as a library, in a demo's directory. It takes over signals, threads
+/// and memory of the process that it is loaded into, so it gets one of its own.
 ///
 /// # Errors
-/// When the library cannot be loaded. Otherwise it does not come back.
-pub fn serve_libchdb(library: PathBuf, arguments: Vec<OsString>) -> Result<()> {
-    let arguments = [library.clone().into_os_string()].into_iter().chain(arguments);
+/// When no running demo has marked the directory, or the library is not the pinned one. Otherwise it does not come back.
+pub fn serve_libchdb(home: &Path) -> Result<()> {
+    let Program::Library(path) = Mark::read(home)?.program else { bail!("this demo has no library") };
+    let library = verified(&path)?;
+    // The file that was looked at, whatever its name leads to by now.
+    let opened = format!("/proc/self/fd/{}", library.as_raw_fd());
+    let queries = option("--queries-file=", &home.join(QUERIES));
+    let arguments = [path.clone().into_os_string(), config(home), "--log-level=warning".into(), queries];
     let arguments: Vec<_> = arguments
+        .into_iter()
         .map(|text| CString::new(text.into_vec()).context("a zero byte in an argument"))
         .collect::<Result<_>>()?;
     let mut pointers: Vec<_> = arguments.iter().map(|text| text.as_ptr().cast_mut()).collect();
     let count = c_int::try_from(pointers.len())?;
     pointers.push(std::ptr::null_mut());
-    let parent = at_end_of_input();
+    let guard = orders();
     std::thread::spawn(move || {
+        while guard.recv().is_ok() {}
         // Destructors would run under the library's live threads: the process is ended from outside, so to speak.
-        if parent.recv().is_ok() {
-            let _ = kill_process(getpid(), Signal::KILL);
-        }
+        let _ = kill_process(getpid(), Signal::KILL);
     });
     // SAFETY: the library is the pinned build of ClickHouse, whose initialisers expect to run in a process like this one, and
     // `chdb_query_cmdline` has this signature in its header (chdb.h). `pointers` is a C argv, terminated by null, whose strings
     // live until it returns.
     unsafe {
-        let library =
-            libloading::Library::new(&library).with_context(|| format!("cannot load {}", library.display()))?;
+        let library = libloading::Library::new(&opened).with_context(|| format!("cannot load {}", path.display()))?;
         let main: libloading::Symbol<unsafe extern "C" fn(c_int, *mut *mut c_char) -> *mut c_void> =
             library.get(c"chdb_query_cmdline").context("the library is not libchdb")?;
         main(count, pointers.as_mut_ptr());
@@ -100,4 +139,19 @@ pub fn serve_libchdb(library: PathBuf, arguments: Vec<OsString>) -> Result<()> {
     // A server does not end by itself; whatever made this one end stands in its log.
     let _ = kill_process(getpid(), Signal::KILL);
     Ok(())
+}
+
+/// Has a program end with the thread that starts it, and so with this process, however that ends.
+#[cfg(target_os = "linux")]
+pub fn ends_with_us(command: &mut Command) -> &mut Command {
+    use std::os::unix::process::CommandExt;
+    let die = || rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(Into::into);
+    // SAFETY: between fork and exec only what is async-signal-safe is allowed, and this is one system call.
+    unsafe { command.pre_exec(die) }
+}
+
+/// Elsewhere nothing is started that way.
+#[cfg(not(target_os = "linux"))]
+pub fn ends_with_us(command: &mut Command) -> &mut Command {
+    command
 }

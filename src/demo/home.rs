@@ -1,5 +1,7 @@
 //! The demo's directory: ClickHouse's data, its settings and passwords, and its log.
 
+use super::mark::Mark;
+use super::program::Program;
 use crate::clickhouse::users::{Account, Default, From};
 use crate::private;
 use crate::secrets::Secrets;
@@ -8,24 +10,26 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// Files in it that ClickHouse is given.
+pub const SETTINGS: &str = "clickhouse.xml";
+pub const QUERIES: &str = "clickhouse.sql";
+
 /// The directory of one demo, which nobody else may read.
 pub struct Home {
     pub path: PathBuf,
     pub kept: bool,
     pub http_port: u16,
-    tcp_port: u16,
     _lock: File,
 }
 
 /// The server serves for as long as the library's last query runs: this one takes ten years. An installed one needs none.
-const QUERIES: &str = "SYSTEM START LISTEN TCP;
-SYSTEM START LISTEN HTTP;
+const SERVE: &str = "SYSTEM START LISTEN HTTP;
 SELECT sleepEachRow(3) FROM numbers(100000000)
 SETTINGS function_sleep_max_microseconds_per_block = 100000000000, max_block_size = 1 FORMAT Null;
 ";
 
 impl Home {
-    /// Makes or takes the directory, and writes ClickHouse's settings and passwords.
+    /// Makes or takes the directory, and writes ClickHouse's settings.
     ///
     /// # Errors
     /// When it cannot be written, or another demo uses it.
@@ -37,12 +41,26 @@ impl Home {
         if lock.try_lock().is_err() {
             bail!("--data-dir {} is in use by another demo: stop it, or take another directory", path.display());
         }
-        let [http_port, tcp_port] = free_ports()?;
-        let home = Self { path, kept: data_dir.is_some(), http_port, tcp_port, _lock: lock };
-        home.secrets().provide(From::Loopback, Default::Library)?;
-        home.write("clickhouse.xml", &home.settings())?;
-        home.write("clickhouse.sql", QUERIES)?;
+        let http_port = free_port()?;
+        let home = Self { path, kept: data_dir.is_some(), http_port, _lock: lock };
+        home.write(SETTINGS, &home.settings())?;
+        home.write(QUERIES, SERVE)?;
         Ok(home)
+    }
+
+    /// Makes the passwords for this ClickHouse, and the mark by which our own processes know the directory. Returns its token.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn furnish(&self, program: &Program) -> Result<String> {
+        let default = match program {
+            Program::Installed(_) => Default::Nobody,
+            Program::Library(_) => Default::Library,
+        };
+        self.secrets().provide(From::Loopback, default)?;
+        let mark = Mark::new(!self.kept, program.clone());
+        mark.write(&self.path)?;
+        Ok(mark.token)
     }
 
     /// A file in it.
@@ -70,14 +88,14 @@ impl Home {
     fn settings(&self) -> String {
         let xml = |path: &Path| path.display().to_string().replace('&', "&amp;").replace('<', "&lt;");
         let (path, users) = (xml(&self.path), xml(&self.secrets().users()));
-        let (http, tcp) = (self.http_port, self.tcp_port);
+        let http = self.http_port;
         format!(
             "<clickhouse>
   <logger><console>1</console><level>warning</level></logger>
   <path>{path}/clickhouse/</path>
   <listen_host>127.0.0.1</listen_host>
+  <!-- the only port: over ClickHouse's own protocol, the bound on sessions in users.xml ends the whole server (26.7) -->
   <http_port>{http}</http_port>
-  <tcp_port>{tcp}</tcp_port>
   <!-- a server's merges; the library by default has 2 threads for each, and warns of it several times a second -->
   <background_pool_size>16</background_pool_size>
   <background_schedule_pool_size>16</background_schedule_pool_size>
@@ -117,9 +135,8 @@ fn temporary() -> PathBuf {
     std::env::temp_dir().join(format!("clickstream-demo-{}", uuid::Uuid::new_v4().simple()))
 }
 
-/// Two ports that are free now.
-fn free_ports() -> Result<[u16; 2]> {
-    let bind = || std::net::TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1");
-    let (one, other) = (bind()?, bind()?);
-    Ok([one.local_addr()?.port(), other.local_addr()?.port()])
+/// A port that is free now.
+fn free_port() -> Result<u16> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
+    Ok(listener.local_addr()?.port())
 }

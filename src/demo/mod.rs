@@ -3,6 +3,7 @@
 mod broker;
 pub mod guard;
 mod home;
+mod mark;
 mod panel;
 mod pipelines;
 mod program;
@@ -12,7 +13,7 @@ mod site;
 pub use broker::Broker;
 pub use home::Home;
 pub use panel::{Panel, Places};
-pub use pipelines::{Pipelines, clickhouse_as};
+pub use pipelines::{DRAIN, Pipelines, clickhouse_as};
 pub use program::Program;
 pub use server::Server;
 pub use site::Site;

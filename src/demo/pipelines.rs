@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
-/// How long what was sent may take to be stored after a Ctrl-C.
-const DRAIN: Duration = Duration::from_secs(30);
+/// How long what was sent may take to be stored after a Ctrl-C, or after the shoppers' time is over. A ClickHouse that was just killed is
+/// back within some seconds.
+pub const DRAIN: Duration = Duration::from_secs(10);
 /// How often it is looked at then.
 const LOOK: Duration = Duration::from_millis(20);
 

@@ -1,14 +1,17 @@
 //! Which ClickHouse the demo runs: one of this machine, or libchdb, which is fetched once.
 
+use super::guard::ends_with_us;
+use crate::clickhouse::users::hex;
 use crate::{output, private};
 use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use indicatif::{ProgressBar, ProgressStyle};
-use sha2::{Digest, Sha512};
-use std::ffi::OsString;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256, Sha512};
 use std::fs::{self, File};
 use std::io::{BufReader, IsTerminal, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,11 +21,14 @@ const VERSION: &str = "26.7.3-stable.1";
 const PACKAGE: &str = "lib-linux-x64-gnu";
 const INTEGRITY: &str =
     "sha512-XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw==";
+/// The SHA-256 of the library itself, which is checked before each time that it is loaded. Half a second where the processor has
+/// instructions for it; the SHA-512 of the package would take four times as long.
+const LIBRARY_SHA256: &str = "36ad4e999882821ef13cf2d0f52c93f48e6ee1b4498b35a201c23ce4b8d15bf5";
 /// What is fetched: roughly, for the progress bar.
 const BYTES: u64 = 178_000_000;
 
 /// A ClickHouse that can be started.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub enum Program {
     /// A `clickhouse` of this machine.
     Installed(PathBuf),
@@ -68,19 +74,6 @@ impl Program {
             Self::Library(_) => format!("embedded {}", VERSION.split('-').next().unwrap_or(VERSION)),
         }
     }
-
-    /// The command line that serves with these settings.
-    pub fn command(&self, settings: &Path, queries: &Path) -> Result<Vec<OsString>> {
-        let config = OsString::from(format!("--config-file={}", settings.display()));
-        Ok(match self {
-            Self::Installed(path) => vec![path.into(), "server".into(), config],
-            Self::Library(path) => {
-                let host = std::env::current_exe().context("cannot find this program's own file")?;
-                let queries = OsString::from(format!("--queries-file={}", queries.display()));
-                vec![host.into(), "libchdb".into(), path.into(), config, "--log-level=warning".into(), queries]
-            }
-        })
-    }
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
@@ -107,16 +100,9 @@ fn fetch(cache: &Path, dir: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(&partial);
     fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
     let package = format!("@chdb/{PACKAGE}@{VERSION}");
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut npm = Command::new(program)
-        .args(["guard", "--", "npm", "pack", "--loglevel=error", "--cache"])
-        .arg(&npm_cache)
-        .arg(&package)
-        .current_dir(&partial)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .context("cannot run npm")?;
+    let mut npm = Command::new("npm");
+    npm.args(["pack", "--loglevel=error", "--cache"]).arg(&npm_cache).arg(&package).current_dir(&partial);
+    let mut npm = ends_with_us(npm.stdin(Stdio::null()).stdout(Stdio::null())).spawn().context("cannot run npm")?;
     let bar = ProgressBar::new(BYTES);
     let template = "ClickHouse  fetching {bytes} of {total_bytes} {wide_bar} {eta}";
     bar.set_style(ProgressStyle::with_template(template).expect("a constant template that is valid"));
@@ -165,17 +151,41 @@ fn only_file(dir: &Path) -> Result<PathBuf> {
     Ok(found.path())
 }
 
+/// Opens the library, if it is the pinned one and nobody else can change it.
+///
+/// # Errors
+/// When it is not; says what to remove.
+pub fn verified(library: &Path) -> Result<File> {
+    let file = File::open(library).with_context(|| format!("cannot read {}", library.display()))?;
+    let about = file.metadata()?;
+    if ![rustix::process::geteuid().as_raw(), 0].contains(&about.uid()) || about.mode() & 0o022 != 0 {
+        bail!("{} was not loaded: other users may change it; remove it, and it is fetched again", library.display());
+    }
+    let found = hex(&sum::<Sha256>(&file)?);
+    if found != LIBRARY_SHA256 {
+        bail!(
+            "{} was not loaded: it is not the ClickHouse that is pinned here (its SHA-256 is {found}); remove it, and it is fetched again",
+            library.display()
+        );
+    }
+    Ok(file)
+}
+
 /// The checksum of a file, as npm writes it.
 fn integrity(file: &Path) -> Result<String> {
-    let mut reader = BufReader::with_capacity(1 << 20, File::open(file)?);
-    let (mut sum, mut part) = (Sha512::new(), vec![0; 1 << 20]);
+    Ok(format!("sha512-{}", BASE64_STANDARD.encode(sum::<Sha512>(&File::open(file)?)?)))
+}
+
+fn sum<D: Digest>(file: &File) -> Result<Vec<u8>> {
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let (mut sum, mut part) = (D::new(), vec![0; 1 << 20]);
     loop {
         match reader.read(&mut part)? {
             0 => break,
             read => sum.update(&part[..read]),
         }
     }
-    Ok(format!("sha512-{}", BASE64_STANDARD.encode(sum.finalize())))
+    Ok(sum.finalize().to_vec())
 }
 
 /// Bytes of the files in a directory that somebody else fills.
@@ -197,6 +207,17 @@ mod tests {
         let stack = include_str!("../../ci/clickhouse.sh");
         assert!(stack.contains(&format!("libchdb_version={VERSION}\n")) && stack.contains(INTEGRITY));
         assert!(stack.contains(PACKAGE));
+    }
+
+    #[test]
+    fn a_library_that_others_may_change_or_have_changed_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let refused = || verified(file.path()).unwrap_err().to_string();
+        assert!(refused().contains("it is not the ClickHouse that is pinned here"), "{}", refused());
+        for mode in [0o666, 0o620] {
+            fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            assert!(refused().contains("other users may change it"), "{}", refused());
+        }
     }
 
     #[test]

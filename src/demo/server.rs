@@ -1,6 +1,8 @@
 //! The demo's ClickHouse: started, waited for, started again when it dies, and ended with the demo.
 
+use super::guard;
 use super::home::Home;
+use super::mark::TOKEN;
 use super::program::Program;
 use crate::private;
 use anyhow::{Context, Result, bail};
@@ -15,6 +17,12 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often one that does not answer is asked again.
 const AGAIN: Duration = Duration::from_millis(50);
+/// How often one that answers is asked whether it still does.
+const LOOK: Duration = Duration::from_secs(1);
+/// After this silence it counts as away, and after the other one it is killed and started again. A busy machine is silent for some
+/// seconds now and then.
+const AWAY: Duration = Duration::from_secs(3);
+const SILENCE: Duration = Duration::from_secs(15);
 /// What it gets to end in after the demo.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// A start that fails is tried so often: a port may still be held by the one that was killed.
@@ -22,8 +30,9 @@ const TRIES: usize = 10;
 
 /// A running ClickHouse.
 pub struct Server<'a> {
-    program: &'a Program,
     home: &'a Home,
+    /// By which the guard knows that this demo has started it.
+    token: String,
     guard: Child,
     /// The other end of its standard input. Not left in `guard`: waiting for a child closes that.
     hold: Option<ChildStdin>,
@@ -34,9 +43,10 @@ impl<'a> Server<'a> {
     ///
     /// # Errors
     /// When it ends instead, or is silent for a minute; says where its log is.
-    pub async fn start(program: &'a Program, home: &'a Home) -> Result<Self> {
-        let (guard, hold) = spawn(program, home)?;
-        let mut server = Self { program, home, guard, hold };
+    pub async fn start(program: &Program, home: &'a Home) -> Result<Self> {
+        let token = home.furnish(program)?;
+        let (guard, hold) = spawn(&token, home)?;
+        let mut server = Self { home, token, guard, hold };
         server.answers().await?;
         Ok(server)
     }
@@ -61,17 +71,19 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Starts it again whenever it ends, and tells `note` what is going on. Returns only when it cannot be started any more.
+    /// Starts it again whenever it ends or falls silent, and tells `note` what is going on. Returns only when it cannot be started any
+    /// more.
     ///
     /// # Errors
     /// When it cannot be started any more.
     pub async fn keep(&mut self, note: impl Fn(Option<&str>)) -> Result<()> {
         loop {
-            let _ = self.guard.wait().await;
-            note(Some("ClickHouse ended and is being started again"));
-            tracing::warn!("ClickHouse ended: starting it again");
+            let why = self.failed(&note).await;
+            note(Some(&format!("{why} and is being started again")));
+            tracing::warn!("{why}: starting it again");
             for left in (0..TRIES).rev() {
-                (self.guard, self.hold) = spawn(self.program, self.home)?;
+                self.kill().await;
+                (self.guard, self.hold) = spawn(&self.token, self.home)?;
                 match self.answers().await {
                     Ok(()) => break,
                     Err(error) if left == 0 => return Err(error),
@@ -80,6 +92,49 @@ impl<'a> Server<'a> {
             }
             tracing::warn!("ClickHouse is back");
             note(None);
+        }
+    }
+
+    /// Waits until it has ended, or has been silent for too long: that its process lives says little. Returns which of them it is.
+    async fn failed(&mut self, note: impl Fn(Option<&str>)) -> String {
+        let (mut answered, mut noted) = (Instant::now(), false);
+        loop {
+            let port = self.home.http_port;
+            let asked = async {
+                tokio::time::sleep(LOOK).await;
+                ping(port).await
+            };
+            let answers = tokio::select! {
+                answers = asked => answers,
+                _ = self.guard.wait() => return "ClickHouse ended".into(),
+            };
+            match answered.elapsed() {
+                _ if answers => {
+                    answered = Instant::now();
+                    if std::mem::take(&mut noted) {
+                        note(None);
+                    }
+                }
+                silence if silence > SILENCE => {
+                    return format!("ClickHouse did not answer for {} s", SILENCE.as_secs());
+                }
+                silence if silence > AWAY && !noted => {
+                    noted = true;
+                    note(Some("ClickHouse does not answer"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends it, in whatever state it is; the directory stays.
+    async fn kill(&mut self) {
+        if let Some(mut hold) = self.hold.take() {
+            // A guard that has ended reads nothing.
+            let _ = hold.write_all(&[guard::LEAVE]).await;
+        }
+        if tokio::time::timeout(FAREWELL, self.guard.wait()).await.is_err() {
+            let _ = self.guard.kill().await;
         }
     }
 
@@ -92,17 +147,13 @@ impl<'a> Server<'a> {
     }
 }
 
-fn spawn(program: &Program, home: &Home) -> Result<(Child, Option<ChildStdin>)> {
+fn spawn(token: &str, home: &Home) -> Result<(Child, Option<ChildStdin>)> {
     let log = private::file().create(true).append(true).open(home.file("clickhouse.log"))?;
     let mut guard = Command::new(std::env::current_exe().context("cannot find this program's own file")?);
-    guard.arg("guard");
-    if !home.kept {
-        guard.arg("--remove").arg(&home.path);
-    }
     guard
-        .arg("--")
-        .args(program.command(&home.file("clickhouse.xml"), &home.file("clickhouse.sql"))?)
-        .env("CLICKHOUSE_WATCHDOG_ENABLE", "0") // nobody but the guard starts or ends it
+        .arg("guard")
+        .arg(&home.path)
+        .env(TOKEN, token)
         .current_dir(&home.path)
         .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
@@ -127,5 +178,7 @@ async fn ping(port: u16) -> bool {
 /// What ClickHouse says of its end.
 fn reason(log: &std::path::Path) -> Option<String> {
     let text = std::fs::read_to_string(log).ok()?;
-    text.lines().rfind(|line| line.contains("Exception")).map(str::to_owned)
+    let says =
+        |line: &&str| line.contains("Exception") || (line.starts_with("clickstream: ") && !line.contains(" ended: "));
+    text.lines().rfind(says).map(str::to_owned)
 }

@@ -25,8 +25,8 @@ use tokio::sync::Mutex;
 
 /// How long ClickHouse may take to answer before it counts as away; a health check waits two or three seconds.
 const ANSWER: Duration = Duration::from_secs(1);
-/// For how long what ClickHouse answered holds: however often we are asked, it is asked twice a second.
-const FRESH: Duration = Duration::from_millis(500);
+/// The pause after a question to ClickHouse: however often we are asked, it is asked twenty times a second at most.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Rendering rests for so many times as long as it took: however often we are asked, it takes a quarter of a core at most.
 const REST: u32 = 3;
 
@@ -37,10 +37,10 @@ pub struct Observed {
     window: Arc<Window>,
     ready: Arc<Ready>,
     since: Instant,
-    /// When ClickHouse was asked last, and whether it answered.
-    asked: Mutex<Option<(Instant, bool)>>,
-    /// Held while a page of metrics is rendered.
-    rendering: Mutex<()>,
+    /// When ClickHouse was asked last, and whether it answered. Held while it is asked.
+    asked: Arc<Mutex<Option<(Instant, bool)>>>,
+    /// Held while a page of metrics is rendered, and while that rests.
+    rendering: Arc<Mutex<()>>,
 }
 
 /// Whether the pipeline does what it is there for.
@@ -67,7 +67,7 @@ impl Ready {
 
 impl Observed {
     pub fn new(of: Of, meter: &Arc<Meter>, window: Arc<Window>, ready: &Arc<Ready>) -> Self {
-        let (asked, rendering) = (Mutex::default(), Mutex::default());
+        let (asked, rendering) = (Arc::default(), Arc::default());
         Self { of, meter: meter.clone(), window, ready: ready.clone(), since: Instant::now(), asked, rendering }
     }
 
@@ -110,28 +110,39 @@ impl Observed {
         }
     }
 
-    /// Whether ClickHouse answers. One question serves all who ask at the same time.
-    async fn answers(&self, clickhouse: &ClickHouse) -> bool {
-        let mut asked = self.asked.lock().await;
+    /// Whether ClickHouse answers. One question serves all who came before it was asked, and is asked to its end, also if they leave.
+    async fn answers(&self, clickhouse: &Arc<ClickHouse>) -> bool {
+        let came = Instant::now();
+        let mut asked = self.asked.clone().lock_owned().await;
         if let Some((at, answered)) = *asked
-            && at.elapsed() < FRESH
+            && at >= came
         {
             return answered;
         }
-        let answered = matches!(tokio::time::timeout(ANSWER, clickhouse.greet()).await, Ok(Ok(())));
-        *asked = Some((Instant::now(), answered));
-        answered
+        let clickhouse = clickhouse.clone();
+        let asking = tokio::spawn(async move {
+            let at = Instant::now();
+            let answered = matches!(tokio::time::timeout(ANSWER, clickhouse.greet()).await, Ok(Ok(())));
+            *asked = Some((at, answered));
+            tokio::time::sleep(PAUSE).await;
+            answered
+        });
+        asking.await.unwrap_or(false)
     }
 }
 
 async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
-    let _turn = observed.rendering.lock().await;
+    let turn = observed.rendering.clone().lock_owned().await;
     let begun = Instant::now();
     let (recent, total) = observed.window.read();
     let Observed { of, meter, ready, since, .. } = &*observed;
     let ingester = text::Ingester { stuck: &ready.stuck, since: *since };
     let text = text::render(*of, meter, &ingester, &recent, &total);
-    tokio::time::sleep(begun.elapsed() * REST).await;
+    let rest = begun.elapsed() * REST;
+    tokio::spawn(async move {
+        tokio::time::sleep(rest).await;
+        drop(turn);
+    });
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

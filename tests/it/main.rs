@@ -44,6 +44,7 @@ mod secured;
 mod settings;
 mod sieges;
 mod signals;
+mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod tables;

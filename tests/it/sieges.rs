@@ -1,4 +1,4 @@
-//! Neighbours on the network who hold on to the two HTTP servers: rows are stored all the same, the next one is answered, and
+//! Neighbours on the network that hold on to the two HTTP servers: rows are stored all the same, the next one is answered, and
 //! nothing is held after its time.
 
 use crate::http::{free_address, get, status};
@@ -121,7 +121,7 @@ fn half_sent_requests_take_no_descriptor_that_rows_need() {
         shop.drained();
         let open = ingester.descriptors();
         assert!(open <= before + SHARE + 16, "{open} descriptors, {before} before");
-        // Whoever comes while they hold on is answered, and not after them.
+        // A scraper that comes while they hold on is answered, and not after them.
         serves(address, "/metrics", SOON);
     }
     assert_eq!(shop.stored(), sent as i64);

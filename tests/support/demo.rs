@@ -64,10 +64,14 @@ impl Demo {
 
     /// A client of its ClickHouse.
     pub fn clickhouse_as(&self, user: &str) -> ClickHouse {
-        let url = place(&self.program, "ClickHouse").expect("it said so before it served its page");
         let password =
             std::fs::read_to_string(self.dir.join(format!("data/secrets/{user}/password"))).expect("a file of it");
-        ClickHouse::new(&format!("{url}/?user={user}&password={password}"))
+        ClickHouse::new(&format!("{}/?user={user}&password={password}", self.clickhouse_url()))
+    }
+
+    /// Where its ClickHouse is.
+    pub fn clickhouse_url(&self) -> String {
+        place(&self.program, "ClickHouse").expect("it said so before it served its page")
     }
 
     /// What it answers: the status and the text.
@@ -102,13 +106,24 @@ impl Demo {
 
     /// SIGKILL for its ClickHouse.
     pub fn kill_clickhouse(&self) {
+        eventually(PATIENCE, "ClickHouse runs", || super::is(self.signal_clickhouse(Signal::KILL), "it does not"));
+    }
+
+    /// SIGSTOP for its ClickHouse; false where none runs.
+    pub fn freeze_clickhouse(&self) -> bool {
+        self.signal_clickhouse(Signal::STOP)
+    }
+
+    fn signal_clickhouse(&self, signal: Signal) -> bool {
+        let pid = self.clickhouse_pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        pid.is_some_and(|pid| kill_process(pid, signal).is_ok())
+    }
+
+    /// The process of its ClickHouse, if one runs.
+    pub fn clickhouse_pid(&self) -> Option<u32> {
         let line = |pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let serves = |line: Vec<u8>| matches!(line.split(|&byte| byte == 0).nth(1), Some(b"libchdb" | b"server"));
-        let server = eventually(PATIENCE, "ClickHouse runs", || {
-            Self::processes(&self.dir).into_iter().find(|pid| serves(line(pid))).ok_or("it does not")
-        });
-        let pid = i32::try_from(server).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(pid, Signal::KILL).expect("it runs");
+        Self::processes(&self.dir).into_iter().find(|pid| serves(line(pid)))
     }
 
     /// The temporary directories of demos in there.
