@@ -3,8 +3,8 @@
 use crate::clickhouse::ClickHouse;
 use crate::kafka::Reason;
 use crate::kafka::admin::{self, Client, Found};
-use anyhow::{Result, bail};
-use flows::{Backoff, Class};
+use anyhow::{Result, anyhow, bail};
+use flows::{Backoff, Class, Failure};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaResult;
 use std::collections::BTreeMap;
@@ -103,15 +103,35 @@ async fn answer<T: Send + 'static>(
 /// # Errors
 /// When `patience` is over, or at once when it refuses us; with the reason, and what to do about it.
 pub async fn clickhouse(clickhouse: &ClickHouse, patience: Duration) -> Result<()> {
+    let refused = |failure: Failure| anyhow!("ClickHouse at {} refuses: {failure}", clickhouse.address());
+    asked(clickhouse, patience, refused, async || clickhouse.greet().await).await
+}
+
+/// Waits until ClickHouse has answered a question of the start: it may be busy, or a proxy stumble, at any of them.
+///
+/// # Errors
+/// As [`clickhouse()`]; what will not pass by itself is said as it is.
+pub async fn checked<A>(
+    clickhouse: &ClickHouse,
+    patience: Duration,
+    question: impl AsyncFn() -> Result<A, Failure>,
+) -> Result<A> {
+    asked(clickhouse, patience, |failure| anyhow!("{failure}"), question).await
+}
+
+async fn asked<A>(
+    clickhouse: &ClickHouse,
+    patience: Duration,
+    refused: impl Fn(Failure) -> anyhow::Error,
+    question: impl AsyncFn() -> Result<A, Failure>,
+) -> Result<A> {
     let deadline = Instant::now() + patience;
     let (mut backoff, mut said) = (Backoff::default(), String::new());
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let failure = match tokio::time::timeout(left.max(Duration::from_millis(100)), clickhouse.greet()).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(failure)) if failure.class == Class::Permanent => {
-                bail!("ClickHouse at {} refuses: {failure}", clickhouse.address())
-            }
+        let failure = match tokio::time::timeout(left.max(Duration::from_millis(100)), question()).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(failure)) if failure.class == Class::Permanent => return Err(refused(failure)),
             Ok(Err(failure)) => failure.message,
             Err(_) => "no answer".into(),
         };

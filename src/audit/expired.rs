@@ -87,13 +87,15 @@ impl Holes<'_> {
 }
 
 impl Auditor {
-    /// Which offsets before the topic's beginning are not stored, behind the first one that is or the committed one.
+    /// Which offsets before the topic's beginning are not stored, behind the first one that is or the committed one; and which are
+    /// stored more than once.
     ///
     /// # Errors
     /// When ClickHouse cannot be asked.
-    pub async fn expired(&self, wanted: &Wanted) -> Result<Expired> {
+    pub async fn expired(&self, wanted: &Wanted) -> Result<(Expired, Vec<Span>)> {
         let Wanted { partition, mark, read, low, .. } = *wanted;
         let found = Expired { passed: wanted.passed.clone(), ..Expired::default() };
+        let mut doubled = Vec::new();
         let mut holes = Holes { wanted, found, open: None, begun: false, is_young: false };
         // Large spans first; where something is missing, smaller ones. What is to be looked at next comes last.
         let mut spans: Vec<_> = Span::new(0, mark.min(low)).windows(MANY).collect();
@@ -104,7 +106,7 @@ impl Auditor {
             let sums = patiently(async || clickhouse.sums(source, partition, span).await).await?;
             let gaps = if sums.is_each_once(span) {
                 Vec::new()
-            } else if wanted.has_gaps {
+            } else if wanted.has_gaps && sums.rows <= span.len() {
                 // Each of many transactions has left a hole, and none of them tells anything.
                 let is_inside = holes.begun || sums.rows > 0;
                 holes.found.unclear += if is_inside { span.len().saturating_sub(sums.rows) } else { 0 };
@@ -116,7 +118,8 @@ impl Auditor {
                 spans.extend(parts.into_iter().rev());
                 continue;
             } else {
-                self.stored(partition, span).await?.gaps(span)
+                doubled.extend(self.doubled(partition, span).await?);
+                if wanted.has_gaps { Vec::new() } else { self.stored(partition, span).await?.gaps(span) }
             };
             for gap in gaps {
                 holes.begun |= gap.first > span.first;
@@ -129,7 +132,7 @@ impl Auditor {
         if let Some(last) = holes.open.take() {
             self.judge(&mut holes, last).await?;
         }
-        Ok(holes.found)
+        Ok((holes.found, doubled))
     }
 
     /// Decides what a hole is.
@@ -155,7 +158,8 @@ impl Auditor {
         if holes.is_young || !self.expiry.may_be_over(i64::MIN) {
             return Ok(false);
         }
-        let Self { clickhouse, source, expiry, .. } = self;
+        let expiry = self.expiry_now().await?;
+        let Self { clickhouse, source, .. } = self;
         let partition = holes.wanted.partition;
         let before = patiently(async || clickhouse.ingested_ms(source, partition, offset - 1).await).await?;
         // Where that row was erased, nothing is known of the time.

@@ -91,10 +91,20 @@ impl Auditor {
         let doubled = self.doubled_of(census, partition, window).await?;
         let returned = self.returned(census, partition, window).await?;
         let gaps = if stored < window.len() { self.stored(partition, window).await?.gaps(window) } else { Vec::new() };
+        // Rows may have expired since this began, and not be there for that.
+        if !gaps.is_empty() {
+            self.expiry = self.expiry_now().await?;
+        }
         // What Kafka has no record for either is no gap.
         let Unstored { missing, expired_by_ttl } = block_in_place(|| self.unstored(partition, &gaps))?;
         let empty = total(&gaps) - total(&missing) - total(&expired_by_ttl);
         Ok(Seen { stored, empty, erased, missing, expired_by_ttl, doubled, returned })
+    }
+
+    /// What has expired by now.
+    async fn expiry_now(&self) -> Result<Expiry> {
+        let (expiry, _) = patiently(async || self.clickhouse.expiry().await).await?;
+        Ok(expiry)
     }
 
     async fn doubled(&self, partition: i32, window: Span) -> Result<Vec<Span>> {

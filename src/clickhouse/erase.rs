@@ -17,7 +17,9 @@ pub const COLUMNS: [rows::Column; 5] = [
 ];
 
 /// Settings of all statements that work on a whole table, or name a person.
-const SETTINGS: [(&str, &str); 3] = [
+const SETTINGS: [(&str, &str); 4] = [
+    // A condition could have an alias that is called like a column of ours, and then other rows would be recorded.
+    ("prefer_column_name_to_alias", "1"),
     ("max_execution_time", "0"), // it takes what it takes
     ("log_queries", "0"),        // the log of queries would keep what is to be forgotten
     ("async_insert", "0"),       // an answer means that it is stored
@@ -66,7 +68,8 @@ impl Erasure {
 impl ClickHouse {
     /// What time it is by the server's clock: milliseconds since the Unix epoch.
     pub async fn server_time_ms(&self) -> Result<i64, Failure> {
-        self.one("SELECT toUnixTimestamp64Milli(now64(3))").await
+        let (now_ms,) = self.one("SELECT toUnixTimestamp64Milli(now64(3))").await?;
+        Ok(now_ms)
     }
 
     /// The rows that are meant, by their source.
@@ -75,8 +78,7 @@ impl ClickHouse {
         for &table in erasure.tables() {
             let (name, condition) = (self.table(table.name()), self.meant_by(erasure, table));
             let sql = format!("SELECT toString(_source), count() FROM {name} WHERE {condition} GROUP BY _source");
-            let counts = self.about(erasure, &sql).fetch_all::<(String, u64)>().await;
-            for (source, rows) in counts.map_err(|error| failure::asked(&error))? {
+            for (source, rows) in self.wait_for_all::<(String, u64)>(self.about(erasure, &sql)).await? {
                 let of = found.entry(source).or_default();
                 match table {
                     Table::Events => of.events = rows,
@@ -97,8 +99,7 @@ impl ClickHouse {
                 self.table(table.name()),
                 self.meant_by(erasure, table)
             );
-            let recorded = self.about(erasure, &sql).param("reason", reason).execute().await;
-            recorded.map_err(|error| failure::asked(&error))?;
+            self.wait_for(self.about(erasure, &sql).param("reason", reason)).await?;
         }
         Ok(())
     }
@@ -106,7 +107,8 @@ impl ClickHouse {
     /// Rows of a table that stand at positions that were recorded at `since_ms` or later.
     pub async fn erased_rows(&self, table: Table, since_ms: i64) -> Result<u64, Failure> {
         let sql = format!("SELECT count() FROM {} WHERE {}", self.table(table.name()), self.is_recorded(since_ms));
-        self.long(&sql).fetch_one().await.map_err(|error| failure::asked(&error))
+        let (rows,) = self.wait_for_one(self.long(&sql)).await?;
+        Ok(rows)
     }
 
     /// Has ClickHouse begin to rewrite the parts of a table that hold rows at positions that were recorded at `since_ms` or later,
@@ -117,7 +119,7 @@ impl ClickHouse {
             self.table(table.name()),
             self.is_recorded(since_ms)
         );
-        self.long(&sql).execute().await.map_err(|error| failure::asked(&error))
+        self.wait_for(self.long(&sql)).await
     }
 
     /// The mutations of a table by which erased rows are deleted, and which are not done.
@@ -139,7 +141,7 @@ impl ClickHouse {
             quoted(&self.database),
             quoted(table.name())
         );
-        self.all(&sql).await
+        Ok(self.all(&sql).await?.into_iter().map(|(path,)| path).collect())
     }
 
     /// The first right to erase that this user lacks, like `ALTER DELETE ON clickstream.events`.
@@ -151,7 +153,7 @@ impl ClickHouse {
         }
         rights.extend(["SELECT ON system.mutations", "SELECT ON system.parts"].map(String::from));
         for right in rights {
-            let has: u8 = self.one(&format!("CHECK GRANT {right}")).await?;
+            let (has,): (u8,) = self.one(&format!("CHECK GRANT {right}")).await?;
             if has == 0 {
                 return Ok(Some(right.replace('`', "")));
             }

@@ -5,7 +5,7 @@ use flows::{Class, Failure};
 use hyper::HeaderMap;
 
 /// Codes that say: these rows are not to the server's liking. Names as in ClickHouse's `ErrorCodes.cpp`.
-const DATA: &[u16] = &[
+const DATA: &[i32] = &[
     6,   // CANNOT_PARSE_TEXT
     27,  // CANNOT_PARSE_INPUT_ASSERTION_FAILED
     33,  // CANNOT_READ_ALL_DATA
@@ -24,7 +24,7 @@ const DATA: &[u16] = &[
 ];
 
 /// Codes of a statement that cannot run at all, whatever its rows: it will not pass by itself.
-const PERMANENT: &[u16] = &[
+const PERMANENT: &[i32] = &[
     8,   // THERE_IS_NO_COLUMN
     16,  // NO_SUCH_COLUMN_IN_TABLE
     20,  // NUMBER_OF_COLUMNS_DOESNT_MATCH
@@ -47,9 +47,11 @@ const PERMANENT: &[u16] = &[
     516, // AUTHENTICATION_FAILED
 ];
 
-/// Codes that say: too much at once.
-const TOO_LARGE: &[u16] = &[
+/// Codes that say: too much at once. Also by the time that it takes: a view may be slow for many rows.
+const TOO_LARGE: &[i32] = &[
     158, // TOO_MANY_ROWS
+    159, // TIMEOUT_EXCEEDED
+    160, // TOO_SLOW
     173, // CANNOT_ALLOCATE_MEMORY
     241, // MEMORY_LIMIT_EXCEEDED
     307, // TOO_MANY_BYTES
@@ -57,13 +59,11 @@ const TOO_LARGE: &[u16] = &[
 ];
 
 /// Codes of a server that is busy, ill or on its way down: about no row in particular.
-const TRANSIENT: &[u16] = &[
+const TRANSIENT: &[i32] = &[
     74,   // CANNOT_READ_FROM_FILE_DESCRIPTOR
     75,   // CANNOT_WRITE_TO_FILE_DESCRIPTOR
     76,   // CANNOT_OPEN_FILE
     77,   // CANNOT_CLOSE_FILE
-    159,  // TIMEOUT_EXCEEDED
-    160,  // TOO_SLOW
     198,  // DNS_ERROR
     201,  // QUOTA_EXCEEDED
     202,  // TOO_MANY_SIMULTANEOUS_QUERIES
@@ -100,7 +100,7 @@ const TRANSIENT: &[u16] = &[
 ];
 
 /// Codes of a user or a password that is not the right one.
-const CREDENTIALS: &[u16] = &[
+const CREDENTIALS: &[i32] = &[
     192, // UNKNOWN_USER
     193, // WRONG_PASSWORD
     194, // REQUIRED_PASSWORD
@@ -108,7 +108,7 @@ const CREDENTIALS: &[u16] = &[
 ];
 
 /// Codes of an answer to an insert that may still take effect, or runs already.
-const NOT_ENDED: &[u16] = &[
+const NOT_ENDED: &[i32] = &[
     216, // QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING: somebody has repeated our request, and the first copy runs
     319, // UNKNOWN_STATUS_OF_INSERT
 ];
@@ -117,7 +117,7 @@ const NOT_ENDED: &[u16] = &[
 const PAYLOAD_TOO_LARGE: u16 = 413;
 
 /// The class of an exception's code. The lists only save time: a code in none of them is judged by what happens next.
-fn class(code: u16) -> Class {
+fn class(code: i32) -> Class {
     let lists = [
         (DATA, Class::Data),
         (PERMANENT, Class::Permanent),
@@ -129,13 +129,13 @@ fn class(code: u16) -> Class {
 }
 
 /// The code of an exception, out of the header of an answer.
-pub fn exception_code(headers: &HeaderMap) -> Option<u16> {
+pub fn exception_code(headers: &HeaderMap) -> Option<i32> {
     headers.get("X-ClickHouse-Exception-Code")?.to_str().ok()?.parse().ok()
 }
 
 /// What an answer means that is not the one hoped for: to an insert or to a question. `status` is 0 where it is not known, and
 /// `code` is that of ClickHouse's header.
-pub fn answered(status: u16, code: Option<u16>, body: &str) -> Failure {
+pub fn answered(status: u16, code: Option<i32>, body: &str) -> Failure {
     match code.or_else(|| code_in(body)) {
         Some(code) => {
             let what = first_line(body);
@@ -194,13 +194,14 @@ pub fn asked(error: &clickhouse::error::Error) -> Failure {
             Failure { class: Class::Transient, ended: false, message: describe(error) }
         }
         Error::InvalidParams(_) => Failure { class: Class::Permanent, ended: false, message: describe(error) },
-        // A 200 that is not the answer to the question.
-        _ => Failure {
-            class: Class::Transient,
-            ended: false,
-            message: format!("an answer that does not fit the question: {}", describe(error)),
-        },
+        _ => misunderstood(&describe(error)),
     }
+}
+
+/// What a 200 means that is not the answer to the question.
+pub fn misunderstood(why: &str) -> Failure {
+    let message = format!("an answer that does not fit the question: {}", printable(clip(why)));
+    Failure { class: Class::Transient, ended: false, message }
 }
 
 /// `502 Bad Gateway`, as the client library says it of an answer without a body.
@@ -223,10 +224,12 @@ pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// `Code: 241. DB::Exception: …` → 241, where it begins a line: a page that quotes one is not one.
-fn code_in(body: &str) -> Option<u16> {
+/// `Code: 241. DB::Exception: …` → 241, where it begins a line: a page that quotes one is not one. `throwIf` takes any code, also one
+/// below zero.
+pub fn code_in(body: &str) -> Option<i32> {
     let rest = body.lines().find_map(|line| line.trim_start().strip_prefix("Code: "))?;
-    rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
+    let digits = |c: char| c.is_ascii_digit() || c == '-';
+    rest[..rest.find(|c| !digits(c)).unwrap_or(rest.len())].parse().ok()
 }
 
 /// The first line, printable and clipped, without the version at its end.
@@ -250,12 +253,14 @@ mod tests {
             (500, "Code: 241. DB::Exception: Memory limit exceeded", Class::TooLarge),
             (500, "Code: 252. DB::Exception: Too many parts", Class::Transient),
             (500, "Code: 202. DB::Exception: Too many simultaneous queries", Class::Transient),
-            (500, "Code: 159. DB::Exception: Timeout exceeded", Class::Transient),
+            (500, "Code: 159. DB::Exception: Timeout exceeded", Class::TooLarge),
             (500, "Code: 242. DB::Exception: Table is in readonly mode", Class::Transient),
             (500, "Code: 243. DB::Exception: Not enough space", Class::Transient),
             (500, "Code: 153. DB::Exception: Division by zero", Class::Unexplained),
             (500, "Code: 36. DB::Exception: Bad arguments", Class::Unexplained),
             (500, "Code: 9999. DB::Exception: of a later version", Class::Unexplained),
+            (500, "Code: 70000. DB::Exception: thrown by an expression", Class::Unexplained),
+            (500, "Code: -5. DB::Exception: thrown by an expression", Class::Unexplained),
             (400, "Code: 469. DB::Exception: Constraint is violated", Class::Data),
             (404, "Code: 60. DB::Exception: Table does not exist", Class::Permanent),
             (403, "Code: 516. DB::Exception: Authentication failed", Class::Permanent),

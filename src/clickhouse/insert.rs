@@ -60,7 +60,7 @@ impl Inserter {
             return Ok(written);
         }
         let failure = failure::answered(status.as_u16(), code, &String::from_utf8_lossy(&body));
-        Err(self.settings.explained(failure))
+        Err(self.endpoint.discreet(self.settings.explained(failure)))
     }
 
     fn request(&self, query_id: &str, sql: &str, body: Bytes) -> Request<InsertBody> {

@@ -1,5 +1,6 @@
 //! The ClickHouse adapter: connecting, applying and checking the schema, inserting, and asking what is stored.
 
+mod answer;
 mod bounded;
 mod clock;
 mod condition;

@@ -146,7 +146,9 @@ pub const PINS: &[Pins] = &[
             ("empty_result_for_aggregation_by_empty_set", "0"),
             ("cast_keep_nullable", "0"),
             ("transform_null_in", "0"),
-            ("output_format_binary_encode_types_in_binary_format", "0"),
+            ("output_format_json_quote_64bit_integers", "0"),
+            ("output_format_json_validate_utf8", "1"), // such a text would make its whole answer unreadable
+            ("rewrite_in_to_join", "0"),
         ],
     },
     Pins {
@@ -222,5 +224,6 @@ pub const YOUNG: &[&str] = &[
     "input_format_max_block_wait_ms",
     "max_insert_block_size_bytes",
     "query_cache_for_subqueries",
+    "rewrite_in_to_join",
     "use_strict_insert_block_limits",
 ];

@@ -1,5 +1,6 @@
 //! What ClickHouse is asked: its clock, which offsets it holds, and which inserts still run.
 
+use super::answer::{self, Columns};
 use super::insert_id::Scope;
 use super::{ANSWER, ClickHouse, InsertId, failure, settings};
 use clickhouse::query::Query;
@@ -13,7 +14,6 @@ pub const WINDOW: usize = 1_000_000;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Queries that run, seen after the server's clock was read: milliseconds since the Unix epoch.
-#[derive(clickhouse::Row, serde::Deserialize)]
 struct Running {
     clock_ms: i64,
     query_ids: Vec<String>,
@@ -34,7 +34,7 @@ impl ClickHouse {
     /// Asks for the server's clock, which shows that it is there, knows us and lets us in.
     pub async fn greet(&self) -> Result<(), Failure> {
         let asked = Instant::now();
-        let server: i64 = self.one("SELECT toUnixTimestamp64Milli(now64(3))").await?;
+        let (server,): (i64,) = self.one("SELECT toUnixTimestamp64Milli(now64(3))").await?;
         self.clock.set(server, asked);
         Ok(())
     }
@@ -214,9 +214,9 @@ impl ClickHouse {
             "SELECT toUnixTimestamp64Milli(now64(3)) AS clock_ms, groupArray(query_id) AS query_ids \
              FROM system.processes WHERE {filter}"
         );
-        let running: Running = self.fetch_one(parameters(self.query(&sql))).await?;
-        self.clock.set(running.clock_ms, asked);
-        Ok(running)
+        let (clock_ms, query_ids) = self.fetch_one(parameters(self.query(&sql))).await?;
+        self.clock.set(clock_ms, asked);
+        Ok(Running { clock_ms, query_ids })
     }
 
     /// A statement, with the settings of questions, to which parameters can be given.
@@ -225,18 +225,12 @@ impl ClickHouse {
     }
 
     /// A question without parameters that has one row for an answer.
-    pub(super) async fn one<A>(&self, sql: &str) -> Result<A, Failure>
-    where
-        A: clickhouse::RowOwned + clickhouse::RowRead,
-    {
+    pub(super) async fn one<A: Columns>(&self, sql: &str) -> Result<A, Failure> {
         self.fetch_one(self.query(sql)).await
     }
 
     /// A question without parameters that has any number of rows for an answer.
-    pub async fn all<A>(&self, sql: &str) -> Result<Vec<A>, Failure>
-    where
-        A: clickhouse::RowOwned + clickhouse::RowRead,
-    {
+    pub async fn all<A: Columns>(&self, sql: &str) -> Result<Vec<A>, Failure> {
         self.fetch_all(self.query(sql)).await
     }
 
@@ -246,35 +240,62 @@ impl ClickHouse {
     }
 
     /// The answer of one row.
-    pub(super) async fn fetch_one<A>(&self, question: Query) -> Result<A, Failure>
-    where
-        A: clickhouse::RowOwned + clickhouse::RowRead,
-    {
-        self.in_time(question.fetch_one::<A>()).await
+    pub(super) async fn fetch_one<A: Columns>(&self, question: Query) -> Result<A, Failure> {
+        self.in_time(self.rows_of(question)).await.and_then(only)
     }
 
     /// All rows of an answer.
-    pub(super) async fn fetch_all<A>(&self, question: Query) -> Result<Vec<A>, Failure>
-    where
-        A: clickhouse::RowOwned + clickhouse::RowRead,
-    {
-        self.in_time(question.fetch_all::<A>()).await
+    pub(super) async fn fetch_all<A: Columns>(&self, question: Query) -> Result<Vec<A>, Failure> {
+        self.in_time(self.rows_of(question)).await
+    }
+
+    /// The answer of one row, however long it takes.
+    pub(super) async fn wait_for_one<A: Columns>(&self, question: Query) -> Result<A, Failure> {
+        self.rows_of(question).await.and_then(only)
+    }
+
+    /// All rows of an answer, however long it takes.
+    pub(super) async fn wait_for_all<A: Columns>(&self, question: Query) -> Result<Vec<A>, Failure> {
+        self.rows_of(question).await
     }
 
     /// Runs a statement that has no answer.
     pub(super) async fn execute(&self, statement: Query) -> Result<(), Failure> {
-        self.in_time(statement.execute()).await
+        self.in_time(self.wait_for(statement)).await
     }
 
-    async fn in_time<A>(&self, question: impl Future<Output = clickhouse::error::Result<A>>) -> Result<A, Failure> {
+    /// Runs a statement that has no answer, however long it takes.
+    pub(super) async fn wait_for(&self, statement: Query) -> Result<(), Failure> {
+        statement.execute().await.map_err(|error| self.explained(&error))
+    }
+
+    async fn rows_of<A: Columns>(&self, question: Query) -> Result<Vec<A>, Failure> {
+        let answer = async { question.fetch_bytes(answer::FORMAT)?.collect().await };
+        let body = answer.await.map_err(|error| self.explained(&error))?;
+        answer::rows(&body).map_err(|why| failure::misunderstood(&why))
+    }
+
+    fn explained(&self, error: &clickhouse::error::Error) -> Failure {
+        self.endpoint.discreet(self.settings.explained(failure::asked(error)))
+    }
+
+    async fn in_time<A>(&self, question: impl Future<Output = Result<A, Failure>>) -> Result<A, Failure> {
         match tokio::time::timeout(ANSWER, question).await {
-            Ok(answer) => answer.map_err(|error| self.settings.explained(failure::asked(&error))),
+            Ok(answer) => answer,
             Err(_) => Err(Failure {
                 class: Class::Transient,
                 ended: false,
                 message: format!("no answer to a question within {} s", ANSWER.as_secs()),
             }),
         }
+    }
+}
+
+/// The row of an answer that has one.
+fn only<A>(mut rows: Vec<A>) -> Result<A, Failure> {
+    match (rows.pop(), rows.is_empty()) {
+        (Some(row), true) => Ok(row),
+        _ => Err(failure::misunderstood("one row was asked for")),
     }
 }
 

@@ -80,6 +80,7 @@ impl Reader {
         let body = response.into_body().collect().await.map_err(|error| away(&error))?.to_bytes();
         if status != StatusCode::OK {
             let failure = failure::answered(status.as_u16(), code, &String::from_utf8_lossy(&body));
+            let failure = self.endpoint.discreet(failure);
             // What ClickHouse itself has said ends the question; all else says that it cannot be asked.
             return Err(match failure.ended {
                 true => NoAnswer::Refused(failure.message),

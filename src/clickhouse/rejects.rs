@@ -102,7 +102,8 @@ impl ClickHouse {
     /// How many rows of `rejected` come from other sources: other topics, or ones that were deleted.
     pub async fn foreign_rejects(&self, source: &str) -> Result<u64, Failure> {
         let table = self.table("rejected");
-        self.one(&format!("SELECT count() FROM {table} WHERE _source != {}", quoted(source))).await
+        let (count,) = self.one(&format!("SELECT count() FROM {table} WHERE _source != {}", quoted(source))).await?;
+        Ok(count)
     }
 
     /// The newest `limit` of each reason.

@@ -39,11 +39,11 @@ impl ClickHouse {
     /// The database and what is in it, as [`Statement`]s name them.
     async fn names(&self) -> Result<Vec<String>, Failure> {
         let database = quoted(&self.database);
-        self.all(&format!(
+        let sql = format!(
             "SELECT concat('`', name, '`') FROM system.databases WHERE name = {database} UNION ALL \
              SELECT concat('`', database, '`.', name) FROM system.tables WHERE database = {database}"
-        ))
-        .await
+        );
+        Ok(self.all(&sql).await?.into_iter().map(|(name,)| name).collect())
     }
 }
 

@@ -1,10 +1,15 @@
 //! Which pinned settings a statement brings: those that the server knows.
 
-use super::ClickHouse;
 use super::pins::{Of, PINS, Pins, YOUNG};
 use super::questions::quoted;
+use super::{ClickHouse, failure};
 use flows::{Class, Failure};
 use std::sync::{PoisonError, RwLock};
+
+/// Codes of ClickHouse's `ErrorCodes.cpp` for a setting that is refused.
+const UNKNOWN_SETTING: i32 = 115;
+const READONLY: i32 = 164;
+const CONSTRAINT_VIOLATION: i32 = 452;
 
 /// A setting's name and value.
 pub type Pin = (&'static str, &'static str);
@@ -57,25 +62,27 @@ impl Settings {
     /// A failure in which ClickHouse has refused a setting of ours says what to do about it. One that only an older server than
     /// before does not know is not sent again.
     pub fn explained(&self, failure: Failure) -> Failure {
+        // By the code: what stands in the text may be a value of a row, which ClickHouse repeats.
         let said = &failure.message;
-        let is = |code: &str| said.contains(&format!("({code})"));
+        let is = |code| failure::code_in(said) == Some(code);
+        if ![UNKNOWN_SETTING, READONLY, CONSTRAINT_VIOLATION].into_iter().any(is) {
+            return failure;
+        }
         let Some(((name, value), otherwise)) = named(said) else { return failure };
         let (user, value) = (&self.user, if value.is_empty() { "''" } else { value });
         let may_not = format!("user {user} may not set {name} = {value}, and without that {otherwise}");
-        if is("UNKNOWN_SETTING") && YOUNG.contains(&name) {
+        if is(UNKNOWN_SETTING) && YOUNG.contains(&name) {
             self.forget(name);
             return Failure { class: Class::Transient, message: format!("an older server: {said}"), ..failure };
         }
-        let message = if is("UNKNOWN_SETTING") {
+        let message = if is(UNKNOWN_SETTING) {
             format!("it does not know the setting {name}: ClickHouse 25.8 or newer is needed")
-        } else if is("READONLY") {
+        } else if is(READONLY) {
             format!(
                 "{may_not}: its profile is readonly; `audit` and `rejects` need readonly = 2 or 0, `ingest` and `setup` 0 ({said})"
             )
-        } else if is("SETTING_CONSTRAINT_VIOLATION") {
-            format!("{may_not}: take that constraint out of its profile, or use another --clickhouse-user ({said})")
         } else {
-            return failure;
+            format!("{may_not}: take that constraint out of its profile, or use another --clickhouse-user ({said})")
         };
         Failure { message, ..failure }
     }
@@ -90,7 +97,7 @@ impl ClickHouse {
         let young = YOUNG.iter().copied().map(quoted).collect::<Vec<_>>().join(", ");
         let sql =
             format!("SELECT arrayStringConcat(groupArray(name), ',') FROM system.settings WHERE name IN ({young})");
-        let names: String = self.one(&sql).await?;
+        let (names,): (String,) = self.one(&sql).await?;
         self.settings.learn(&names);
         Ok(())
     }
@@ -104,7 +111,7 @@ impl ClickHouse {
         // It is a question, so it brings their settings too; where both have one, that of inserts counts.
         let client = with(&with(&self.client, &self.settings.questions()), &self.settings.inserts());
         let sql = "SELECT toUInt64(getSetting('readonly'))";
-        let readonly: u64 = self.fetch_one(client.query_raw(sql)).await?;
+        let (readonly,): (u64,) = self.fetch_one(client.query_raw(sql)).await?;
         if readonly == 0 {
             return Ok(());
         }
@@ -125,16 +132,15 @@ pub fn with(client: &clickhouse::Client, settings: &[Pin]) -> clickhouse::Client
     settings.iter().fold(client.clone(), |client, &(name, value)| client.with_setting(name, value))
 }
 
-/// The first pinned setting that is named there.
+/// The pinned setting that is refused there: not one that is only suggested in its place.
 fn named(said: &str) -> Option<(Pin, &'static str)> {
-    let pin = |word: &str| {
-        let of = |pins: &'static Pins| {
-            let pin = pins.settings.iter().find(|(name, _)| *name == word)?;
-            Some((*pin, pins.otherwise))
-        };
-        PINS.iter().find_map(of)
+    let (_, rest) = ["modify ", "Setting ", "setting "].iter().find_map(|before| said.split_once(before))?;
+    let word = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').find(|word| !word.is_empty())?;
+    let of = |pins: &'static Pins| {
+        let pin = pins.settings.iter().find(|(name, _)| *name == word)?;
+        Some((*pin, pins.otherwise))
     };
-    said.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').find_map(pin)
+    PINS.iter().find_map(of)
 }
 
 #[cfg(test)]
@@ -178,32 +184,38 @@ mod tests {
         assert!(url.as_str().len() < 4_000, "nginx takes 8 kB, and the statement comes on top: {}", url.as_str().len());
     }
 
-    fn answer(said: &str) -> Failure {
-        Failure { class: Class::Permanent, ended: true, message: format!("Code: 1. DB::Exception: {said}") }
+    fn answer(code: i32, said: &str) -> Failure {
+        Failure { class: Class::Permanent, ended: true, message: format!("Code: {code}. DB::Exception: {said}") }
     }
 
     #[test]
     fn what_a_profile_forbids_is_named_with_what_it_would_do() {
         let settings = Settings::new("writer");
-        for (said, names) in [
-            (
-                "Setting limit should not be changed. (SETTING_CONSTRAINT_VIOLATION)",
-                ["writer may not set limit = 0", "lost"],
-            ),
-            (
-                "Cannot modify 'async_insert' setting in readonly mode. (READONLY)",
-                ["set async_insert = ", "readonly = 2"],
-            ),
-            ("Unknown setting 'apply_patch_parts'. (UNKNOWN_SETTING)", ["apply_patch_parts", "25.8"]),
+        for (code, said, names) in [
+            (452, "Setting limit should not be changed.", ["writer may not set limit = 0", "lost"]),
+            (164, "Cannot modify 'async_insert' setting in readonly mode.", ["set async_insert = ", "readonly = 2"]),
+            (115, "Unknown setting 'apply_patch_parts'.", ["apply_patch_parts", "25.8"]),
         ] {
-            let message = settings.explained(answer(said)).message;
+            let message = settings.explained(answer(code, said)).message;
             assert!(names.iter().all(|name| message.contains(name)), "{message}");
         }
-        for said in [
-            "writer: Cannot execute query in readonly mode. (READONLY)",
-            "Limit exceeded: max_rows_to_read. (TOO_MANY_ROWS)",
+        for (code, said) in [
+            (164, "writer: Cannot execute query in readonly mode."),
+            (158, "Limit exceeded: max_rows_to_read."),
+            // Somebody else's setting, which is only like one of ours.
+            (115, "Unknown setting 'limitt'. Maybe you meant ['limit','offset']."),
+            (
+                115,
+                "Setting deduplicate_inserts is neither a builtin setting nor a custom one: maybe deduplicate_insert",
+            ),
+            // A value of a row.
+            (
+                469,
+                "Constraint `c` is violated at row 1. user_id: 'Setting limit should not (SETTING_CONSTRAINT_VIOLATION)'",
+            ),
+            (469, "Constraint `c` is violated. user_id: 'Unknown setting deduplicate_insert (UNKNOWN_SETTING)'"),
         ] {
-            assert_eq!(settings.explained(answer(said)), answer(said));
+            assert_eq!(settings.explained(answer(code, said)), answer(code, said));
         }
     }
 
@@ -211,7 +223,7 @@ mod tests {
     fn an_older_server_is_asked_again_without_what_it_does_not_know() {
         let settings = Settings::new("writer");
         settings.learn(&YOUNG.join(","));
-        let failure = settings.explained(answer("Unknown setting 'deduplicate_insert'. (UNKNOWN_SETTING)"));
+        let failure = settings.explained(answer(115, "Unknown setting 'deduplicate_insert'."));
         assert_eq!(failure.class, Class::Transient);
         let has = |name: &str| settings.inserts().iter().any(|(pinned, _)| *pinned == name);
         assert!(!has("deduplicate_insert") && has("deduplicate_insert_select"));

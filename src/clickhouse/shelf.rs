@@ -2,7 +2,7 @@
 
 use super::insert_id::{InsertId, Scope};
 use super::questions::quoted;
-use super::{ClickHouse, rows};
+use super::{ClickHouse, failure, rows};
 use crate::seat::Seat;
 use crate::seldom::Seldom;
 use bytes::Bytes;
@@ -20,6 +20,8 @@ const LIFETIME_MS: i64 = LIFETIME.as_millis() as i64;
 
 /// What ClickHouse says to an insert that begins too late.
 const TOO_LATE: &str = "this insert begins too late";
+/// The code with which `throwIf` says it: FUNCTION_THROW_IF_VALUE_IS_NON_ZERO. A message without it may repeat a value of a row.
+const THROWN: i32 = 395;
 
 /// Rows of one topic, written on behalf of one consumer group.
 pub struct Shelf {
@@ -124,7 +126,7 @@ impl Warehouse for Shelf {
             Err(failure) => failure,
         };
         let rows = deliveries.len();
-        if failure.message.contains(TOO_LATE) {
+        if failure::code_in(&failure.message) == Some(THROWN) && failure.message.contains(TOO_LATE) {
             tracing::info!(
                 "{rows} rows for {table} were held up and refused as too late: asking what is stored, and again"
             );

@@ -2,12 +2,15 @@
 
 use super::questions::quoted;
 use super::rows::{self, Column};
-use super::{ClickHouse, erase, types};
+use super::{ClickHouse, erase, failure, types};
 use flows::{Class, Failure, Table};
 use std::collections::HashMap;
 
 /// The columns by which rows are found again.
 const POSITION: [&str; 3] = ["_source", "_partition", "_offset"];
+
+/// ClickHouse's codes UNKNOWN_TABLE and UNKNOWN_DATABASE.
+const MISSING: [i32; 2] = [60, 81];
 
 /// What to do about a table that is not as it has to be.
 const REMEDY: &str = "alter it, or use another --database";
@@ -51,10 +54,15 @@ impl ClickHouse {
             quoted(name)
         );
         let Some((engine, sorting_key)) = self.all::<(String, String)>(&sql).await?.pop() else {
-            let at = self.address();
-            return Err(misfit(format!(
-                "table {database}.{name} is missing at {at}: create it with `clickstream setup`"
-            )));
+            // A user sees in the list only what it has a right to.
+            self.run(&format!("SELECT 1 FROM {} LIMIT 0", self.table(name))).await.map_err(|failure| {
+                if !failure::code_in(&failure.message).is_some_and(|code| MISSING.contains(&code)) {
+                    return failure;
+                }
+                let at = self.address();
+                misfit(format!("table {database}.{name} is missing at {at}: create it with `clickstream setup`"))
+            })?;
+            return Err(misfit(format!("table {database}.{name} is there, and not to be seen in system.tables")));
         };
         if let Some(why) = unfit(&engine, &sorting_key) {
             return Err(misfit(format!("table {database}.{name} has the engine {engine}: {why}: {REMEDY}")));
@@ -107,10 +115,10 @@ impl ClickHouse {
         }
         // Whether it is the type's fault, or ClickHouse's that has no memory at the moment: then the question fails for any type.
         for _ in 0..2 {
-            match self.all::<String>(&types::round_trip(column, expected, found)).await {
-                Ok(lost) => return Ok(lost.first().map(|value| format!("it does not keep {value:?}"))),
+            match self.all::<(String,)>(&types::round_trip(column, expected, found)).await {
+                Ok(lost) => return Ok(lost.first().map(|(value,)| format!("it does not keep {value:?}"))),
                 Err(failure) if failure.message.contains("DB::Exception") => {
-                    self.all::<String>(&types::round_trip(column, expected, expected)).await?;
+                    self.all::<(String,)>(&types::round_trip(column, expected, expected)).await?;
                     let said = failure.message;
                     tracing::debug!("column {column} is {found}: {said}");
                 }
@@ -124,12 +132,12 @@ impl ClickHouse {
     /// see them at work, in the plan of a question; but not while there is nothing to hide, in an empty table.
     async fn check_row_policy(&self, name: &str) -> Result<(), Failure> {
         let plan = format!("EXPLAIN actions = 1 SELECT _offset FROM {}", self.table(name));
-        let plan: Vec<String> = self.all(&plan).await?;
+        let plan: Vec<(String,)> = self.all(&plan).await?;
         let filters = |line: &&String| {
             let line = line.to_lowercase();
             line.contains("row level filter") || line.contains("row-level security")
         };
-        let Some(line) = plan.iter().rfind(filters) else { return Ok(()) };
+        let Some(line) = plan.iter().map(|(line,)| line).rfind(filters) else { return Ok(()) };
         let (database, user) = (&self.database, self.settings.user());
         let filter = line.split_once(':').map_or("", |(_, filter)| filter.trim());
         Err(misfit(format!(
@@ -151,12 +159,29 @@ fn unfit(engine: &str, sorting_key: &str) -> Option<String> {
         };
         return Some(why.into());
     }
-    let sorted_by = |column: &&str| sorting_key.split(',').any(|part| part.trim() == *column);
+    if !["MergeTree", "ReplacingMergeTree", "AggregatingMergeTree", "CoalescingMergeTree"].contains(&plain) {
+        return Some("its merges leave out rows, whatever they are sorted by".into());
+    }
+    let sorted_by = |column: &&str| parts(sorting_key).contains(column);
     let lacking: Vec<_> = POSITION.iter().copied().filter(|column| !sorted_by(column)).collect();
     if plain == "MergeTree" || lacking.is_empty() {
         return None;
     }
     Some(format!("its merges make one row of those with the same sorting key, which lacks {}", lacking.join(", ")))
+}
+
+/// The expressions of a sorting key, whose own commas stand in brackets.
+fn parts(sorting_key: &str) -> Vec<&str> {
+    let mut depth = 0_u32;
+    let is_between = |c: char| {
+        match c {
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    };
+    sorting_key.split(is_between).map(str::trim).collect()
 }
 
 fn misfit(message: String) -> Failure {
@@ -178,9 +203,16 @@ mod tests {
         {
             assert!(unfit(engine, ours).is_some(), "{engine}");
         }
-        for engine in ["ReplacingMergeTree", "SummingMergeTree", "ReplicatedCollapsingMergeTree"] {
-            let why = unfit(engine, "event_id, _source").unwrap_or_default();
-            assert!(why.ends_with("lacks _partition, _offset"), "{engine}: {why}");
+        for key in ["event_id, _source", "cityHash64(1, _source, _partition, _offset, 1) % 4, _source"] {
+            for engine in ["ReplacingMergeTree", "ReplicatedAggregatingMergeTree"] {
+                let why = unfit(engine, key).unwrap_or_default();
+                assert!(why.ends_with("lacks _partition, _offset"), "{engine}: {why}");
+            }
+        }
+        for engine in
+            ["SummingMergeTree", "ReplicatedCollapsingMergeTree", "VersionedCollapsingMergeTree", "GraphiteMergeTree"]
+        {
+            assert!(unfit(engine, ours).is_some_and(|why| why.contains("leave out rows")), "{engine}");
         }
     }
 }

@@ -70,7 +70,7 @@ impl ClickHouse {
             quoted(table)
         );
         let mut limits = Limits::default();
-        for engine in self.all::<String>(&sql).await? {
+        for (engine,) in self.all::<(String,)>(&sql).await? {
             for expression in deleting(&engine) {
                 if let Some(ms) = self.limit("ingested_at", expression).await? {
                     limits.ingested_ms = limits.ingested_ms.max(Some(ms));
@@ -91,8 +91,8 @@ impl ClickHouse {
                 "SELECT max(at) FROM (SELECT toInt64({times}) AS at, fromUnixTimestamp64Milli(at, 'UTC') AS {column}) \
                  WHERE ({expression}) <= now()"
             );
-            match self.all::<i64>(&sql).await {
-                Ok(found) => Ok(found.first().copied()),
+            match self.all::<(i64,)>(&sql).await {
+                Ok(found) => Ok(found.first().map(|(ms,)| *ms)),
                 Err(failure) if failure.class == Class::Transient => Err(failure),
                 // It takes other columns, or is not what it looks like.
                 Err(_) => Ok(None),

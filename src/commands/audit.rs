@@ -86,12 +86,12 @@ impl Audit {
         connect::group(&client, "DESCRIBE", topic, &partitions, patience).await?;
         connect::clickhouse(&clickhouse, patience).await?;
         if args.heal {
-            clickhouse.may_insert().await.map_err(|failure| anyhow!("{failure}"))?;
+            connect::checked(&clickhouse, patience, async || clickhouse.may_insert().await).await?;
         }
-        clickhouse.check().await.map_err(|failure| anyhow!("{failure}"))?;
+        connect::checked(&clickhouse, patience, async || clickhouse.check().await).await?;
         let source = block_in_place(|| admin::source(&client, topic))?;
         let ranges = Ranges::new(&config, topic)?;
-        let (expiry, unused) = clickhouse.expiry().await.map_err(|failure| anyhow!("ClickHouse: {failure}"))?;
+        let (expiry, unused) = connect::checked(&clickhouse, patience, async || clickhouse.expiry().await).await?;
         for ttl in unused {
             tracing::warn!(
                 "{ttl}: cannot tell what it deletes, so that counts as missing: --since leaves out what is older"
@@ -133,7 +133,7 @@ impl Audit {
                 tracing::warn!("partition {partition}: the group has committed {mark}, beyond the topic's end {high}");
             }
             let mut findings = auditor.inspect(partition, low, mark.clamp(low, high), high).await?;
-            findings.is_cut = low > first;
+            findings.is_cut = low > first || since.as_ref().is_some_and(|since| !since.contains_key(&partition));
             found.push(findings);
         }
         for findings in &mut found {
@@ -144,10 +144,13 @@ impl Audit {
             let is_meant = |lost: &Lost| args.since.is_none_or(|since_ms| lost.at.timestamp_millis() >= since_ms);
             let passed = notes.lost.filter(is_meant);
             // What lies before the time of --since is not looked at.
-            findings.expired = match findings.is_cut {
-                true => Expired { passed, ..Expired::default() },
-                false => auditor.expired(&Wanted { partition, mark, read, low, passed, has_gaps }).await?,
-            };
+            if findings.is_cut {
+                findings.expired = Expired { passed, ..Expired::default() };
+                continue;
+            }
+            let (expired, doubled) = auditor.expired(&Wanted { partition, mark, read, low, passed, has_gaps }).await?;
+            findings.expired = expired;
+            findings.duplicates.extend(&doubled);
         }
         Ok((found, marks))
     }

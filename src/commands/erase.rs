@@ -28,7 +28,8 @@ const LEFT: &str = "not erased: messages that are still to be ingested (run this
 pub async fn run(args: EraseArgs) -> Result<()> {
     let clickhouse = ClickHouse::new(&args.clickhouse)?;
     connect::clickhouse(&clickhouse, args.connect_timeout).await?;
-    clickhouse.check_tables().await.map_err(|failure| anyhow!("{failure}"))?;
+    let patience = args.connect_timeout;
+    connect::checked(&clickhouse, patience, async || clickhouse.check_tables().await).await?;
     let (wait, dry_run, reason) = (args.wait, args.dry_run, args.reason);
     let user = args.clickhouse.clickhouse_user;
     let erasure = match args.what.condition {
@@ -43,7 +44,7 @@ pub async fn run(args: EraseArgs) -> Result<()> {
              (--clickhouse-user, docs/erasure.md)"
         );
     }
-    eraser.clickhouse.check().await.map_err(|failure| anyhow!("{failure}"))?;
+    connect::checked(&eraser.clickhouse, patience, async || eraser.clickhouse.check().await).await?;
     let found = eraser.count().await?;
     for (source, rows) in &found {
         output::line(format_args!("topic id {source}: {}", eraser.describe(*rows)))?;
@@ -52,7 +53,7 @@ pub async fn run(args: EraseArgs) -> Result<()> {
     if dry_run {
         return output::line(format_args!("{} would be erased: nothing was changed", eraser.describe(all)));
     }
-    eraser.erase(&reason).await?;
+    eraser.erase(&reason, all).await?;
     if all == Rows::default() {
         output::line("nothing was found that is to be erased: is it spelled as in the table?")?;
     } else {
@@ -83,7 +84,7 @@ impl Eraser {
 
     /// The order is what a crash at any moment hangs on: what is deleted was recorded before, and what is recorded is found by the
     /// next run, as it still meets the same condition.
-    async fn erase(&self, reason: &str) -> Result<()> {
+    async fn erase(&self, reason: &str, found: Rows) -> Result<()> {
         let Self { clickhouse, erasure } = self;
         let since_ms = match erasure {
             Erasure::Recorded => 0,
@@ -93,6 +94,7 @@ impl Eraser {
                     .record_erased(erasure, reason, now_ms)
                     .await
                     .map_err(|failure| anyhow!("ClickHouse: {failure}: nothing was deleted, run this again"))?;
+                self.is_recorded(now_ms, found.events + found.rejects).await?;
                 now_ms
             }
         };
@@ -102,6 +104,23 @@ impl Eraser {
                     "not all was deleted; what is recorded as erased stays that, and running this again goes on",
                 )
             })?;
+        }
+        Ok(())
+    }
+
+    /// An answer alone does not show that the positions are recorded: something before ClickHouse may have given it.
+    async fn is_recorded(&self, since_ms: i64, found: u64) -> Result<()> {
+        let mut recorded = 0;
+        for &table in self.erasure.tables() {
+            recorded += self.clickhouse.erased_rows(table, since_ms).await.map_err(asked)?;
+        }
+        if recorded < found {
+            bail!(
+                "ClickHouse has confirmed that positions are recorded, and shows {} of {} rows at such positions: nothing was \
+                 deleted, run this again",
+                grouped(recorded),
+                grouped(found)
+            );
         }
         Ok(())
     }
@@ -117,7 +136,12 @@ impl Eraser {
         self.mutated(table).await?;
         match clickhouse.erased_rows(table, since_ms).await.map_err(asked)? {
             0 => Ok(()),
-            left => bail!("{} rows of {} are there still", grouped(left), table.name()),
+            left => bail!(
+                "{} rows of {} are there still: mutations run with the settings of the server's own profile, where limit, filters \
+                 or an overflow mode may leave rows out",
+                grouped(left),
+                table.name()
+            ),
         }
     }
 

@@ -215,8 +215,8 @@ async fn start(args: &IngestArgs) -> Result<(Arc<ClickHouse>, Option<BTreeMap<i3
     let ends = connect::leaders(&client, topic, &partitions, patience).await?;
     connect::group(&client, "READ", topic, &partitions, patience).await?;
     connect::clickhouse(&clickhouse, patience).await?;
-    clickhouse.may_insert().await.map_err(|failure| anyhow!("{failure}"))?;
-    clickhouse.check().await.map_err(|failure| anyhow!("{failure}"))?;
+    connect::checked(&clickhouse, patience, async || clickhouse.may_insert().await).await?;
+    connect::checked(&clickhouse, patience, async || clickhouse.check().await).await?;
     let until = ends.into_iter().map(|(partition, (_, high))| (partition, high)).collect();
     Ok((clickhouse, args.until_end.then_some(until)))
 }

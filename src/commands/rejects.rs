@@ -62,7 +62,7 @@ impl Rejects {
             bail!("topic {topic} is missing at {}: see --topic", args.kafka.brokers);
         }
         connect::clickhouse(&clickhouse, args.kafka.connect_timeout).await?;
-        clickhouse.check().await.map_err(asked)?;
+        connect::checked(&clickhouse, args.kafka.connect_timeout, async || clickhouse.check().await).await?;
         let source = block_in_place(|| admin::source(&client, &topic))?;
         let choice = Choice {
             source,

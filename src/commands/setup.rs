@@ -4,7 +4,7 @@ use crate::cli::SetupArgs;
 use crate::clickhouse::{ClickHouse, Tables};
 use crate::kafka::admin::{self, Found};
 use crate::{connect, kafka, output};
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result};
 use std::sync::Arc;
 
 /// Creates the topic and the tables where they are missing. May be run again.
@@ -26,8 +26,10 @@ pub async fn run(args: SetupArgs) -> Result<()> {
         }
     }
     connect::clickhouse(&clickhouse, args.kafka.connect_timeout).await?;
-    clickhouse.may_insert().await.map_err(|failure| anyhow!("{failure}"))?;
-    let tables = clickhouse.apply_schema().await.map_err(|failure| anyhow!("cannot set up the tables: {failure}"))?;
+    let patience = args.kafka.connect_timeout;
+    connect::checked(&clickhouse, patience, async || clickhouse.may_insert().await).await?;
+    let tables = connect::checked(&clickhouse, patience, async || clickhouse.apply_schema().await).await;
+    let tables = tables.context("cannot set up the tables")?;
     let word = if tables == Tables::Made { "created" } else { "there" };
     output::line(format_args!("database {}: tables {word}, columns as expected", args.clickhouse.database))
 }

@@ -174,6 +174,29 @@ fn what_retention_has_deleted_is_lost_and_cannot_be_healed() {
 }
 
 #[test]
+fn rows_that_stand_twice_are_found_also_where_the_topic_has_nothing_left() {
+    let shop = Shop::open();
+    raw::send(&shop, 0, &good(200));
+    shop.ingest(&["--until-end"]).succeeds();
+    shop.sql("INSERT INTO db.events SELECT * FROM db.events WHERE _offset IN (3, 17, 18)");
+    raw::delete_before(&shop, 0, 150);
+    let (said, why) = fails(shop.run("audit", &[]));
+    assert!(why.contains("3 stand there more than once"), "{said}{why}");
+}
+
+#[test]
+fn a_partition_without_messages_since_that_time_is_not_looked_at() {
+    let shop = Shop::open();
+    raw::send(&shop, 0, &good(20));
+    shop.ingest(&["--until-end"]).succeeds();
+    lose(&shop, "_offset BETWEEN 5 AND 9");
+    raw::delete_before(&shop, 0, 20);
+    let (said, why) = fails(shop.run("audit", &[]));
+    assert!(why.contains("5 are lost"), "{said}{why}");
+    shop.run("audit", &["--since", "1ms"]).succeeds();
+}
+
+#[test]
 fn rows_beyond_the_end_of_the_topic_are_found() {
     let shop = Shop::open();
     raw::send(&shop, 0, &good(10));

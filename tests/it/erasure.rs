@@ -3,6 +3,7 @@
 use crate::raw::{self, Raw};
 use crate::support::oracle;
 use crate::support::process::Program;
+use crate::support::proxy::Proxy;
 use crate::support::shop::Shop;
 use crate::support::stack::OwnClickHouse;
 use crate::support::{PATIENCE, eventually, is};
@@ -270,6 +271,51 @@ fn a_dry_run_counts_and_changes_nothing() {
     let said = erase(&shop, &["--user", "nobody"]);
     assert!(said.contains("nothing was found that is to be erased") && !said.contains("old parts"), "{said}");
     assert_eq!(shop.stored(), 4);
+}
+
+#[test]
+fn no_alias_in_a_condition_makes_it_delete_other_rows() {
+    let shop = open();
+    let events: Vec<_> = (0..10).map(|nth| event(&format!("u{nth}"))).collect();
+    for partition in 0..2 {
+        raw::send(&shop, partition, &events);
+    }
+    shop.ingest(&["--until-end"]).succeeds();
+    for (nth, condition) in [
+        "(1 AS _partition) = 1 AND user_id = 'u0'",
+        "(7 AS _offset) = 7 AND user_id = 'u1'",
+        "('x' AS _source) = 'x' AND user_id = 'u2'",
+        "('u9' AS user_id) = 'u9' AND price = 1 AND product_id = 'p' AND events.user_id = 'u3'",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // It may be refused; what it must not do is delete rows of somebody else.
+        let mut program = shop.run("erase", &["--where", condition]);
+        let _ = program.exit_code(PATIENCE);
+        let others = shop.number(&format!("SELECT countDistinct(user_id) FROM db.events WHERE user_id != 'u{nth}'"));
+        let gone = shop.number("SELECT 10 - countDistinct(user_id) FROM db.events");
+        assert!(others >= 10 - nth as i64 - 1 && gone <= nth as i64 + 1, "{condition}: {}", program.stderr());
+        assert_eq!(shop.number("SELECT count() % 2 FROM db.events"), 0, "{condition}: both rows of a user, or none");
+    }
+    let left = shop.rows("SELECT DISTINCT user_id FROM db.events WHERE user_id IN ('u0', 'u1', 'u2')");
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn an_answer_alone_does_not_make_an_erasure() {
+    let shop = open();
+    raw::send(&shop, 0, &[event("u1"), event("u2")]);
+    shop.ingest(&["--until-end"]).succeeds();
+    let url = shop.clickhouse.url.clone();
+    // Something takes the record, and says that all is well.
+    let proxy = Proxy::start(&url);
+    proxy.swallow_statements("INSERT INTO");
+    let mut program = shop.run("erase", &["--user", "u1", "--clickhouse-url", &proxy.url()]);
+    assert_eq!(program.exit_code(PATIENCE), Some(1));
+    let said = program.stderr();
+    assert!(said.contains("nothing was deleted") && !program.stdout().contains("erased: recorded"), "{said}");
+    assert_eq!((shop.stored(), shop.number("SELECT count() FROM db.erased")), (2, 0));
 }
 
 /// Ids that would mean something else where they were pasted into a statement.

@@ -37,7 +37,7 @@ fn whole(status: u16, code: &str, body: &[u8], stream: &mut TcpStream) -> std::i
 
 const OK: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
 
-const ANSWERS: [(&str, Answer); 8] = [
+const ANSWERS: [(&str, Answer); 10] = [
     ("an endless error", |stream| {
         endless("HTTP/1.1 500 No\r\nConnection: close\r\n\r\n", b"Code: 241. DB::Exception: ", b"x", stream)
     }),
@@ -47,6 +47,9 @@ const ANSWERS: [(&str, Answer); 8] = [
     ("endless rows", |stream| endless(OK, b"\x01\x01n\x05Int64", &[7; 8], stream)),
     // One column of texts, the first of which has 2^62 bytes.
     ("an endless text", |stream| endless(OK, b"\x01\x01n\x06String\x80\x80\x80\x80\x80\x80\x80\x80\x40", b"x", stream)),
+    // What a format with lengths would take for billions of columns.
+    ("garbage", |stream| whole(200, "", b"\x80\x80\x80\x80\x80\x40\n", stream)),
+    ("more garbage", |stream| whole(200, "", b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f", stream)),
     ("an endless result of a page", |stream| endless(OK, br#"{"meta":[],"data":{"n":[1"#, b",1", stream)),
     ("an error that writes to the terminal", |stream| {
         whole(

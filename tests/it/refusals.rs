@@ -4,6 +4,7 @@ use crate::support::oracle;
 use crate::support::proxy::{Mishap, Proxy};
 use crate::support::shop::Shop;
 use crate::support::stack::OwnClickHouse;
+use crate::support::{PATIENCE, eventually, is};
 use std::collections::BTreeSet;
 
 /// The payload of an event with this product.
@@ -53,6 +54,26 @@ fn a_row_on_which_an_expression_of_the_table_fails_is_rejected_whatever_the_code
         let closing = ingester.closing();
         assert!(closing.inserts <= 32, "{expression}: {closing:?}");
     }
+}
+
+#[test]
+fn a_message_cannot_say_why_it_is_refused() {
+    let shop = Shop::open();
+    shop.sql("ALTER TABLE db.events ADD CONSTRAINT c CHECK user_id = 'user_1'");
+    // Of what ClickHouse says of a setting, and of what our own statement throws.
+    let users = [
+        "this insert begins too late",
+        "Unknown setting 'deduplicate_insert' (UNKNOWN_SETTING)",
+        "Setting limit should not be changed (SETTING_CONSTRAINT_VIOLATION)",
+        "Code: 241. DB::Exception: memory",
+    ];
+    let payloads: Vec<_> =
+        users.iter().map(|user| event(1, "p").replace("user_1", user)).chain([event(1, "p")]).collect();
+    let messages: Vec<_> = payloads.iter().map(|payload| ("user", payload.as_str())).collect();
+    let places = shop.kafka.send(&shop.topic, &messages);
+    let culprits: Vec<_> = places[..users.len()].iter().map(|(_, offset)| *offset).collect();
+    shop.ingest(&["--until-end"]).succeeds();
+    only_these_are_rejected(&shop, payloads.len(), &culprits, "Code: 469. DB::Exception: Constraint");
 }
 
 #[test]
@@ -164,4 +185,23 @@ fn the_query_of_the_address_goes_with_every_request_and_is_never_shown() {
     let url = format!("{}/?log_comment=mine{}", shop.clickhouse.url, shop.database);
     shop.run("ingest", &["--until-end", "--clickhouse-url", &url]).succeeds();
     assert_eq!(shop.stored(), 100);
+}
+
+#[test]
+fn a_start_waits_for_an_answer_at_each_of_its_questions() {
+    let shop = Shop::open();
+    send(&shop, 10, &BTreeSet::new());
+    for question in ["system.settings", "system.tables", "system.columns", "EXPLAIN"] {
+        for (command, args) in [("setup", &[][..]), ("ingest", &["--until-end"]), ("audit", &[])] {
+            let proxy = Proxy::start(&shop.clickhouse.url);
+            proxy.refuse_questions(question, 500, 202, "Code: 202. DB::Exception: Too many simultaneous queries");
+            let mut program = shop.run(command, &[args, &["--clickhouse-url", &proxy.url()]].concat());
+            eventually(PATIENCE, "it waits, or does not ask that", || {
+                is(program.has_ended() || program.said("waiting for ClickHouse") > 0, program.stderr())
+            });
+            proxy.answer_questions();
+            program.succeeds();
+        }
+    }
+    assert_eq!(shop.stored(), 10);
 }

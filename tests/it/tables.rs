@@ -178,7 +178,14 @@ fn an_engine_that_breaks_a_promise_is_named_with_the_reason() {
         (&buffer, ["Buffer", "in memory"]),
         ("ENGINE = StripeLog", ["StripeLog", "MergeTree"]),
         ("ENGINE = ReplacingMergeTree ORDER BY event_id", ["ReplacingMergeTree", "lacks _source, _partition, _offset"]),
-        ("ENGINE = SummingMergeTree ORDER BY (event_id, _partition)", ["SummingMergeTree", "lacks _source, _offset"]),
+        (
+            "ENGINE = AggregatingMergeTree ORDER BY (event_id, _partition, cityHash64(1, _source, _offset, 1))",
+            ["AggregatingMergeTree", "lacks _source, _offset"],
+        ),
+        (
+            "ENGINE = SummingMergeTree ORDER BY (event_id, _source, _partition, _offset)",
+            ["SummingMergeTree", "leave out rows"],
+        ),
     ] {
         shop.sql("CREATE TABLE db.like AS db.events");
         shop.sql("DROP TABLE db.events SYNC");

@@ -87,6 +87,11 @@ impl Proxy {
         *self.shared.refused.lock().unwrap() = Some((with.to_owned(), answer));
     }
 
+    /// Answers statements that have this text in them with a 200 and nothing else, and does not pass them on.
+    pub fn swallow_statements(&self, with: &str) {
+        *self.shared.refused.lock().unwrap() = Some((with.to_owned(), Mishap::Instead(200, None, String::new())));
+    }
+
     /// Passes all questions on again.
     pub fn answer_questions(&self) {
         *self.shared.refused.lock().unwrap() = None;
