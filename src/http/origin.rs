@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_no_name_is_a_program() {
+    fn a_request_without_a_host_is_a_programs() {
         let none = HeaderMap::new();
         assert_eq!(Origins::of_programs(Vec::new()).objection("/metrics", &none), None);
         assert!(Origins::of_pages(Vec::new()).objection("/", &none).is_some());
