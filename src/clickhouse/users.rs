@@ -54,6 +54,32 @@ pub const ERASER: Account = Account {
 pub const READER: Account =
     Account { name: "reader", profile: "reader", grants: &["SELECT ON clickstream.*", "SELECT ON system.parts"] };
 
+/// What queries of the reader may take. Its profile is `readonly`, so it can change none of them but the time, within [`SECONDS`].
+///
+/// Whoever reaches the page of a Grafana can send any SQL as this user. So the limits are for the neighbours: memory, disk and time
+/// stay for the inserts. docs/deploy.md has the same list, for those who make their users themselves.
+pub const READER_LIMITS: [(&str, u64); 11] = [
+    ("readonly", 1),
+    ("max_execution_time", 10),
+    ("max_memory_usage", 1_000_000_000),
+    // All of its queries together: half of what Compose gives to ClickHouse.
+    ("max_memory_usage_for_user", 2_000_000_000),
+    // What does not fit into memory is sorted and grouped on the disk that the tables are on.
+    ("max_temporary_data_on_disk_size_for_query", 2_000_000_000),
+    ("max_temporary_data_on_disk_size_for_user", 4_000_000_000),
+    // A month at 100 events a second is 260 million rows: of each, panels read 42 bytes at most, and some panels read it twice.
+    ("max_rows_to_read", 1_000_000_000),
+    ("max_bytes_to_read", 50_000_000_000),
+    ("max_result_rows", 100_000),
+    ("max_result_bytes", 100_000_000),
+    // As many as Grafana's ClickHouse plugin has connections.
+    ("max_concurrent_queries_for_user", 50),
+];
+
+/// The least and the most that a reader may set `max_execution_time` to. 0 would be no limit. Grafana's client sets it with each query,
+/// to its own timeout and 5 s more: 64 for its default of a minute.
+pub const SECONDS: (u64, u64) = (1, 65);
+
 /// All that have a password.
 pub const ACCOUNTS: [Account; 4] = [OWNER, WRITER, ERASER, READER];
 
@@ -87,6 +113,9 @@ const LOOPBACK: &str = "<ip>127.0.0.1</ip><ip>::1</ip>";
 pub fn file(passwords: &[String; ACCOUNTS.len()], from: From, default: Default) -> String {
     let users: String =
         ACCOUNTS.iter().zip(passwords).map(|(account, password)| user(account, password, from)).collect();
+    let limits: String =
+        READER_LIMITS.iter().map(|(name, value)| format!("      <{name}>{value}</{name}>\n")).collect();
+    let (least, most) = SECONDS;
     format!(
         "<clickhouse>
   <users>
@@ -95,11 +124,10 @@ pub fn file(passwords: &[String; ACCOUNTS.len()], from: From, default: Default) 
     <default/>
     <library><max_sessions_for_user>1</max_sessions_for_user></library>
     <reader>
-      <readonly>1</readonly>
-      <max_execution_time>10</max_execution_time>
-      <max_memory_usage>1000000000</max_memory_usage>
-      <!-- Grafana's client sets it with each query -->
-      <constraints><max_execution_time><changeable_in_readonly/></max_execution_time></constraints>
+{limits}      <!-- Grafana's client sets it with each query; 0 would be no limit -->
+      <constraints>
+        <max_execution_time><min>{least}</min><max>{most}</max><changeable_in_readonly/></max_execution_time>
+      </constraints>
     </reader>
   </profiles>
   <quotas><default/></quotas>
@@ -169,5 +197,17 @@ mod tests {
         let users = |default| file(&[const { String::new() }; ACCOUNTS.len()], From::Loopback, default);
         assert!(!users(Default::Nobody).contains("<default>"), "{}", users(Default::Nobody));
         assert!(users(Default::Library).contains("<profile>library</profile>"));
+    }
+
+    #[test]
+    fn the_documentation_has_the_limits_of_the_reader_as_they_are() {
+        let docs = include_str!("../../docs/deploy.md");
+        let documented = docs.split("CREATE SETTINGS PROFILE").nth(1).and_then(|text| text.split("```").next());
+        let documented = documented.expect("a profile in docs/deploy.md");
+        for (name, value) in READER_LIMITS {
+            assert!(documented.contains(&format!("{name} = {value}")), "{name} = {value}");
+        }
+        let (least, most) = SECONDS;
+        assert!(documented.contains(&format!("MIN {least} MAX {most} CHANGEABLE_IN_READONLY")));
     }
 }

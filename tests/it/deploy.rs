@@ -92,8 +92,105 @@ fn each_user_can_do_its_work_and_nothing_else() {
     here.refused("eraser", "INSERT INTO clickstream.events (user_id) VALUES ('x')");
     here.refused("eraser", "DROP TABLE clickstream.events");
     here.refused("writer", "INSERT INTO clickstream.erased (reason) VALUES ('x')");
-    // As Grafana's client does.
-    here.client("reader").run("SELECT count() FROM clickstream.events_once SETTINGS max_execution_time = 60");
+}
+
+/// What `reader` may do with these parameters of the request, and with the same as settings of the statement.
+fn asks(here: &Installation, name: &str, value: &str) -> [Result<String, String>; 2] {
+    let mut client = here.client("reader");
+    let in_the_statement = client.ask(&format!("SELECT 1 SETTINGS {name} = '{value}'"));
+    client.url += &format!("&{name}={value}");
+    [client.ask("SELECT 1"), in_the_statement]
+}
+
+#[test]
+fn the_reader_cannot_lift_its_limits() {
+    let here = Installation::new();
+    for (name, value) in [
+        ("max_execution_time", "0"),
+        ("max_execution_time", "0.4"),
+        ("max_execution_time", "66"),
+        ("max_execution_time", "3600"),
+        ("max_execution_time", "-1"),
+        ("max_execution_time", "1e-9"),
+        ("max_execution_time", "inf"),
+        ("max_execution_time_leaf", "100"),
+        ("timeout_overflow_mode", "break"),
+        ("read_overflow_mode", "break"),
+        ("result_overflow_mode", "break"),
+        ("timeout_before_checking_execution_speed", "1000"),
+        ("max_threads", "64"),
+        ("readonly", "0"),
+        ("readonly", "2"),
+        ("max_memory_usage", "0"),
+        ("max_memory_usage_for_user", "0"),
+        ("max_temporary_data_on_disk_size_for_query", "0"),
+        ("max_temporary_data_on_disk_size_for_user", "0"),
+        ("max_rows_to_read", "0"),
+        ("max_bytes_to_read", "0"),
+        ("max_result_rows", "0"),
+        ("max_result_bytes", "0"),
+        ("max_concurrent_queries_for_user", "0"),
+    ] {
+        for answer in asks(&here, name, value) {
+            let said = answer.expect_err(&format!("{name} = {value}"));
+            // Refused by the profile, or no value at all.
+            let codes = ["Code: 164.", "Code: 452.", "Code: 72."];
+            assert!(codes.iter().any(|code| said.starts_with(code)), "{name} = {value}: {said}");
+        }
+    }
+    // What Grafana's ClickHouse plugin and our own page send, and a person may.
+    for seconds in ["64", "8", "30", "1"] {
+        assert_eq!(asks(&here, "max_execution_time", seconds), [Ok("1\n".into()), Ok("1\n".into())], "{seconds}");
+    }
+    let mut client = here.client("reader");
+    client.url += "&profile=default";
+    assert_eq!(client.run("SELECT getSetting('readonly'), getSetting('max_memory_usage')"), "1\t1000000000\n");
+}
+
+#[test]
+fn a_query_of_the_reader_that_reaches_a_limit_ends_with_an_error() {
+    let here = Installation::new();
+    // The limits as they are, of what is cheap to reach.
+    let reader = here.client("reader");
+    let hard = "SELECT count() FROM numbers(900000000) WHERE NOT ignore(SHA256(toString(number)))";
+    for (sql, error) in [
+        (format!("{hard} SETTINGS max_execution_time = 1"), "TIMEOUT_EXCEEDED"),
+        ("SELECT count() FROM numbers(2000000000) WHERE number % 2 = 0".into(), "TOO_MANY_ROWS"),
+        ("SELECT number FROM numbers(300000)".into(), "TOO_MANY_ROWS_OR_BYTES"),
+        ("SELECT randomString(10000) FROM numbers(30000)".into(), "TOO_MANY_ROWS_OR_BYTES"),
+        ("SELECT repeat('x', 1000000) FROM numbers(5000)".into(), "MEMORY_LIMIT_EXCEEDED"),
+        ("SELECT * FROM url('http://127.0.0.1:1/', 'LineAsString')".into(), "ACCESS_DENIED"),
+        ("SELECT * FROM file('/etc/passwd', 'LineAsString')".into(), "ACCESS_DENIED"),
+        ("SELECT * FROM remote('127.0.0.1:1', system.one)".into(), "ACCESS_DENIED"),
+    ] {
+        let said = reader.ask(&sql).expect_err(&sql);
+        assert!(said.contains(&format!("({error})")), "{sql}: expected {error}, found {said}");
+    }
+    // Small ones in the place of those that would take gigabytes.
+    let mut users = read(&here.secrets.join("clickhouse/users.xml"));
+    for (name, value, small) in [
+        ("max_bytes_to_read", "50000000000", "1000000000"),
+        ("max_memory_usage_for_user", "2000000000", "200000000"),
+        ("max_concurrent_queries_for_user", "50", "1"),
+    ] {
+        let limit = format!("<{name}>{value}</{name}>");
+        assert!(users.contains(&limit), "{limit}");
+        users = users.replace(&limit, &format!("<{name}>{small}</{name}>"));
+    }
+    here.own.restart_with_users(&users);
+    let said = reader.ask("SELECT sum(number) FROM numbers(900000000)").unwrap_err();
+    assert!(said.contains("(TOO_MANY_BYTES)"), "{said}");
+    let said = reader.ask("SELECT length(groupArray(number)) FROM numbers(50000000)").unwrap_err();
+    assert!(said.contains("(MEMORY_LIMIT_EXCEEDED)") && said.contains("User memory limit"), "{said}");
+    let busy = here.client("reader");
+    let running = std::thread::spawn(move || busy.ask("SELECT sleep(3)"));
+    eventually(PATIENCE, "the first of two queries runs", || {
+        let seen = here.own.client().number("SELECT count() FROM system.processes WHERE user = 'reader'");
+        is(seen == 1, seen)
+    });
+    let said = reader.ask("SELECT 1").expect_err("the second one is refused");
+    assert!(said.contains("(TOO_MANY_SIMULTANEOUS_QUERIES)"), "{said}");
+    assert_eq!(running.join().unwrap(), Ok("0\n".into()));
 }
 
 #[test]
