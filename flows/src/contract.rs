@@ -27,6 +27,9 @@ pub static TIMESTAMP: Field =
 /// In the order in which the contract names them.
 static FIELDS: [&Field; 6] = [&EVENT_ID, &EVENT_TYPE, &USER_ID, &PRODUCT_ID, &PRICE, &TIMESTAMP];
 
+/// The longest text of a field, in bytes of UTF-8. Users and products are names that tables and pages show in lists.
+pub const MAX_TEXT_BYTES: usize = 1_024;
+
 /// Fields in which other programs wrap a record.
 const ENVELOPES: [&str; 8] = ["payload", "data", "value", "after", "event", "message", "body", "record"];
 

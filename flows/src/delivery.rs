@@ -94,13 +94,15 @@ pub enum Reason {
     BadPrice,
     /// `timestamp` is no RFC 3339 time, or outside the years 1900 to 2299.
     BadTimestamp,
+    /// A text is longer than [`Event::MAX_TEXT_BYTES`].
+    TooLong,
     /// ClickHouse refused the row (a constraint of the table, say).
     Refused,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NullPayload,
         Self::NotJson,
         Self::MissingField,
@@ -109,6 +111,7 @@ impl Reason {
         Self::UnknownType,
         Self::BadPrice,
         Self::BadTimestamp,
+        Self::TooLong,
         Self::Refused,
     ];
 
@@ -123,6 +126,7 @@ impl Reason {
             Self::UnknownType => "unknown_type",
             Self::BadPrice => "bad_price",
             Self::BadTimestamp => "bad_timestamp",
+            Self::TooLong => "too_long",
             Self::Refused => "refused",
         }
     }

@@ -4,7 +4,7 @@
 //! A reject is kept for long and read by many. So its sentence holds no more of a person than needed: nothing of the user or
 //! the product, of other values 40 characters, and of bytes that are not JSON the first few. The payload beside it has the rest.
 
-use crate::contract::{EVENT_ID, EVENT_TYPE, Field, PRICE, Scan, TIMESTAMP, Wrong};
+use crate::contract::{EVENT_ID, EVENT_TYPE, Field, MAX_TEXT_BYTES, PRICE, Scan, TIMESTAMP, Wrong};
 use crate::{Reason, formats};
 use serde::de::IgnoredAny;
 use serde_json::error::Category;
@@ -46,6 +46,12 @@ pub fn bad_price(found: f64) -> Diagnosis {
 
 pub fn bad_timestamp(found: &str) -> Diagnosis {
     found_in(&TIMESTAMP, Reason::BadTimestamp, &(string(found) + epoch(found)))
+}
+
+pub fn too_long(field: &Field, bytes: usize) -> Diagnosis {
+    let name = field.name;
+    let detail = format!("{name}: found a string of {bytes} bytes, expected {MAX_TEXT_BYTES} at most");
+    Diagnosis { reason: Reason::TooLong, field: Some(name), detail }
 }
 
 /// For a payload that does not begin as an object.

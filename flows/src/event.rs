@@ -1,5 +1,6 @@
 //! The event: one flat JSON object, decoded into a row without an allocation in the usual case.
 
+use crate::contract::{self, MAX_TEXT_BYTES};
 use crate::diagnosis::{self, Diagnosis};
 use crate::{Content, Reject};
 use chrono::{DateTime, Datelike, NaiveDate, Timelike};
@@ -71,7 +72,26 @@ struct Wire<'a> {
     timestamp: Cow<'a, str>,
 }
 
+impl Wire<'_> {
+    fn is_short_enough(&self) -> Result<(), Diagnosis> {
+        let texts = [
+            (&contract::EVENT_ID, &self.event_id),
+            (&contract::EVENT_TYPE, &self.event_type),
+            (&contract::USER_ID, &self.user_id),
+            (&contract::PRODUCT_ID, &self.product_id),
+            (&contract::TIMESTAMP, &self.timestamp),
+        ];
+        match texts.into_iter().find(|(_, text)| text.len() > MAX_TEXT_BYTES) {
+            Some((field, text)) => Err(diagnosis::too_long(field, text.len())),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Event {
+    /// The longest `user_id` and `product_id`, in bytes of UTF-8; so are the other texts of an event, whose formats are shorter.
+    pub const MAX_TEXT_BYTES: usize = MAX_TEXT_BYTES;
+
     /// The largest price that `Decimal(10, 2)` holds, in cents.
     pub const MAX_CENTS: i64 = 9_999_999_999;
 
@@ -160,6 +180,7 @@ fn is_object(payload: &[u8]) -> bool {
 
 fn parse_object(key: &[u8], json: &[u8]) -> Result<Event, Diagnosis> {
     let wire: Wire<'_> = serde_json::from_slice(json).map_err(|error| diagnosis::bad_object(key, json, &error))?;
+    wire.is_short_enough()?;
     let id = Uuid::try_parse(&wire.event_id).map_err(|_| diagnosis::bad_uuid(&wire.event_id))?;
     let kind = EventType::parse(&wire.event_type).ok_or_else(|| diagnosis::unknown_type(&wire.event_type))?;
     let cents = cents(wire.price).ok_or_else(|| diagnosis::bad_price(wire.price))?;
@@ -274,6 +295,7 @@ mod tests {
             ("2024-01-15T14:30:00.123Z", "2024-01-15T14:30:00", Reason::BadTimestamp),
             ("2024-01-15T14:30:00.123Z", "1899-12-31T23:59:59.999Z", Reason::BadTimestamp),
             ("2024-01-15T14:30:00.123Z", "2300-01-01T00:00:00Z", Reason::BadTimestamp),
+            ("user_0042", &"u".repeat(1_025), Reason::TooLong),
         ] {
             assert_eq!(reason(GOOD.replace(from, to).as_bytes()), expected, "{to}");
         }

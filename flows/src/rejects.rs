@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug, Default)]
 pub struct Rejects {
     by_reason: [AtomicU64; Reason::ALL.len()],
+    bytes: AtomicU64,
     kinds: Mutex<Vec<RejectKind>>,
 }
 
@@ -32,6 +33,7 @@ impl Rejects {
         for delivery in deliveries {
             let Content::Reject(reject) = &delivery.content else { continue };
             self.by_reason[reject.reason as usize].fetch_add(1, Relaxed);
+            self.bytes.fetch_add((reject.key.len() + reject.payload.len()) as u64, Relaxed);
             // There are no more kinds than reasons times fields: a scan beats a map.
             let mut kinds = self.kinds();
             let is_one = |kind: &&mut RejectKind| (kind.reason, kind.field) == (reject.reason, reject.field);
@@ -56,6 +58,11 @@ impl Rejects {
     /// How many there were with this reason since the start.
     pub fn of(&self, reason: Reason) -> u64 {
         self.by_reason[reason as usize].load(Relaxed)
+    }
+
+    /// The bytes of their keys and payloads since the start, which `rejected` keeps as they came.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
     }
 
     /// The most frequent kind since this was last called.
@@ -90,6 +97,8 @@ mod tests {
         rejects.count(&deliveries);
         let expected = [(Reason::NullPayload, 2), (Reason::WrongType, 4), (Reason::NotJson, 1), (Reason::Refused, 0)];
         assert_eq!(expected.map(|(reason, _)| rejects.of(reason)), expected.map(|(_, count)| count));
+        let sizes = payloads.iter().flatten().map(|payload| payload.len() as u64).sum::<u64>() - good.len() as u64;
+        assert_eq!(rejects.bytes(), sizes, "without the good one");
         let kind = rejects.take_most_frequent().unwrap();
         assert_eq!((kind.reason, kind.field, kind.count), (Reason::WrongType, Some("price"), 3));
         assert_eq!(kind.position, (3, 8));

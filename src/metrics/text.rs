@@ -54,6 +54,12 @@ fn ingest(page: &mut Page, meter: &Meter, ingester: &Ingester<'_>) {
     for reason in Reason::ALL {
         page.value("rejects_total", &format!("{{reason=\"{}\"}}", reason.as_str()), meter.rejects.of(reason));
     }
+    page.head(
+        "rejected_bytes_total",
+        "counter",
+        "Bytes of their keys and payloads, before ClickHouse compresses them.",
+    );
+    page.value("rejected_bytes_total", "", meter.rejects.bytes());
     page.head("messages_lost_total", "counter", "Messages that the topic lost before they were read, as far as known.");
     for (cause, count) in [("expired", &meter.expired), ("reset", &meter.reset)] {
         page.value("messages_lost_total", &format!("{{cause=\"{cause}\"}}"), Meter::read(count));

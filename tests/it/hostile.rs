@@ -1,5 +1,6 @@
 //! Messages that were made to hurt: each ends in `events` or in `rejected`, once, and the stream goes on in bounded memory.
 
+use crate::http::{free_address, get, status};
 use crate::raw::{self, Raw};
 use crate::support::PATIENCE;
 use crate::support::eventually;
@@ -10,6 +11,8 @@ use std::collections::BTreeMap;
 /// What memory an ingester may take, whatever it is given.
 const MEMORY_MB: u64 = 256;
 const MEGABYTE: usize = 1024 * 1024;
+/// The longest text of an event.
+const LONGEST: usize = 1_024;
 
 /// An event with one of its fields as this JSON.
 fn with(field: &str, json: &str) -> String {
@@ -128,9 +131,15 @@ fn shapes() -> Vec<Case> {
         (text(with("product_id", r#""\u0000\u001b[2J\ud83d\ude00""#)), usual),
         (text(with("product_id", r#""\ud83d""#)), Err("not_json")),
         (text(with("product_id", "\"\n\"")), Err("not_json")),
-        (text(with("product_id", &format!(r#""{}""#, "p".repeat(MEGABYTE)))), usual),
+        (text(with("product_id", &format!(r#""{}""#, "p".repeat(LONGEST)))), usual),
+        (text(with("product_id", &format!(r#""{}""#, r"\u00e9".repeat(LONGEST / 2)))), usual),
+        (text(with("product_id", &format!(r#""{}""#, "p".repeat(LONGEST + 1)))), Err("too_long")),
+        (text(with("product_id", &format!(r#""{}""#, r"\u00e9".repeat(LONGEST / 2 + 1)))), Err("too_long")),
+        (text(with("product_id", &format!(r#""{}""#, "p".repeat(MEGABYTE)))), Err("too_long")),
+        (text(with("user_id", &format!(r#""{}""#, "u".repeat(900_000)))), Err("too_long")),
+        (text(beside(&format!(r#""more":"{}""#, "m".repeat(MEGABYTE)))), usual),
         (text(with("price", &format!(r#""{}""#, "9".repeat(MEGABYTE)))), Err("wrong_type")),
-        (text(with("event_type", &format!(r#""{}""#, "é".repeat(MEGABYTE / 2)))), Err("unknown_type")),
+        (text(with("event_type", &format!(r#""{}""#, "é".repeat(MEGABYTE / 2)))), Err("too_long")),
         (text(with("event_id", r#""{5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10}""#)), usual),
         (text(with("event_id", r#""urn:uuid:5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10""#)), usual),
         (text(with("event_id", r#""""#)), Err("bad_uuid")),
@@ -147,7 +156,7 @@ fn shapes() -> Vec<Case> {
         ((Some(vec![0x1b; MEGABYTE]), Some(b"no".to_vec())), Err("not_json")),
     ];
     cases.push((text("x".repeat(10 * MEGABYTE)), Err("not_json")));
-    cases.push((text(with("product_id", &format!(r#""{}""#, "q".repeat(10 * MEGABYTE)))), usual));
+    cases.push((text(with("product_id", &format!(r#""{}""#, "q".repeat(10 * MEGABYTE)))), Err("too_long")));
     cases
 }
 
@@ -192,7 +201,14 @@ fn each_hostile_message_is_one_row_of_one_table_and_stops_nothing() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(found.len(), cases.len());
     // Bytes as they came, and a sentence about them that is not as long as they are.
-    assert_eq!(shop.number("SELECT max(length(payload)) FROM db.rejected"), 10 * MEGABYTE as i64);
+    let longest = cases.iter().filter(|(_, becomes)| becomes.is_err()).filter_map(|((_, payload), _)| payload.as_ref());
+    let longest = longest.map(Vec::len).max().unwrap() as i64;
+    assert!(longest > 10 * MEGABYTE as i64);
+    assert_eq!(shop.number("SELECT max(length(payload)) FROM db.rejected"), longest);
+    assert_eq!(
+        shop.number("SELECT greatest(max(length(user_id)), max(length(product_id))) FROM db.events"),
+        LONGEST as i64
+    );
     assert!(shop.number("SELECT max(length(detail)) FROM db.rejected") < 1_000);
     shop.run("audit", &[]).succeeds();
     shop.run("rejects", &["--format", "json", "--limit", "1000"]).succeeds();
@@ -202,7 +218,7 @@ fn each_hostile_message_is_one_row_of_one_table_and_stops_nothing() {
 fn a_backlog_of_large_messages_is_drained_in_bounded_memory() {
     let shop = Shop::open();
     raw::take_large_messages(&shop);
-    // 400 MB, half of it rows of `events` that keep what is large, and some of 10 MB.
+    // 400 MB, all of it rejected: half of it events with a text that is too long; and some of 10 MB.
     for round in 0..8 {
         let product = with("product_id", &format!(r#""{}""#, "p".repeat(MEGABYTE)));
         let mut messages = vec![text(product); 20];
@@ -218,4 +234,33 @@ fn a_backlog_of_large_messages_is_drained_in_bounded_memory() {
     eprintln!("peak memory: {peak} MB");
     assert!(peak < MEMORY_MB, "{peak} MB");
     shop.run("audit", &[]).succeeds();
+}
+
+/// Rows that another program has written, or an earlier version.
+#[test]
+fn a_panel_answers_with_kilobytes_whatever_the_rows_hold() {
+    let shop = Shop::open();
+    shop.sql(
+        "INSERT INTO db.events (event_id, event_type, user_id, product_id, price, timestamp, _source, _partition, _offset) \
+         SELECT generateUUIDv4(number), if(number % 2, 'purchase', 'page_view'), repeat('u', 900000), \
+         concat(toString(number), repeat('p', 900000)), 1, now64(3), 's', 0, number FROM numbers(40)",
+    );
+    shop.sql(
+        "INSERT INTO db.rejected (payload, reason, detail, _source, _partition, _offset) \
+         SELECT repeat('x', 900000), concat('reason ', toString(number)), repeat('d', 900000), 's', 0, 40 + number FROM numbers(200)",
+    );
+    let address = free_address();
+    let mut dashboard = shop.run("dashboard", &["--listen", &address.to_string()]);
+    eventually(PATIENCE, "it listens", || is(dashboard.stdout().contains("dashboard at"), "not yet"));
+    let now = flows::now() / 1_000_000;
+    for (board, panels) in [("clickstream", 9), ("pipeline", 11)] {
+        for id in 1..=panels {
+            let (from, to) = (now - 300_000, now + 60_000);
+            let target = format!("/api/dashboards/{board}/panels/{id}?from={from}&to={to}&width=800");
+            let answer = get(address, &target);
+            assert_eq!(status(&answer), Some(200), "{target}: {}", String::from_utf8_lossy(&answer));
+            assert!(answer.len() < 16_384, "{board} {id}: {} bytes", answer.len());
+        }
+    }
+    dashboard.drains();
 }

@@ -49,6 +49,32 @@ fn a_field_of_the_wrong_type_is_named_with_what_was_found_and_expected() {
 }
 
 #[test]
+fn a_text_has_1024_bytes_at_most_and_a_longer_one_is_named_with_its_length_and_the_limit() {
+    let longest = Event::MAX_TEXT_BYTES;
+    for (usual, field, is_free) in [
+        ("5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10", "event_id", false),
+        ("page_view", "event_type", false),
+        ("user_0001", "user_id", true),
+        ("prod_1", "product_id", true),
+        ("2024-01-15T14:30:00Z", "timestamp", false),
+    ] {
+        for text in ["x".repeat(longest + 1), "é".repeat(longest / 2 + 1), "x".repeat(900_000)] {
+            let reject = with(usual, &text);
+            let detail = format!("{field}: found a string of {} bytes, expected 1024 at most", text.len());
+            assert_eq!((reject.reason, reject.field, reject.detail), (Reason::TooLong, Some(field), detail));
+        }
+        for text in ["x".repeat(longest), "é".repeat(longest / 2)] {
+            let read = Event::decode(None, Some(GOOD.replacen(usual, &text, 1).as_bytes()));
+            match read {
+                Content::Event(_) => assert!(is_free, "{field}"),
+                Content::Reject(reject) => assert!(!is_free && reject.reason != Reason::TooLong, "{field}: {reject:?}"),
+                Content::Stored => panic!("nobody asked what is stored"),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_value_that_the_contract_does_not_have_is_named_with_what_was_found_and_expected() {
     for (from, to, reason, field, found) in [
         ("29.99", "-0.01", Reason::BadPrice, "price", "found a number, -0.01, expected a number from 0 to 99999999.99"),
