@@ -9,6 +9,7 @@ use crate::support::stack::OwnKafka;
 use crate::support::{PATIENCE, eventually, is};
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 
 const GOOD: &str = r#"{"event_id":"5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10","event_type":"page_view","user_id":"u","product_id":"p","price":1,"timestamp":"2024-01-15T14:30:00Z"}"#;
 
@@ -264,6 +265,8 @@ fn a_producer_with_another_format_is_warned_of_and_counted_by_reason() {
     shop.drained();
     let of = |reason: &str| ingester.metric(&format!("rejects_total{{reason=\"{reason}\"}}"));
     assert_eq!(["wrong_type", "not_json", "bad_uuid"].map(of), [990.0, 10.0, 0.0]);
+    let bytes = shop.number("SELECT sum(length(key) + length(payload)) FROM db.rejected");
+    assert_eq!(ingester.metric("rejected_bytes_total"), bytes as f64);
     ingester.program.says("were rejected", 1);
     for said in [
         "WARN 1,000 of 1,000 messages",
@@ -279,4 +282,21 @@ fn a_producer_with_another_format_is_warned_of_and_counted_by_reason() {
     let mut short = shop.ingest(&["--until-end"]);
     short.succeeds();
     assert_eq!(short.said("3 of 3 messages"), 1, "{}", short.stderr());
+}
+
+#[test]
+fn a_place_for_seats_that_others_may_write_is_warned_of_and_not_used() {
+    let shop = Shop::open();
+    let place = shop.dir.join(format!("clickstream-{}", rustix::process::geteuid().as_raw()));
+    std::fs::create_dir_all(&place).unwrap();
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o777)).unwrap();
+    shop.produce(&["--count", "100", "--rate", "max"]).finish();
+    let mut ingester = shop.ingest(&["--until-end"]);
+    ingester.succeeds();
+    let said = ingester.stderr();
+    let line = said.lines().find(|line| line.contains(place.to_str().unwrap())).expect("a line about it");
+    for part in ["WARN", "is not a directory of this user alone", "Nothing is lost", "TMPDIR"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert_eq!((shop.stored(), std::fs::read_dir(&place).unwrap().count()), (100, 0));
 }
