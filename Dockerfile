@@ -1,6 +1,9 @@
 # One image for all of our services; what one does is its command: setup, produce, ingest, secrets, health, audit ...
 
-FROM rust:1-bookworm AS build
+ARG RUST_IMAGE=rust:1.95-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1
+ARG DEBIAN_IMAGE=debian:bookworm-slim@sha256:3783cc01769c7b2b1b83a5c5ad96c815348e28ed7da68e2e3687004faa906251
+
+FROM ${RUST_IMAGE} AS build
 WORKDIR /build
 # Without what only a debugger reads, which is most of the program.
 ENV CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_STRIP=debuginfo
@@ -19,7 +22,7 @@ RUN touch src/main.rs flows/src/lib.rs \
  && install -D target/release/clickstream /out/clickstream
 
 # Its C library is the one that was built against; certificates are in the program.
-FROM debian:bookworm-slim
+FROM ${DEBIAN_IMAGE}
 LABEL org.opencontainers.image.title="clickstream" \
       org.opencontainers.image.description="Kafka to ClickHouse click events: nothing lost, nothing twice, in less than five seconds" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"

@@ -38,6 +38,7 @@ clickhouse_fetch() {
   local library=$package-$libchdb_version host
   host=$(made_from clickhouse-host "$ci/clickhouse-host.c")
   cached "$library" libchdb_download "$package" "$integrity"
+  verified "$library" "$ci/libchdb/$library.sha256"
   cached "$host" libchdb_host
   clickhouse_server=("$cache/$host/clickhouse-host" "$cache/$library/libchdb.so" --log-level=warning
     --queries-file=clickhouse.sql)

@@ -21,6 +21,7 @@ kafka_fetch() {
   [ "${version:-0}" -ge 17 ] || missing "java 17 (this one is ${version:-none})" openjdk-17-jre-headless openjdk
   kafka_jars=$(made_from kafka "$ci/kafka/pom.xml")
   cached "$kafka_jars" kafka_download
+  verified "$kafka_jars" "$ci/kafka/SHA256SUMS"
   kafka_jars="$cache/$kafka_jars/*"
 }
 
@@ -29,6 +30,7 @@ kafka_download() {
   say "fetching Kafka (54 MB)"
   mvn -q -B -C -f "$ci/kafka/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD" 2>&1 |
     sed $'s/\e\\[[0-9;]*m//g' || die "Kafka could not be fetched" # sed, because some builds of mvn colour even a pipe
+  has_only "$PWD" "$ci/kafka/SHA256SUMS" || die "Kafka's jars are not those that are pinned in ci/kafka/SHA256SUMS"
 }
 
 kafka_java() { java -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$kafka_jars" "$@"; }

@@ -271,9 +271,8 @@ fn seat(args: &IngestArgs) -> Result<Seat> {
         Some(name) => Seat::named(name, &place),
         None => Ok(Seat::any(&place).unwrap_or_else(|why| {
             tracing::warn!(
-                "{why:#}. So nothing there is trusted, and this member has no name in its group: after a crash its partitions wait for \
-                 a session. Nothing is lost. Remove it, or set TMPDIR to a directory that only this user can write; --instance-id none \
-                 goes without a name, and without this line"
+                "{why:#}. So this member has no name in its group: after a crash its partitions wait for a session. Nothing is lost. \
+                 Set TMPDIR to a directory that only this user can write; --instance-id none goes without a name, and without this line"
             );
             Seat::none()
         })),

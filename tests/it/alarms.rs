@@ -295,7 +295,7 @@ fn a_place_for_seats_that_others_may_write_is_warned_of_and_not_used() {
     ingester.succeeds();
     let said = ingester.stderr();
     let line = said.lines().find(|line| line.contains(place.to_str().unwrap())).expect("a line about it");
-    for part in ["WARN", "is not a directory of this user alone", "Nothing is lost", "TMPDIR"] {
+    for part in ["WARN", "other users may write in", "Nothing is lost", "TMPDIR"] {
         assert!(line.contains(part), "{part}: {line}");
     }
     assert_eq!((shop.stored(), std::fs::read_dir(&place).unwrap().count()), (100, 0));
