@@ -76,14 +76,23 @@ pub struct Stuck {
 struct Lasting {
     since: Instant,
     why: String,
+    /// What is known of its cause by now: it is said in place of `why`.
+    cause: Option<String>,
 }
 
 impl Stuck {
     /// It begins, or it still is so; `why` is the newest reason.
     pub fn is(&self, at: At, why: impl Into<String>) {
         let mut place = self.place(at);
-        let since = place.as_ref().map_or_else(Instant::now, |lasting| lasting.since);
-        *place = Some(Lasting { since, why: why.into() });
+        let (since, cause) = place.take().map_or((Instant::now(), None), |lasting| (lasting.since, lasting.cause));
+        *place = Some(Lasting { since, why: why.into(), cause });
+    }
+
+    /// What is known of the cause at the moment, if it lasts: better than the reason with which it began.
+    pub fn because(&self, at: At, cause: Option<String>) {
+        if let Some(lasting) = &mut *self.place(at) {
+            lasting.cause = cause;
+        }
     }
 
     /// It is over, or never began.
@@ -103,7 +112,8 @@ impl Stuck {
 
     fn first(&self, time: Duration) -> Option<(At, String)> {
         At::ALL.into_iter().find_map(|at| {
-            let Lasting { since, why } = self.place(at).clone().filter(|lasting| lasting.since.elapsed() >= time)?;
+            let lasting = self.place(at).clone().filter(|lasting| lasting.since.elapsed() >= time)?;
+            let (since, why) = (lasting.since, lasting.cause.unwrap_or(lasting.why));
             Some((at, format!("{} for {} s: {why}", at.means(), since.elapsed().as_secs())))
         })
     }
@@ -139,6 +149,13 @@ mod tests {
         let said = stuck.longer_than(Duration::ZERO).unwrap();
         assert_eq!(said, "no lease could be opened, so nothing is read for 0 s: Code: 241");
         assert_eq!(stuck.longer_than(TOO_LONG), None);
+        stuck.because(At::Lease, Some("a right is missing".into()));
+        stuck.is(At::Lease, "asked again");
+        assert!(stuck.longer_than(Duration::ZERO).unwrap().ends_with("for 0 s: a right is missing"));
+        stuck.because(At::Lease, None);
+        assert!(stuck.longer_than(Duration::ZERO).unwrap().ends_with("for 0 s: asked again"));
+        stuck.because(At::Group, Some("nothing lasts there".into()));
+        assert_eq!(stuck.lasts(At::Group), Duration::ZERO);
         stuck.is_over(At::Lease);
         assert!(stuck.longer_than(Duration::ZERO).unwrap().contains("no coordinator"));
     }

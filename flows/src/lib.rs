@@ -22,6 +22,7 @@
 mod backoff;
 mod batch;
 mod contract;
+mod culprits;
 mod delivery;
 mod diagnosis;
 mod event;

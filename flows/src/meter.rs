@@ -1,9 +1,10 @@
 //! What a running pipeline counts: for the status line, the closing report, and whoever scrapes it.
 
 use crate::room::Room;
-use crate::{Class, Latencies, Rejects};
+use crate::{Class, Failure, Latencies, Rejects};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Counters since the start, and the latencies since somebody last took them.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Meter {
     pub inserts: AtomicU64,
     /// Inserts into `events` that went in.
     pub accepted: AtomicU64,
+    /// Inserts into either table that went in.
+    pub went_in: AtomicU64,
     /// How many rows go into one insert, where the warehouse has no room for more.
     pub room: Room,
     /// Inserts and questions that failed and were tried again.
@@ -57,6 +60,8 @@ pub struct Meter {
     /// What the client library holds: messages that are read or sent ahead, in bytes of payload.
     pub queue_bytes: AtomicU64,
     latencies: Mutex<Latencies>,
+    /// The newest failure, and when it was.
+    failure: Mutex<Option<(Instant, String)>>,
 }
 
 impl Meter {
@@ -71,10 +76,22 @@ impl Meter {
         counter.fetch_add(more, Relaxed);
     }
 
-    /// Counts a failed attempt.
-    pub fn count_failure(&self, class: Class) {
-        Self::count(&self.failures[class as usize], 1);
-        self.failed_ms[class as usize].store(u64::try_from(crate::now() / 1_000_000).unwrap_or(0), Relaxed);
+    /// Counts a failed attempt, and keeps what it says.
+    pub fn note_failure(&self, failure: &Failure) {
+        let class = failure.class as usize;
+        Self::count(&self.failures[class], 1);
+        self.failed_ms[class].store(u64::try_from(crate::now() / 1_000_000).unwrap_or(0), Relaxed);
+        *self.failure() = Some((Instant::now(), failure.message.clone()));
+    }
+
+    /// What the newest failure said, if it came after this moment.
+    pub fn failure_since(&self, moment: Instant) -> Option<String> {
+        self.failure().as_ref().filter(|(at, _)| *at > moment).map(|(_, message)| message.clone())
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<(Instant, String)>> {
+        // One value that is replaced in one step.
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts one more in `gauge` for as long as what is returned lives.

@@ -2,8 +2,10 @@
 //!
 //! An expression of the table can fail on a row with any code, and a server can fail for everybody with any code. The two are told
 //! apart by trying again, and by trying less: a fault of the server passes or concerns all rows, a fault of a row stays with it.
+//! Once that has shown an error to be a row's fault, other rows of the batch with the same error need less: each is refused
+//! alone, others go in, and it is refused again.
 
-use crate::{Class, Table};
+use crate::{Class, Failure, Table};
 
 /// How often the same rows are refused, for a reason that is in no list, before they are taken apart.
 const WHOLE: u32 = 3;
@@ -12,12 +14,46 @@ const WHOLE: u32 = 3;
 /// seconds.
 pub(crate) const ALONE: u32 = 6;
 
-/// How many refusals of the same rows it takes until they are halved, or one row is condemned; none to try again without end.
+/// Errors that were the fault of a row, or have befallen rows, by how their messages begin: `Code: 395`, say.
+#[derive(Default)]
+pub(crate) struct Known(Vec<String>);
+
+impl Known {
+    /// One more; those whose class says all are left out.
+    pub fn learn(&mut self, failure: &Failure) {
+        if failure.class == Class::Unexplained && !self.is(failure) {
+            self.0.push(beginning(failure).to_owned());
+        }
+    }
+
+    /// Whether it is always the same.
+    pub const fn is_one(&self) -> bool {
+        self.0.len() == 1
+    }
+
+    /// Whether it is known to be the fault of rows: because it says so, or because it was before.
+    pub fn is(&self, failure: &Failure) -> bool {
+        failure.class == Class::Data || self.is_learned(failure)
+    }
+
+    /// Whether a row was condemned for it, though it does not say that the row is bad.
+    pub fn is_learned(&self, failure: &Failure) -> bool {
+        failure.class == Class::Unexplained && self.0.iter().any(|known| known == beginning(failure))
+    }
+}
+
+/// The code of an error of ClickHouse, with what stands before it.
+fn beginning(failure: &Failure) -> &str {
+    failure.message.split_once('.').map_or(&failure.message, |(beginning, _)| beginning)
+}
+
+/// How many refusals of the same rows it takes until they are halved, or one row is suspected; none to try again without end.
 ///
-/// `rows` is their number, and `is_part` whether they were split off a group that was refused already.
-pub(crate) fn limit(table: Table, class: Class, rows: usize, is_part: bool) -> Option<u32> {
+/// `rows` is their number, `is_part` whether they were split off a group that was refused already, and `is_known` whether the error is
+/// known to be the fault of rows.
+pub(crate) fn limit(table: Table, class: Class, rows: usize, is_part: bool, is_known: bool) -> Option<u32> {
     match (class, table) {
-        (Class::Data, Table::Events) => Some(1),
+        (Class::Data | Class::Unexplained, Table::Events) if is_known => Some(1),
         (Class::TooLarge, _) if rows > 1 => Some(WHOLE),
         (Class::Unexplained, Table::Events) if rows == 1 => Some(ALONE),
         (Class::Unexplained, Table::Events) if is_part => Some(1),

@@ -1,10 +1,13 @@
 //! From a batch to durable rows: tries until it is certain, and resolves every doubt by reading.
 
-use crate::refusal;
+use crate::culprits::Culprits;
+use crate::refusal::{self, Known};
+use crate::room::Room;
 use crate::{
-    Backoff, Batch, Class, Content, Delivery, Failure, LeaseLost, Meter, OutOfOrder, Reason, Reject, Table, Tenure,
-    Warehouse, now,
+    Backoff, Batch, Class, Content, Delivery, Failure, LeaseLost, Meter, OutOfOrder, Table, Tenure, Warehouse, now,
 };
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// A batch whose every row is stored, once. The only thing that [`Ledger::commit`](crate::Ledger::commit) takes.
 ///
@@ -85,7 +88,7 @@ pub enum SettleError {
 /// An insert is atomic, but its answer can be lost, or say less than it seems to. So after any failure, and after an answer that
 /// names fewer rows than were sent, nothing is sent again before the insert has provably ended and the warehouse has said
 /// which offsets it holds; then exactly the rest is sent. Transient failures are tried again without end. Where the rows
-/// themselves are refused, halving finds the culprits: they go to [`Table::Rejected`], all others in.
+/// themselves are refused, halving finds the culprits: they go to [`Table::Rejected`], every two seconds, all others in.
 ///
 /// # Errors
 /// See [`SettleError`].
@@ -106,142 +109,111 @@ pub async fn settle<W: Warehouse, T: Tenure>(
         }
     }
     let total = (events.len() + rejects.len()) as u64;
-    let settling = Settling { batch: &batch, warehouse, tenure, meter, accepted_before: Meter::read(&meter.accepted) };
-    let refused = settling.store(Table::Events, events).await?;
-    let queryable = now();
-    rejects.extend(refused.iter().filter(|row| !row.is_stored).map(|row| &row.reject));
-    let rejected = rejects.len() + refused.iter().filter(|row| row.is_stored).count();
-    settling.store(Table::Rejected, rejects).await?;
-
-    Meter::count(&meter.events, total - rejected as u64);
-    if rejected > 0 {
-        meter.rejects.count(batch.deliveries().chain(refused.iter().map(|row| &row.reject)));
+    let settling = Settling { batch: &batch, warehouse, tenure, meter };
+    let mut culprits = Culprits::among(Table::Events, events);
+    let (mut saved, mut rejected) = (Instant::now(), 0);
+    while culprits.step(&settling).await? {
+        // A restart goes on behind what is stored: to find all culprits of a batch can take minutes.
+        if saved.elapsed() >= SAVE_EVERY {
+            rejected += settling.reject(culprits.take(), vec![]).await?;
+            saved = Instant::now();
+        }
     }
+    let queryable = now();
+    rejected += settling.reject(culprits.take(), rejects).await?;
+
+    Meter::count(&meter.events, total - rejected);
     Meter::count(&meter.skipped, skipped);
     Meter::count(&meter.batches, 1);
     Ok(Durable { began, queryable, stored: now(), batch })
 }
 
-struct Settling<'a, W, T> {
+/// How often the rejects of refused rows are stored while others are looked for.
+const SAVE_EVERY: Duration = Duration::from_secs(2);
+
+/// What it takes to store rows of one batch.
+pub(crate) struct Settling<'a, W, T> {
     batch: &'a Batch,
     warehouse: &'a W,
     tenure: &'a T,
     meter: &'a Meter,
-    /// How many inserts had gone in, from any batch, when this one began.
-    accepted_before: u64,
 }
 
-/// What is known of rows that are inserted together.
-enum Group {
-    /// The whole batch, not tried yet.
-    Whole,
-    /// A part of a group that was refused, not tried yet.
-    Part,
-    /// The other part of a group that was refused for this reason, and whose first half went in: the culprit is in this one.
-    HoldsCulprit(Failure),
-    /// It was refused itself.
-    Refused(Failure),
-}
-
-/// What became of a group of rows.
-enum Outcome<'d> {
+/// What became of rows that were inserted together.
+pub(crate) enum Outcome<'d> {
     /// All are stored.
     Stored,
-    /// These are not: the warehouse refuses at least one of them, or all together.
-    Refused(Vec<&'d Delivery>, Failure),
+    /// Some are not.
+    Refused(Refusal<'d>),
+}
+
+/// Rows that are not stored: the warehouse refuses at least one of them, or all together.
+pub(crate) struct Refusal<'d> {
+    pub rows: Vec<&'d Delivery>,
+    pub failure: Failure,
+    /// Each refusal had the same error.
+    pub is_steady: bool,
+    /// How many inserts had gone in, from any batch, before it was first tried.
+    pub accepted: u64,
 }
 
 /// A row that was refused, alone.
-struct RefusedRow {
-    reject: Delivery,
+pub(crate) struct RefusedRow {
+    pub reject: Delivery,
     /// Its reject is stored already.
-    is_stored: bool,
+    pub is_stored: bool,
 }
 
 impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
-    /// Stores all rows but those that the warehouse refuses, which it returns as rejects.
-    ///
-    /// When the first half of a refused group goes in, the culprit is known to be in the second, which is halved without trying
-    /// it whole. A row is a culprit only if it was itself refused, alone. One bad row among a thousand takes at most 22
-    /// inserts where the error says that the row is bad, and 30 where that has to be found out ([`refusal`]).
-    async fn store(&self, table: Table, rows: Vec<&Delivery>) -> Result<Vec<RefusedRow>, SettleError> {
-        let mut refused = Vec::new();
-        // The next one last.
-        let mut groups = vec![(rows, Group::Whole)];
-        while let Some((mut rows, group)) = groups.pop() {
-            let is_part = !matches!(group, Group::Whole);
-            if let (Some(fit), Group::Whole | Group::Part) = (self.meter.room.rows(), &group)
-                && rows.len() > fit
-            {
-                let rest = rows.split_off(fit);
-                groups.push((rest, if is_part { Group::Part } else { Group::Whole }));
-            }
-            let (mut rows, failure) = match group {
-                Group::Refused(failure) => (rows, failure),
-                Group::HoldsCulprit(failure) if rows.len() > 1 => (rows, failure),
-                _ => match self.insert(table, rows, is_part).await? {
-                    Outcome::Stored => continue,
-                    Outcome::Refused(rows, failure) => (rows, failure),
-                },
-            };
-            if let [row] = rows[..] {
-                refused.extend(self.condemn(row, failure).await?);
-                continue;
-            }
-            let second = rows.split_off(rows.len() / 2);
-            if failure.class == Class::TooLarge {
-                self.meter.room.exceeded(rows.len() + second.len());
-                groups.extend([(second, Group::Part), (rows, Group::Part)]);
-                continue;
-            }
-            match self.insert(table, rows, true).await? {
-                Outcome::Stored => groups.push((second, Group::HoldsCulprit(failure))),
-                Outcome::Refused(first, own) => groups.extend([(second, Group::Part), (first, Group::Refused(own))]),
-            }
-        }
-        Ok(refused)
+    /// Stores the rejects of refused rows together with those that came as rejects; returns how many they are.
+    async fn reject(&self, refused: Vec<RefusedRow>, came: Vec<&Delivery>) -> Result<u64, SettleError> {
+        let missing = refused.iter().filter(|row| !row.is_stored).map(|row| &row.reject);
+        let mut storing = Culprits::among(Table::Rejected, came.iter().copied().chain(missing).collect());
+        while storing.step(self).await? {}
+        let all = came.into_iter().chain(refused.iter().map(|row| &row.reject));
+        self.meter.rejects.count(all.clone());
+        Ok(all.count() as u64)
     }
 
-    /// What becomes of a row that was refused alone: it is rejected, or stored in the end.
-    ///
-    /// An error that nobody knows may be the server's fault and not the row's. So the row is rejected only if the server
-    /// has taken other rows since this batch began, or else takes the reject of this one.
-    async fn condemn(&self, row: &Delivery, mut failure: Failure) -> Result<Option<RefusedRow>, SettleError> {
-        loop {
-            let reject = refuse(row, &failure);
-            let is_proved = failure.class == Class::Data || Meter::read(&self.meter.accepted) > self.accepted_before;
-            if is_proved || self.try_reject(&reject).await? {
-                return Ok(Some(RefusedRow { reject, is_stored: !is_proved }));
-            }
-            match self.insert(Table::Events, vec![row], true).await? {
-                Outcome::Stored => return Ok(None),
-                Outcome::Refused(_, again) => failure = again,
-            }
-        }
+    /// How many inserts into `events` have gone in, from any batch.
+    pub fn accepted(&self) -> u64 {
+        Meter::read(&self.meter.accepted)
+    }
+
+    /// How many rows fit into one insert.
+    pub const fn room(&self) -> &Room {
+        &self.meter.room
     }
 
     /// Tries once to store a reject; whether it is stored.
-    async fn try_reject(&self, reject: &Delivery) -> Result<bool, SettleError> {
+    pub async fn try_reject(&self, reject: &Delivery) -> Result<bool, SettleError> {
         let mut rows = vec![reject];
         let id = self.warehouse.name(self.batch.spans());
         self.tenure.prove().await?;
         Meter::count(&self.meter.inserts, 1);
-        if let Err(failure) = self.warehouse.insert(&id, Table::Rejected, &rows).await {
-            self.fail(&failure)?;
-            self.quiesce(&id, &failure).await?;
+        match self.warehouse.insert(&id, Table::Rejected, &rows).await {
+            // What was confirmed and is not shown would be sent again without end.
+            Ok(written) => self.read_back(Table::Rejected, written, &mut rows).await?,
+            Err(failure) => {
+                self.fail(&failure)?;
+                self.quiesce(&id, &failure).await?;
+                self.keep_missing(&mut rows).await?;
+            }
         }
-        self.keep_missing(&mut rows).await?;
+        Meter::count(&self.meter.went_in, u64::from(rows.is_empty()));
         Ok(rows.is_empty())
     }
 
     /// Stores `rows`, all of them, however many attempts it takes; or returns those that the warehouse refuses.
-    async fn insert<'d>(
+    pub async fn insert<'d>(
         &self,
         table: Table,
         mut rows: Vec<&'d Delivery>,
         is_part: bool,
+        known: &Known,
     ) -> Result<Outcome<'d>, SettleError> {
-        let (mut backoff, mut refusals) = (Backoff::default(), 0);
+        let (mut backoff, mut refusals, accepted) = (Backoff::default(), 0, self.accepted());
+        let mut errors = Known::default();
         while !rows.is_empty() {
             // Named first: a name is good for a short time only, so a process that freezes anywhere behind this line wakes
             // up with an insert that nobody accepts.
@@ -268,18 +240,21 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
             if failure.class == Class::Data && table == Table::Rejected {
                 return Err(SettleError::Permanent(failure));
             }
-            if failure.class != Class::Data {
+            let is_known = known.is(&failure);
+            if !is_known {
                 Meter::count(&self.meter.retries, 1);
                 backoff.wait().await;
             }
             self.quiesce(&id, &failure).await?;
             self.keep_missing(&mut rows).await?;
             refusals += u32::from(failure.class != Class::Transient);
-            let limit = refusal::limit(table, failure.class, rows.len(), is_part);
+            errors.learn(&failure);
+            let limit = refusal::limit(table, failure.class, rows.len(), is_part, is_known);
             if !rows.is_empty() && limit.is_some_and(|limit| refusals >= limit) {
-                return Ok(Outcome::Refused(rows, failure));
+                return Ok(Outcome::Refused(Refusal { rows, failure, is_steady: errors.is_one(), accepted }));
             }
         }
+        Meter::count(&self.meter.went_in, 1);
         if table == Table::Events {
             Meter::count(&self.meter.accepted, 1);
         }
@@ -308,7 +283,7 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
 
     /// Counts a failure.
     fn fail(&self, failure: &Failure) -> Result<(), SettleError> {
-        self.meter.count_failure(failure.class);
+        self.meter.note_failure(failure);
         if failure.class == Class::Permanent { Err(SettleError::Permanent(failure.clone())) } else { Ok(()) }
     }
 
@@ -342,18 +317,4 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
             backoff.wait().await;
         }
     }
-}
-
-/// The reject that an event becomes when the warehouse refuses its row. Its payload is the event as JSON again: the same
-/// fields and values, without what was ignored when it was read.
-fn refuse(row: &Delivery, failure: &Failure) -> Delivery {
-    let event = row.event().expect("only rows of `events` are refused one by one");
-    let reject = Reject {
-        key: event.user.as_bytes().to_vec(),
-        payload: event.to_json(),
-        reason: Reason::Refused,
-        field: None,
-        detail: failure.message.clone(),
-    };
-    Delivery { content: Content::Reject(Box::new(reject)), ..*row }
 }

@@ -96,7 +96,7 @@ impl Callbacks {
         let patience = if consumer.assignment_lost() { Duration::ZERO } else { self.drain_timeout };
         hold.end_lease(patience);
         hold.places.retain(|partition, _| !gone.contains(partition));
-        hold.changed = true;
+        (hold.changed, hold.is_assigned) = (true, false);
         drop(hold);
         if let Some((_, committer)) = self.tools.get() {
             if self.topic_is_gone.swap(false, Relaxed) {
@@ -166,7 +166,7 @@ impl ConsumerContext for Callbacks {
             if hold.places.is_empty() {
                 hold.member = member;
             }
-            hold.assigned_once = true;
+            hold.is_assigned = true;
             self.stuck.is_over(At::Group);
             Meter::count(&self.meter.rebalances, 1);
             // A cooperative rebalance that gives nothing new ends no lease.

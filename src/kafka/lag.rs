@@ -96,14 +96,15 @@ impl Reach {
 
 /// Looks at the lag, and at whether it is being worked on.
 pub struct Lag {
-    batches: u64,
-    /// When there was last another batch that was stored, or nothing to store.
+    /// Inserts that went in, and batches that were settled, also without one.
+    stored: (u64, u64),
+    /// When either was last another number, or nothing was there to store.
     progressed: Instant,
 }
 
 impl Default for Lag {
     fn default() -> Self {
-        Self { batches: 0, progressed: Instant::now() }
+        Self { stored: (0, 0), progressed: Instant::now() }
     }
 }
 
@@ -120,12 +121,14 @@ impl Lag {
         if held == 0 {
             to.stuck.is_over(At::Lease);
         }
-        let batches = Meter::read(&meter.batches);
-        if lag == 0 || batches != self.batches {
-            (self.batches, self.progressed) = (batches, Instant::now());
+        let stored = (Meter::read(&meter.went_in), Meter::read(&meter.batches));
+        if lag == 0 || stored != self.stored {
+            (self.stored, self.progressed) = (stored, Instant::now());
             to.stuck.is_over(At::Delivery);
         } else if self.progressed.elapsed() > to.batch_timeout {
-            to.stuck.is(At::Delivery, format!("{lag} messages"));
+            let kafka = || consumer.context().reasons().worst().map(|reason| format!("; Kafka: {reason}"));
+            let clickhouse = meter.failure_since(self.progressed).map(|failure| format!("; {failure}"));
+            to.stuck.is(At::Delivery, format!("{lag} messages{}", clickhouse.or_else(kafka).unwrap_or_default()));
         }
     }
 }

@@ -8,7 +8,7 @@ use futures::channel::mpsc;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::mpsc::{self as thread_mpsc, RecvTimeoutError};
+use std::sync::mpsc::{self as thread_mpsc, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +36,8 @@ pub struct Hold {
     pub member: Option<String>,
     /// The assignment has changed: the lease, if there is one, is not the right one any more.
     pub changed: bool,
-    pub assigned_once: bool,
+    /// The group has said what is this member's, and has taken nothing back since.
+    pub is_assigned: bool,
     pub lease: Option<Source>,
 }
 
@@ -45,6 +46,8 @@ pub struct Source {
     deliveries: mpsc::Sender<Vec<Delivery>>,
     /// What did not fit; while it is here, nothing more is taken. This is the backpressure.
     stuck: Option<Vec<Delivery>>,
+    /// Nothing more comes: its stream has ended, and its pipeline drains while the member goes on polling.
+    is_finished: bool,
     load: Arc<Load>,
     ended: thread_mpsc::Receiver<Option<Vec<(i32, i64)>>>,
     lost: CancellationToken,
@@ -85,7 +88,7 @@ impl Lease {
             load: load.clone(),
             ended: end,
         };
-        (Source { deliveries, stuck: None, load, ended, lost, given_up, proof }, lease)
+        (Source { deliveries, stuck: None, is_finished: false, load, ended, lost, given_up, proof }, lease)
     }
 
     /// Where its ledger commits.
@@ -140,14 +143,27 @@ impl Source {
         }
     }
 
-    /// Whether as much is on its way as the memory is meant for.
-    pub fn is_full(&self) -> bool {
-        self.load.is_full()
-    }
-
     /// Whether the pipeline has ended by itself.
     pub fn is_closed(&self) -> bool {
-        self.deliveries.is_closed()
+        self.deliveries.is_closed() && !self.is_finished
+    }
+
+    /// Whether it takes deliveries: its pipeline is at work, and what was handed over before had room.
+    pub fn has_room(&mut self) -> bool {
+        !self.deliveries.is_closed() && self.flush() && !self.load.is_full()
+    }
+
+    /// Ends the stream, once all has had room, without waiting for the pipeline; how that ended, when it has.
+    fn finish(&mut self) -> Option<Option<Vec<(i32, i64)>>> {
+        if !self.is_finished && self.flush() {
+            self.is_finished = true;
+            self.deliveries.close_channel();
+        }
+        match self.ended.try_recv() {
+            Ok(marks) => Some(marks.filter(|_| self.is_finished)),
+            Err(TryRecvError::Disconnected) => Some(None),
+            Err(TryRecvError::Empty) => None,
+        }
     }
 
     /// Whether to go on waiting. A member that was put out while it drains, because it was frozen, say, would wait in vain: no
@@ -222,6 +238,19 @@ impl Hold {
         // A task that was let go of may still be at work for a moment: from here on it sends nothing more.
         source.lost.cancel();
         self.resume_from(marks.as_deref());
+    }
+
+    /// Ends the lease as its pipeline drains, for as long as that takes: true when everything that was delivered is stored. A member
+    /// that calls this again and again goes on polling meanwhile, so its group can take partitions back.
+    pub fn finish_lease(&mut self) -> bool {
+        let Some(source) = &mut self.lease else { return self.places.is_empty() };
+        let Some(marks) = source.finish() else { return false };
+        source.lost.cancel();
+        self.lease = None;
+        self.resume_from(marks.as_deref());
+        // What did not end in order is asked about, and delivered again.
+        self.changed = self.places.values().any(|place| matches!(place, Place::Unknown));
+        !self.changed
     }
 
     /// Every place is where the ledger says it is; without a ledger, or where they differ, it has to be asked for.

@@ -17,7 +17,7 @@ use crate::seat::Seat;
 use crate::stop::Stop;
 use crate::stuck::{At, Stuck};
 use anyhow::{Context, Result, anyhow};
-use flows::{Class, Meter};
+use flows::{Class, Failure, Meter};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset};
@@ -143,6 +143,7 @@ impl Member {
                 looked = Instant::now();
                 self.look_at_rights();
                 self.lag.look(&self.consumer, &self.to, &self.committer, &self.meter);
+                self.look_at_causes();
                 self.look_at_membership();
                 if self.consumer.context().is_lost() {
                     let brokers = self.to.config.get("bootstrap.servers").unwrap_or_default();
@@ -204,9 +205,9 @@ impl Member {
             if let Err(error) = self.seek(partition, first) {
                 let why = format!("cannot go to offset {first} of partition {partition} yet: {error}");
                 tracing::info!("{why}");
-                self.to.stuck.is(At::Lease, why);
+                self.to.stuck.is(At::Lease, why.clone());
                 Meter::count(&self.meter.lease_failures, 1);
-                self.meter.count_failure(Class::Transient);
+                self.meter.note_failure(&Failure { class: Class::Transient, ended: true, message: why });
                 hold.changed = true;
                 return;
             }
@@ -239,7 +240,7 @@ impl Member {
     fn haul(&mut self) -> bool {
         let mut hold = self.consumer.context().hold();
         let Hold { places, lease: Some(source), changed, .. } = &mut *hold else { return false };
-        if source.is_closed() || !source.flush() || source.is_full() {
+        if !source.has_room() {
             return false;
         }
         let mut haul = Haul::begin(places);
@@ -274,16 +275,18 @@ impl Member {
         hold.changed = true;
     }
 
-    /// Whether everything up to `until` was delivered.
+    /// Whether everything up to `until` is stored. Once it is delivered, its lease is finished, however long that takes.
     fn is_done(&self) -> bool {
         let Some(until) = &self.to.until else { return false };
-        let hold = self.consumer.context().hold();
-        hold.assigned_once
+        let mut hold = self.consumer.context().hold();
+        let is_delivered = hold.is_assigned
+            && !hold.changed
             && (hold.places.is_empty() || hold.lease.is_some())
             && hold.places.iter().all(|(partition, place)| {
                 let end = until.get(partition).copied().unwrap_or(0);
                 matches!(place, Place::At(next, _) if *next >= end || self.has_passed(*partition, end))
-            })
+            });
+        is_delivered && hold.finish_lease()
     }
 
     /// Whether the consumer has read up to `end`, where the last offsets before it may hold no record for us (the marker of a
@@ -315,6 +318,17 @@ impl Member {
         if let Some(missing) = self.consumer.context().reasons().refusal() {
             self.end_for(anyhow!("Kafka: {missing}"));
         }
+    }
+
+    /// Where Kafka is what the flow waits for, what it was heard to say explains more than what this member did last.
+    fn look_at_causes(&self) {
+        let reasons = self.consumer.context().reasons();
+        let worst = reasons.worst().map(|reason| reason.to_string());
+        for at in [At::Kafka, At::Group, At::Commit] {
+            self.to.stuck.because(at, worst.clone());
+        }
+        // A lease waits for ClickHouse, too.
+        self.to.stuck.because(At::Lease, reasons.denial().map(|reason| reason.to_string()));
     }
 
     fn end_for(&mut self, why: anyhow::Error) {

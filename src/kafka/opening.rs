@@ -122,7 +122,7 @@ impl Question {
                 Err(failure) => failure,
             };
             Meter::count(&question.meter.lease_failures, 1);
-            question.meter.count_failure(failure.class);
+            question.meter.note_failure(&failure);
             if failure.class == Class::Permanent {
                 return Err(anyhow!(failure));
             }
@@ -195,7 +195,10 @@ impl Question {
                         losses.push(Loss::made_again(place.partition(), mark, seen, low));
                         low
                     }
-                    None if self.from_end => high,
+                    None if self.from_end => {
+                        self.say_passed_over(place.partition(), low, high);
+                        high
+                    }
                     None => low,
                 },
             };
@@ -203,6 +206,16 @@ impl Question {
             all_notes.push((place.partition(), notes));
         }
         Ok(Found { identity, positions, losses, notes: all_notes })
+    }
+
+    /// A group that has committed nothing begins at the end, as the user wants it.
+    fn say_passed_over(&self, partition: i32, low: i64, high: i64) {
+        if high > low {
+            let passed = high - low;
+            tracing::warn!(
+                "partition {partition}: {passed} messages before offset {high} are not read: auto.offset.reset"
+            );
+        }
     }
 
     fn unanswered(&self, error: &KafkaError) -> Failure {

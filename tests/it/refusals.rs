@@ -77,6 +77,19 @@ fn a_message_cannot_say_why_it_is_refused() {
 }
 
 #[test]
+fn many_rows_on_which_an_expression_fails_are_rejected_without_pauses() {
+    let shop = Shop::open();
+    shop.sql("ALTER TABLE db.events ADD COLUMN fragile UInt8 MATERIALIZED throwIf(product_id = 'odd')");
+    let culprits = send(&shop, 140, &(0..140).filter(|nth| nth % 7 == 0).collect());
+    let mut ingester = shop.ingest(&["--until-end"]);
+    ingester.succeeds();
+    only_these_are_rejected(&shop, 140, &culprits, "Code: 395");
+    // What is tried again after a pause: nine times for the first of them, and for none of the others.
+    let closing = ingester.closing();
+    assert!(closing.retries <= 20, "{closing:?}");
+}
+
+#[test]
 fn a_view_that_fails_on_a_row_does_not_stop_the_stream() {
     let shop = Shop::open();
     shop.sql("CREATE TABLE db.sums (product String, share Float64) ENGINE = MergeTree ORDER BY product");

@@ -1,9 +1,10 @@
 //! Rows that the warehouse refuses, and batches that are too large for it.
 
-use crate::support::{Depot, Fate, Lie, Rig, bad, event, events, ms, odd, reject};
+use crate::support::{Depot, Fate, Lie, Rig, bad, event, events, ms, odd, passed, reject};
 use flows::{Delivery, IngestError, Meter, SettleError, Table};
 use futures::future::join;
 use std::collections::BTreeSet;
+use tokio::time::{Instant, timeout};
 
 /// Settles events 0 to `rows` with these bad ones, checks the two tables, and returns the number of inserts into `events`.
 async fn inserts(depot: Depot, rows: i64, culprits: &BTreeSet<i64>) -> usize {
@@ -119,6 +120,69 @@ async fn a_row_is_condemned_only_when_it_was_refused_alone_six_times_while_anoth
         assert_eq!(rig.depot.offsets(Table::Rejected).len(), rejected, "{refusals}");
         assert_eq!(rig.depot.rows().len(), 2);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_an_error_was_a_rows_fault_other_rows_with_it_need_no_pauses() {
+    // One in seven, some of them side by side.
+    let culprits: BTreeSet<_> = (0..3_000).filter(|nth| nth % 7 == 0 || nth % 70 == 1).collect();
+    let began = Instant::now();
+    let count = inserts_with(depot(), 3_000, &culprits, odd).await;
+    assert!(began.elapsed() < ms(5_000), "the time of one such row: {:?}", began.elapsed());
+    assert!(count <= 8 * culprits.len(), "{count} inserts for {} rows", culprits.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_fails_for_everybody_as_a_row_did_before_has_no_other_row_rejected() {
+    for failures in [1, 2, 5, 9, 30, 100] {
+        // The first row takes twelve: it is found, and its reject is stored.
+        let script = [vec![Fate::Stored; 12], vec![Fate::Unexplained; failures]].concat();
+        let depot = Depot::scripted(script.into_iter().map(|fate| (fate, ms(5))));
+        inserts_with(depot, 8, &BTreeSet::from([0]), odd).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_was_no_rows_fault_before_takes_all_six() {
+    // The odd row is found, as above; then another row is refused alone with another error, while others go in.
+    for (refusals, rejected) in [(5, 1), (6, 2)] {
+        let script = [vec![Fate::Stored; 12], vec![Fate::Flaky; refusals]].concat();
+        let rig = Rig::new(Depot::scripted(script.into_iter().map(|fate| (fate, ms(5)))));
+        let topic = (0..8).map(|offset| if offset == 0 { odd(0, offset) } else { event(0, offset) });
+        drop(rig.settle(topic.collect()).await.unwrap());
+        assert_eq!(rig.depot.offsets(Table::Rejected).len(), rejected, "{refusals}");
+        assert_eq!(rig.depot.rows().len(), 8);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejects_of_refused_rows_are_stored_while_others_are_looked_for() {
+    let rig = Rig::new(Depot::taking(ms(50)));
+    let topic = || (0..2_000).map(|offset| if offset % 7 == 0 { odd(0, offset) } else { event(0, offset) });
+    assert!(timeout(ms(30_000), rig.settle(topic().collect())).await.is_err(), "it takes longer");
+    let stored = rig.depot.offsets(Table::Rejected);
+    assert!(stored.len() > 50, "{stored:?}");
+    assert!(stored.iter().all(|(_, offset)| offset % 7 == 0), "{stored:?}");
+    let into_rejected = rig.depot.sent_to(Table::Rejected).len();
+    assert!(into_rejected <= 16, "every two seconds: {into_rejected}");
+    assert!(rig.meter.rejects.total() >= stored.len() as u64 - 1);
+    // The next one goes on there: the depot refuses what is stored already.
+    let left = topic()
+        .map(|row| if rig.depot.holds(0, row.offset()) { passed(0, row.span.first..row.span.next) } else { row });
+    drop(rig.settle(left.collect()).await.unwrap());
+    assert_eq!((rig.depot.offsets(Table::Rejected).len(), rig.depot.rows().len()), (286, 2_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_in_while_culprits_are_looked_for_is_progress_and_the_newest_failure_is_known() {
+    let rig = Rig::new(Depot::taking(ms(50)));
+    let began = std::time::Instant::now();
+    let topic = (0..200).map(|offset| if offset % 7 == 0 { odd(0, offset) } else { event(0, offset) });
+    assert!(timeout(ms(5_000), rig.settle(topic.collect())).await.is_err(), "it takes longer");
+    assert_eq!(Meter::read(&rig.meter.batches), 0);
+    assert!(Meter::read(&rig.meter.went_in) > 3);
+    assert_eq!(rig.meter.failure_since(began), Some("Unexplained, as scripted".into()));
+    assert_eq!(rig.meter.failure_since(std::time::Instant::now()), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,8 +23,10 @@ pub enum Fate {
     Late(Duration),
     /// A failure that will not pass by itself.
     Permanent,
-    /// Refused with an error that nobody knows; nothing was stored.
+    /// Refused with an error that nobody knows, the one of an odd row; nothing was stored.
     Unexplained,
+    /// Refused with another one; nothing was stored.
+    Flaky,
     /// The client panics.
     Panic,
 }
@@ -162,6 +164,9 @@ impl Server {
             (Fate::Late(late), _) => (stored, late, Err(unanswered())),
             (Fate::Permanent, _) => (0, ms(0), Err(answered(Class::Permanent))),
             (Fate::Unexplained, _) => (0, ms(0), Err(answered(Class::Unexplained))),
+            (Fate::Flaky, _) => {
+                (0, ms(0), Err(Failure { message: "Code: 1001. flaky".into(), ..answered(Class::Unexplained) }))
+            }
             (Fate::Panic, _) => panic!("as scripted"),
         };
         let (answers, stores) = (now + takes, if refused.is_some() { 0 } else { stores });
@@ -187,7 +192,7 @@ impl Server {
             24..32 => Fate::Part(rng.random_range(0..=rows)),
             32..44 => Fate::Late(ms(rng.random_range(1..4_000))),
             44..46 => Fate::Permanent,
-            46..49 => Fate::Unexplained,
+            46..49 => Fate::Flaky,
             _ => Fate::Stored,
         };
         let hangs = rng.random_bool(0.1);

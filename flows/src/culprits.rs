@@ -1,0 +1,172 @@
+//! Which rows the warehouse refuses: groups of rows are halved until each culprit stands alone.
+
+use crate::refusal::Known;
+use crate::settle::{Outcome, Refusal, RefusedRow, Settling};
+use crate::{Class, Content, Delivery, Failure, Reason, Reject, SettleError, Table, Tenure, Warehouse};
+
+/// Rows that are stored step by step, and those of them that are refused.
+///
+/// When the first half of a refused group goes in, the culprit is known to be in the second, which is halved without trying
+/// it whole. A row is a culprit only if it was itself refused, alone. One bad row among a thousand takes at most 22
+/// inserts where the error says that the row is bad, and 30 where that has to be found out ([`refusal`](crate::refusal)).
+pub(crate) struct Culprits<'d> {
+    table: Table,
+    /// The next one last.
+    groups: Vec<(Vec<&'d Delivery>, Group)>,
+    /// Each was refused alone, once, with an error that was a row's fault before.
+    suspects: Vec<Refusal<'d>>,
+    known: Known,
+    found: Vec<RefusedRow>,
+}
+
+/// What is known of rows that are inserted together.
+enum Group {
+    /// The whole batch, not tried yet.
+    Whole,
+    /// A part of a group that was refused, not tried yet.
+    Part,
+    /// The other part of a group that was refused for this reason, and whose first half went in: the culprit is in this one.
+    HoldsCulprit(Failure),
+    /// It was refused itself.
+    Refused { failure: Failure, is_steady: bool, accepted: u64 },
+}
+
+impl<'d> Culprits<'d> {
+    /// Nothing is known of any row.
+    pub fn among(table: Table, rows: Vec<&'d Delivery>) -> Self {
+        let groups = if rows.is_empty() { Vec::new() } else { vec![(rows, Group::Whole)] };
+        Self { table, groups, suspects: Vec::new(), known: Known::default(), found: Vec::new() }
+    }
+
+    /// The culprits that were found since this was last called.
+    pub fn take(&mut self) -> Vec<RefusedRow> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// Tries the next rows; false when each is stored, or found to be a culprit.
+    pub async fn step<W: Warehouse, T: Tenure>(&mut self, at: &Settling<'_, W, T>) -> Result<bool, SettleError> {
+        if let Some(nth) = self.suspects.iter().position(|suspect| suspect.accepted < at.accepted()) {
+            let suspect = self.suspects.swap_remove(nth);
+            self.try_suspect(at, suspect).await?;
+        } else if let Some((rows, group)) = self.groups.pop() {
+            self.try_group(at, rows, group).await?;
+        } else if let Some(suspect) = self.suspects.pop() {
+            // The server takes nothing else: it may be its fault after all.
+            if let Outcome::Refused(again) = at.insert(self.table, suspect.rows, true, &Known::default()).await? {
+                self.condemn(at, again).await?;
+            }
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    async fn try_group<W: Warehouse, T: Tenure>(
+        &mut self,
+        at: &Settling<'_, W, T>,
+        mut rows: Vec<&'d Delivery>,
+        group: Group,
+    ) -> Result<(), SettleError> {
+        let is_part = !matches!(group, Group::Whole);
+        if let (Some(fit), Group::Whole | Group::Part) = (at.room().rows(), &group)
+            && rows.len() > fit
+        {
+            let rest = rows.split_off(fit);
+            self.groups.push((rest, if is_part { Group::Part } else { Group::Whole }));
+        }
+        let (mut rows, failure) = match group {
+            Group::Refused { failure, is_steady, accepted } if rows.len() == 1 => {
+                return self.judge(at, Outcome::Refused(Refusal { rows, failure, is_steady, accepted })).await;
+            }
+            Group::Refused { failure, .. } => (rows, failure),
+            Group::HoldsCulprit(failure) if rows.len() > 1 => (rows, failure),
+            _ => match at.insert(self.table, rows, is_part, &self.known).await? {
+                Outcome::Refused(Refusal { rows, failure, .. }) if rows.len() > 1 => (rows, failure),
+                outcome => return self.judge(at, outcome).await,
+            },
+        };
+        let second = rows.split_off(rows.len() / 2);
+        if failure.class == Class::TooLarge {
+            at.room().exceeded(rows.len() + second.len());
+            self.groups.extend([(second, Group::Part), (rows, Group::Part)]);
+            return Ok(());
+        }
+        match at.insert(self.table, rows, true, &self.known).await? {
+            Outcome::Stored => self.groups.push((second, Group::HoldsCulprit(failure))),
+            Outcome::Refused(Refusal { rows: first, failure, is_steady, accepted }) => {
+                self.groups.extend([(second, Group::Part), (first, Group::Refused { failure, is_steady, accepted })]);
+            }
+        }
+        Ok(())
+    }
+
+    /// What becomes of a row that was tried alone. One that was refused once, with an error that was the fault of another row, is
+    /// tried again when others have gone in.
+    async fn judge<W: Warehouse, T: Tenure>(
+        &mut self,
+        at: &Settling<'_, W, T>,
+        outcome: Outcome<'d>,
+    ) -> Result<(), SettleError> {
+        match outcome {
+            Outcome::Stored => Ok(()),
+            Outcome::Refused(refusal) if self.known.is_learned(&refusal.failure) => {
+                self.suspects.push(refusal);
+                Ok(())
+            }
+            Outcome::Refused(refusal) => self.condemn(at, refusal).await,
+        }
+    }
+
+    /// Tries a suspect once more, now that other rows have gone in since it was refused.
+    async fn try_suspect<W: Warehouse, T: Tenure>(
+        &mut self,
+        at: &Settling<'_, W, T>,
+        suspect: Refusal<'d>,
+    ) -> Result<(), SettleError> {
+        match at.insert(self.table, suspect.rows, true, &self.known).await? {
+            Outcome::Stored => Ok(()),
+            Outcome::Refused(again) => self.condemn(at, Refusal { accepted: suspect.accepted, ..again }).await,
+        }
+    }
+
+    /// What becomes of a row that was refused alone: it is rejected, or stored in the end.
+    ///
+    /// An error that nobody knows may be the server's fault and not the row's. So the row is rejected only if the server
+    /// has taken other rows since this one was first refused, or else takes the reject of this one.
+    async fn condemn<W: Warehouse, T: Tenure>(
+        &mut self,
+        at: &Settling<'_, W, T>,
+        mut refusal: Refusal<'d>,
+    ) -> Result<(), SettleError> {
+        loop {
+            let reject = refuse(refusal.rows[0], &refusal.failure);
+            let is_proved = refusal.failure.class == Class::Data || at.accepted() > refusal.accepted;
+            if is_proved || at.try_reject(&reject).await? {
+                // Where the errors have changed, some were the server's.
+                if refusal.is_steady {
+                    self.known.learn(&refusal.failure);
+                }
+                self.found.push(RefusedRow { reject, is_stored: !is_proved });
+                return Ok(());
+            }
+            match at.insert(self.table, refusal.rows, true, &Known::default()).await? {
+                Outcome::Stored => return Ok(()),
+                Outcome::Refused(again) => refusal = again,
+            }
+        }
+    }
+}
+
+/// The reject that an event becomes when the warehouse refuses its row. Its payload is the event as JSON again: the same
+/// fields and values, without what was ignored when it was read.
+fn refuse(row: &Delivery, failure: &Failure) -> Delivery {
+    let event = row.event().expect("only rows of `events` are refused one by one");
+    let reject = Reject {
+        key: event.user.as_bytes().to_vec(),
+        payload: event.to_json(),
+        reason: Reason::Refused,
+        field: None,
+        detail: failure.message.clone(),
+    };
+    Delivery { content: Content::Reject(Box::new(reject)), ..*row }
+}
