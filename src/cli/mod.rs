@@ -142,7 +142,7 @@ pub struct ProduceArgs {
     #[arg(long, env = "CLICKSTREAM_COUNT", value_name = "N")]
     pub count: Option<NonZeroU64>,
 
-    /// Stop after this time
+    /// Stop after this time, or later, when all is acknowledged; give up when nothing is for --drain-timeout
     #[arg(long = "for", env = "CLICKSTREAM_FOR", value_parser = some_time, value_name = "TIME")]
     pub duration: Option<Duration>,
 
@@ -184,7 +184,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub hosts: HostArgs,
 
-    /// How long a stop may take to drain
+    /// How long a stop may take to drain, from the signal on
     #[arg(long, env = "CLICKSTREAM_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub drain_timeout: Duration,
 }
@@ -227,7 +227,7 @@ pub struct IngestArgs {
     #[arg(long, env = "CLICKSTREAM_IN_FLIGHT", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub in_flight: u8,
 
-    /// Stop when everything is stored that the topic held at the start
+    /// Stop when everything is stored that the topic held at the start, however long that takes
     #[arg(long, env = "CLICKSTREAM_UNTIL_END", value_parser = switch)]
     pub until_end: bool,
 

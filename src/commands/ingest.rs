@@ -3,9 +3,10 @@
 use crate::cli::IngestArgs;
 use crate::clickhouse::{ClickHouse, describe};
 use crate::connect;
-use crate::kafka::admin::{self, Found};
+use crate::kafka::admin::{self, Client, Found};
 use crate::kafka::lease::Lease;
 use crate::kafka::member::{self, Membership, PutOut};
+use crate::kafka::refused::{self, Refused};
 use crate::kafka::{self, Committer, Naming};
 use crate::metrics::{Observed, Ready};
 use crate::output;
@@ -43,9 +44,20 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("fetch.max.bytes", "8388608"),
 ];
 
-/// Settings that the promises hang on.
-const FIXED: &[&str] =
-    &["enable.auto.commit", "enable.auto.offset.store", "group.id", "group.instance.id", "enable.partition.eof"];
+/// Settings that the promises hang on, and what would become of them.
+const FIXED: Refused = &[
+    ("enable.auto.commit", "offsets would be committed before their rows are stored"),
+    ("auto.commit.enable", "offsets would be committed before their rows are stored"),
+    ("enable.auto.offset.store", "offsets would be committed before their rows are stored"),
+    ("offset.store.method", "offsets are kept by the group alone"),
+    ("group.id", "the group is given with --group"),
+    ("group.instance.id", "the name is given with --instance-id"),
+    ("group.protocol.type", "other members of the group would not know this one"),
+    ("enable.partition.eof", "the client's batches would leave messages out"),
+];
+
+/// What `auto.offset.reset` says of a group that has committed nothing: to begin at the end of the topic.
+const AT_THE_END: [&str; 3] = ["latest", "largest", "end"];
 
 /// Who is put out of the group again before this time is over has a twin.
 const A_WHILE: Duration = Duration::from_secs(30);
@@ -213,6 +225,9 @@ async fn start(args: &IngestArgs) -> Result<(Arc<ClickHouse>, Option<BTreeMap<i3
         bail!("topic {topic} is missing at {}: create it with `clickstream setup`", args.kafka.brokers);
     };
     let ends = connect::leaders(&client, topic, &partitions, patience).await?;
+    if args.until_end {
+        warn_of_open_transactions(&client, config, topic, &partitions).await?;
+    }
     connect::group(&client, "READ", topic, &partitions, patience).await?;
     connect::clickhouse(&clickhouse, patience).await?;
     connect::checked(&clickhouse, patience, async || clickhouse.may_insert().await).await?;
@@ -220,6 +235,44 @@ async fn start(args: &IngestArgs) -> Result<(Arc<ClickHouse>, Option<BTreeMap<i3
     let until = ends.into_iter().map(|(partition, (_, high))| (partition, high)).collect();
     Ok((clickhouse, args.until_end.then_some(until)))
 }
+
+/// Says which messages `--until-end` leaves out, because a transaction before them is open: nobody reads them before it ends.
+async fn warn_of_open_transactions(
+    client: &Arc<Client>,
+    mut config: ClientConfig,
+    topic: &str,
+    partitions: &[i32],
+) -> Result<()> {
+    config.set("isolation.level", "read_uncommitted");
+    let (client, all, topic, partitions) =
+        (client.clone(), admin::client(&config)?, topic.to_owned(), partitions.to_vec());
+    let asked = tokio::task::spawn_blocking(move || {
+        // In this order: messages that come in between are no sign of a transaction.
+        let all = admin::ends(&all, &topic, &partitions, TRANSACTIONS)?;
+        admin::ends(&client, &topic, &partitions, TRANSACTIONS).map(|stable| (all, stable))
+    });
+    let (all, stable) = match asked.await? {
+        Ok(ends) => ends,
+        Err(error) => {
+            tracing::info!("cannot ask for open transactions: {error}");
+            return Ok(());
+        }
+    };
+    for (partition, (_, all)) in all {
+        let stable = stable.get(&partition).map_or(all, |(_, stable)| *stable);
+        if all > stable {
+            tracing::warn!(
+                "partition {partition}: {} messages from offset {stable} on are not read: a transaction is open there, and \
+                 --until-end does not wait for its end; `kafka-transactions.sh find-hanging` says whose it is",
+                grouped((all - stable).unsigned_abs())
+            );
+        }
+    }
+    Ok(())
+}
+
+/// How long a broker may take to say what is behind an open transaction.
+const TRANSACTIONS: Duration = Duration::from_secs(5);
 
 /// A session has to outlast an insert's time to begin (`clickhouse::LIFETIME`), by the time that a proof of membership is good for.
 const SHORTEST_SESSION_MS: u64 = 6_000;
@@ -231,15 +284,28 @@ const USUAL_POLL_MS: u128 = 300_000;
 const LONGEST_POLL_MS: u128 = 86_400_000;
 
 fn consumer_config(args: &IngestArgs) -> Result<ClientConfig> {
-    if let Some(setting) = args.kafka.settings.iter().find(|setting| FIXED.contains(&setting.key.as_str())) {
-        bail!("{setting} cannot be set: the promises depend on it");
-    }
+    refused::check(&args.kafka.settings, FIXED)?;
     let name = |key| args.kafka.settings.name(key);
     let mut config = kafka::config(&args.kafka, DEFAULTS)?;
     config.set("group.id", &args.group);
     let session = config.get("session.timeout.ms").and_then(|ms| ms.parse::<u64>().ok());
     if session.is_some_and(|ms| ms < SHORTEST_SESSION_MS) {
         bail!("{}: must be {SHORTEST_SESSION_MS} or more: the promises depend on it", name("session.timeout.ms"));
+    }
+    let refresh = config.get("topic.metadata.refresh.interval.ms").and_then(|ms| ms.parse::<i64>().ok());
+    if refresh.is_some_and(|ms| ms < 1) {
+        bail!("{}: must be 1 or more: new partitions would not be found", name("topic.metadata.refresh.interval.ms"));
+    }
+    match config.get("auto.offset.reset") {
+        Some("error") => bail!(
+            "{}: `error` is not supported: where to begin is asked of the group, and what it has lost is said",
+            name("auto.offset.reset")
+        ),
+        Some(reset) if args.until_end && AT_THE_END.contains(&reset) => bail!(
+            "{}: cannot be combined with --until-end: a new group would begin at the end, and store nothing",
+            name("auto.offset.reset")
+        ),
+        _ => {}
     }
     // Who drains does not poll, and who has not polled for this long is put out, without the time that a session would leave.
     let (drain, poll) =

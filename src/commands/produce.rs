@@ -2,6 +2,7 @@
 
 use crate::cli::ProduceArgs;
 use crate::kafka::admin::{self, Client, Found};
+use crate::kafka::refused::{self, Refused};
 use crate::kafka::topic::{self, KafkaTopic};
 use crate::manifest::Manifest;
 use crate::metrics::{Observed, Ready};
@@ -14,7 +15,13 @@ use flows::{Meter, Rate, Shoppers, Tally, schedule};
 use futures::StreamExt;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Settings with which no message would be acknowledged, as far as this program can see.
+const FIXED: Refused = &[
+    ("transactional.id", "messages are not sent in transactions"),
+    ("delivery.report.only.error", "what is acknowledged would not be known"),
+];
 
 /// Produces until the count or the time is reached, or a stop is requested.
 ///
@@ -58,6 +65,7 @@ pub struct Produced {
 /// When Kafka does not answer at the start, or the manifest cannot be written.
 pub async fn produce(args: &ProduceArgs, stop: &Stop, meter: &Arc<Meter>, ready: &Ready) -> Result<Option<Produced>> {
     let mut manifest = args.manifest.as_deref().map(Manifest::create).transpose()?;
+    refused::check(&args.kafka.settings, FIXED)?;
     let config = kafka::config(&args.kafka, topic::DEFAULTS)?;
     let client = Arc::new(admin::client(&config)?);
     let name = &args.kafka.topic;
@@ -73,7 +81,11 @@ pub async fn produce(args: &ProduceArgs, stop: &Stop, meter: &Arc<Meter>, ready:
     let seed = args.seed.unwrap_or_else(rand::random);
     tracing::info!(seed, users = args.users.get(), "producing into {name} at {}", args.kafka.brokers);
     let shoppers = Shoppers::new(seed, args.users.get(), args.faults);
-    let due = schedule(args.rate, count(args)).take_until(end(args.duration.filter(|_| args.rate == Rate::Max), stop));
+    let due = schedule(args.rate, count(args)).take_until(end(
+        args.duration.filter(|_| args.rate == Rate::Max),
+        stop,
+        &topic,
+    ));
     let in_flight = args.in_flight.map_or(args.rate.in_flight(), NonZeroUsize::get);
 
     let flow = flows::produce(due, shoppers, &topic, in_flight, meter, |receipt| {
@@ -85,7 +97,7 @@ pub async fn produce(args: &ProduceArgs, stop: &Stop, meter: &Arc<Meter>, ready:
         manifest.as_mut().map_or(Ok(()), |manifest| manifest.note(&receipt))
     });
     ready.producing();
-    let tally = give_up_after(flow, stop, args.run.drain_timeout, &topic).await?;
+    let tally = give_up_after(flow, too_late(args, stop, meter), &topic).await?;
     if let Some(manifest) = manifest {
         manifest.close()?;
     }
@@ -111,22 +123,53 @@ fn count(args: &ProduceArgs) -> Option<NonZeroU64> {
 }
 
 /// Resolves when it is time to end.
-async fn end(duration: Option<Duration>, stop: &Stop) {
-    match duration {
-        Some(duration) => {
-            let _ = tokio::time::timeout(duration, stop.requested()).await;
+async fn end(duration: Option<Duration>, stop: &Stop, topic: &KafkaTopic) {
+    let over = async {
+        match duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
         }
-        None => stop.requested().await,
+    };
+    tokio::select! {
+        () = over => {}
+        () = stop.requested() => {}
+        () = topic.given_up() => {}
     }
 }
 
-/// Runs the flow; when a stop was requested and the drain timeout is over, what Kafka has not acknowledged is given up.
-async fn give_up_after<T>(flow: impl Future<Output = T>, stop: &Stop, patience: Duration, topic: &KafkaTopic) -> T {
-    let mut flow = std::pin::pin!(flow);
-    let late = async {
+/// Resolves when what Kafka has not acknowledged is to be given up: at the drain timeout after a stop was requested; or when the
+/// time of `--for` is over and for so long nothing was acknowledged. A producer that is only slow goes on.
+async fn too_late(args: &ProduceArgs, stop: &Stop, meter: &Meter) {
+    let patience = args.run.drain_timeout;
+    let stopped = async {
         stop.requested().await;
         tokio::time::sleep(patience).await;
     };
+    let stuck = async {
+        let Some(duration) = args.duration else { return std::future::pending().await };
+        tokio::time::sleep(duration).await;
+        let (mut acknowledged, mut last) = (Meter::read(&meter.events), Instant::now());
+        while last.elapsed() < patience.max(AN_ANSWER) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let now = Meter::read(&meter.events);
+            if std::mem::replace(&mut acknowledged, now) != now {
+                last = Instant::now();
+            }
+        }
+    };
+    tokio::select! {
+        () = stopped => {}
+        () = stuck => {}
+    }
+}
+
+/// Kafka's usual answer takes less: who drains in no time still takes it.
+const AN_ANSWER: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Runs the flow; when it is too late, what Kafka has not acknowledged is given up.
+async fn give_up_after<T>(flow: impl Future<Output = T>, late: impl Future<Output = ()>, topic: &KafkaTopic) -> T {
+    let mut flow = std::pin::pin!(flow);
     tokio::select! {
         done = &mut flow => return done,
         () = late => topic.give_up(),

@@ -20,6 +20,7 @@ mod proof;
 pub mod ranges;
 mod reason;
 mod reasons;
+pub mod refused;
 pub mod replay;
 mod statistics;
 pub mod topic;
@@ -45,10 +46,13 @@ use rdkafka::types::RDKafkaConfRes;
 /// within the latency target only if it is found well within that.
 const NEW_PARTITIONS_MS: &str = "1000";
 
+const STATISTICS: &str = "statistics.interval.ms";
+
 /// librdkafka's settings for a client; `defaults` are ours, the user's override them.
 ///
 /// # Errors
-/// When there is no such setting or it does not take that value, without saying the value: it may be a password.
+/// When there is no such setting or it does not take that value, without saying the value: it may be a password. When it names a
+/// file that cannot be read, and when it is refused.
 pub fn config(args: &KafkaArgs, defaults: &[(&str, &str)]) -> Result<ClientConfig> {
     let mut config = ClientConfig::new();
     config
@@ -65,8 +69,14 @@ pub fn config(args: &KafkaArgs, defaults: &[(&str, &str)]) -> Result<ClientConfi
     if args.settings.iter().any(|setting| setting.key == "debug") {
         config.set_log_level(RDKafkaLogLevel::Debug);
     }
+    refused::check(&args.settings, refused::EVERYWHERE)?;
     for setting in args.settings.iter() {
         config.set(&setting.key, &setting.value);
+    }
+    refused::check_files(&args.settings, &config)?;
+    // Brokers that hang, and a client that has lost them all, are known by its statistics.
+    if args.settings.iter().any(|setting| setting.key == STATISTICS) && config.get(STATISTICS) == Some("0") {
+        bail!("{}: must be 1 or more: what Kafka does is seen by it", args.settings.name(STATISTICS));
     }
     match config.create_native_config() {
         Ok(_) => Ok(config),

@@ -179,9 +179,15 @@ impl KafkaTopic {
         self.producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
     }
 
+    /// Resolves when everything was given up.
+    pub async fn given_up(&self) {
+        self.given_up.cancelled().await;
+    }
+
     /// Puts a message into librdkafka's queue, once there is room.
     async fn enqueue(&self, message: &Message) -> Result<DeliveryFuture, Lost> {
-        loop {
+        // What comes into the queue that was emptied would wait for ever.
+        while !self.given_up.is_cancelled() {
             let record = FutureRecord::to(&self.name).key(message.key.as_str());
             let record = match &message.payload {
                 Some(payload) => record.payload(payload),
@@ -194,9 +200,10 @@ impl KafkaTopic {
             let acknowledged = tokio::time::timeout(LOOK_FOR_ROOM, self.acknowledged.notified());
             tokio::select! {
                 _ = acknowledged => {}
-                () = self.given_up.cancelled() => return Err(Lost("there was no room for it".into())),
+                () = self.given_up.cancelled() => {}
             }
         }
+        Err(Lost("there was no room for it".into()))
     }
 
     fn lost(&self, error: &KafkaError) -> Lost {

@@ -155,6 +155,37 @@ fn a_setting_of_librdkafka_that_is_wrong_is_named() {
 }
 
 #[test]
+fn a_setting_with_which_a_command_would_not_work_is_refused_by_name() {
+    let shop = with_a_hundred_events();
+    let refused = |command: &str, setting: &str, why: &str| {
+        let key = setting.split('=').next().unwrap();
+        fails_and_names(shop.run(command, &["--kafka", setting]), &[&format!("--kafka {key}=…"), why]);
+    };
+    for command in ["setup", "produce", "ingest", "audit"] {
+        refused(command, "topic.blacklist=.*", "does not see a topic");
+        refused(command, "bootstrap.servers=127.0.0.1:1", "--brokers");
+        refused(command, "api.version.request=false", "topic's id");
+        refused(command, "statistics.interval.ms=0", "must be 1 or more");
+        refused(command, "ssl.ca.location=/nope", "cannot read /nope: No such file");
+        refused(command, "ssl.key.location=/", "cannot read /: is a directory");
+    }
+    refused("ingest", "auto.offset.reset=error", "`error` is not supported");
+    refused("ingest", "offset.store.method=file", "kept by the group");
+    refused("ingest", "group.id=other", "--group");
+    refused("ingest", "topic.metadata.refresh.interval.ms=-1", "new partitions");
+    refused("produce", "transactional.id=x", "transactions");
+    refused("produce", "delivery.report.only.error=true", "acknowledged");
+    let latest = ["--until-end", "--kafka", "auto.offset.reset=latest"];
+    fails_and_names(shop.ingest(&latest), &["--kafka auto.offset.reset=…", "--until-end"]);
+    nothing_is_committed(&shop);
+    // Without it, what is passed over is said.
+    let mut ingester = shop.ingest(&["--kafka", "auto.offset.reset=latest"]);
+    ingester.says("are not read: auto.offset.reset", shop.ends().values().filter(|end| **end > 0).count());
+    ingester.drains();
+    assert_eq!(shop.stored(), 0);
+}
+
+#[test]
 fn a_build_for_users_has_no_failpoints() {
     let shop = with_a_hundred_events();
     // One that had them would not even understand this one.

@@ -48,3 +48,4 @@ mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod tables;
+mod until_end;

@@ -80,14 +80,20 @@ fn send_of(shop: &Shop, partition: i32, messages: &[Raw], time_ms: Option<i64>) 
     assert_eq!(producer.in_flight_count(), 0);
 }
 
-/// Sends them in one transaction, which is committed or aborted.
-pub fn transact(shop: &Shop, partition: i32, messages: &[Raw], commit: bool) {
+/// Sends them in a transaction, which is open until the producer is dropped or ends it.
+pub fn begin(shop: &Shop, partition: i32, messages: &[Raw]) -> BaseProducer {
     let id = format!("it-{:08x}", rand::random::<u32>());
     let producer: BaseProducer = config(shop).set("transactional.id", id).create().expect("valid settings");
     producer.init_transactions(ANSWER).expect("the broker has transactions");
     producer.begin_transaction().expect("there is none yet");
     enqueue(&producer, shop, partition, messages, None);
     producer.flush(ANSWER).expect("the broker acknowledges");
+    producer
+}
+
+/// Sends them in one transaction, which is committed or aborted.
+pub fn transact(shop: &Shop, partition: i32, messages: &[Raw], commit: bool) {
+    let producer = begin(shop, partition, messages);
     let end = if commit { producer.commit_transaction(ANSWER) } else { producer.abort_transaction(ANSWER) };
     end.expect("the transaction ends");
 }

@@ -334,6 +334,29 @@ fn rights_that_are_taken_away_stop_nothing_for_good_and_lose_nothing() {
 }
 
 #[test]
+fn what_is_stuck_for_a_missing_right_says_so() {
+    let kafka = Secured::shared();
+    let shop = open(&kafka);
+    let user = User::new(&kafka);
+    let (topic, group) = (On::Topic(&shop.topic), On::Group(&shop.group));
+    user.grant("READ", topic);
+    user.grant("READ", group);
+    let mut ingester = run(&shop, &["ingest"], &user.flags);
+    ingester.says("lease opened", 1);
+    user.revoke("READ", group);
+    let right = format!("this user lacks the right READ on group {}", shop.group);
+    // Which of the two lasts first depends on which request is refused first.
+    eventually(PATIENCE, "it says why it is stuck", || {
+        let log = ingester.stderr();
+        let stuck = |line: &&str| line.contains("; trying again, and messages wait") && line.contains(&right);
+        is(log.lines().any(|line| stuck(&line)), log)
+    });
+    user.grant("READ", group);
+    ingester.says("allowed again", 1);
+    ingester.drains();
+}
+
+#[test]
 fn a_user_over_tls_can_do_all_of_it() {
     let kafka = Secured::shared();
     let shop = open(&kafka);

@@ -2,8 +2,8 @@
 
 use crate::support::demo::{Demo, directory};
 use crate::support::process::Program;
-use crate::support::shop::{Part, Shop};
-use crate::support::stack::{OwnClickHouse, free_port};
+use crate::support::shop::{Ground, Part, Shop};
+use crate::support::stack::{OwnClickHouse, OwnKafka, free_port};
 use crate::support::{PATIENCE, eventually, is};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use std::os::fd::OwnedFd;
@@ -145,4 +145,19 @@ fn a_terminal_that_is_closed_drains_and_the_drain_writes_to_nobody() {
     drop(person);
     ingester.succeeds();
     assert_eq!(shop.stored(), shop.committed().values().sum::<i64>(), "what is stored is committed");
+}
+
+#[test]
+fn a_producer_whose_time_is_over_gives_up_when_nothing_is_acknowledged() {
+    let kafka = OwnKafka::start(1);
+    let shop = Shop::open_in(&Ground { brokers: kafka.brokers(), ..Ground::default() });
+    for options in [&["--rate", "1000"][..], &["--rate", "max"], &["--rate", "max", "--in-flight", "200000"]] {
+        let producer = shop.produce(&[options, &["--for", "3s", "--drain-timeout", "2s"]].concat());
+        let mut program = producer.program;
+        program.says("producing into", 1);
+        kafka.freeze(1);
+        assert_eq!(program.exit_code(PATIENCE), Some(1), "{options:?}");
+        assert_eq!(program.said("messages were not acknowledged within --drain-timeout 2s"), 1, "{}", program.stderr());
+        kafka.wake(1);
+    }
 }
