@@ -6,6 +6,7 @@ mod boards;
 mod macros;
 
 use crate::clickhouse::{Columns, NoAnswer, Reader};
+use crate::seldom::Seldom;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware;
@@ -87,6 +88,7 @@ struct Site {
     reader: Reader,
     state: Health,
     queries: Arc<Semaphore>,
+    refusals: Seldom,
 }
 
 /// The pages and what they ask for.
@@ -100,7 +102,7 @@ pub fn router(reader: Reader, state: Health) -> Router {
         .route("/api/dashboards/{uid}", get(dashboard))
         .route("/api/dashboards/{uid}/panels/{id}", get(panel))
         .route("/api/status", get(status))
-        .with_state(Arc::new(Site { reader, state, queries }))
+        .with_state(Arc::new(Site { reader, state, queries, refusals: Seldom::default() }))
         .layer(middleware::map_response(|mut response: Response| async move {
             response.headers_mut().extend(HEADERS);
             response
@@ -194,7 +196,12 @@ async fn panel(
                 return failed(StatusCode::SERVICE_UNAVAILABLE, "busy", &text);
             }
             Some(Ok(columns)) => results.push(Answered { ref_id: &target.ref_id, columns }),
-            Some(Err(NoAnswer::Refused(why))) => return failed(StatusCode::INTERNAL_SERVER_ERROR, "query", &why),
+            Some(Err(NoAnswer::Refused(why))) => {
+                if site.refusals.now() {
+                    tracing::warn!("ClickHouse at {} refuses what the pages ask: {why}", site.reader.address());
+                }
+                return failed(StatusCode::INTERNAL_SERVER_ERROR, "query", &why);
+            }
             Some(Err(NoAnswer::Away(why))) => {
                 site.state.saw(true);
                 let text = format!("ClickHouse does not answer at {}: {why}", site.reader.address());
