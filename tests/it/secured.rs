@@ -357,6 +357,37 @@ fn what_is_stuck_for_a_missing_right_says_so() {
 }
 
 #[test]
+fn a_user_out_of_a_file_can_do_all_of_it() {
+    let kafka = Secured::shared();
+    let shop = open(&kafka);
+    let topic = format!("{}_file", shop.topic);
+    for (operation, on) in [
+        ("CREATE", On::Topic(&topic)),
+        ("READ", On::Topic(&topic)),
+        ("WRITE", On::Topic(&topic)),
+        ("READ", On::Group(&shop.group)),
+    ] {
+        kafka.acls.grant(SCRAM_USER, operation, on);
+    }
+    let file = shop.file("kafka.properties");
+    let settings = as_user(&kafka.sasl, "SCRAM-SHA-256", SCRAM_USER, &password(SCRAM_USER));
+    let lines: Vec<_> = settings.iter().filter(|part| part.contains('=')).map(String::as_str).collect();
+    std::fs::write(&file, format!("# of this test\n{}\n", lines.join("\n"))).unwrap();
+    let file = ["--brokers", &kafka.sasl, "--topic", &topic, "--kafka-file", file.to_str().unwrap()].map(String::from);
+    for command in [&["setup"][..], &["produce", "--count", "100"], &["ingest", "--until-end"], &["audit"]] {
+        eventually(PATIENCE, &format!("{command:?}"), || {
+            let mut program = run(&shop, command, &file);
+            is(program.exit_code(PATIENCE) == Some(0), program.stderr())
+        });
+    }
+    assert_eq!(shop.stored(), 100);
+    // A flag wins over the file.
+    let wrong = [&file[..], &["--kafka".into(), "sasl.password=secret-of-others".into()]].concat();
+    fails_and_names(run(&shop, &["setup"], &wrong), AT_ONCE, &["refuses the user or the password"]);
+    shop.kafka.delete(&topic);
+}
+
+#[test]
 fn a_user_over_tls_can_do_all_of_it() {
     let kafka = Secured::shared();
     let shop = open(&kafka);
