@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         // Help, or the version.
         Err(text) if !text.use_stderr() => output::end(output::judge(text.print())),
         Err(error) => {
-            let _ = error.print();
+            output::usage(&error);
             ExitCode::from(USAGE)
         }
     }

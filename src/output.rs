@@ -78,6 +78,11 @@ pub fn end(outcome: Result<()>) -> ExitCode {
     }
 }
 
+/// Says what is wrong with the command line, which may come from a script and hold anything.
+pub fn usage(error: &clap::Error) {
+    let _ = Stderr.write_all(printable_lines(&error.render().to_string()).as_bytes());
+}
+
 /// Standard error, which takes everything and never fails: a log that nobody reads must not end what it tells of.
 pub struct Stderr;
 

@@ -11,7 +11,7 @@ use crate::private;
 use anyhow::{Context, Result};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Random bytes of a password: more than anybody can try out, so that a plain hash of it tells nothing.
@@ -45,6 +45,7 @@ impl Secrets {
     /// # Errors
     /// When the directory cannot be read or written.
     pub fn provide(&self, from: From, default: Default) -> Result<Passwords> {
+        self.check()?;
         let mut passwords = [const { String::new() }; ACCOUNTS.len()];
         let mut found = Passwords::Kept;
         for (account, password) in ACCOUNTS.iter().zip(&mut passwords) {
@@ -73,6 +74,21 @@ impl Secrets {
     /// The users file.
     pub fn users(&self) -> PathBuf {
         self.dir.join("clickhouse").join("users.xml")
+    }
+
+    /// Makes sure that none of the directories is another user's, and says which ones others may change.
+    fn check(&self) -> Result<()> {
+        let names = ACCOUNTS.iter().map(|account| account.name).chain(["clickhouse"]);
+        for dir in [self.dir.clone()].into_iter().chain(names.map(|name| self.dir.join(name))) {
+            private::check(&dir).with_context(|| format!("no passwords are written to {}", dir.display()))?;
+            if dir.metadata().is_ok_and(|found| found.mode() & 0o002 != 0) {
+                tracing::warn!(
+                    "every user may write in {}, and so replace passwords: `chmod o-w` ends that",
+                    dir.display()
+                );
+            }
+        }
+        Ok(())
     }
 
     /// The password of a user, if it is there and whole.

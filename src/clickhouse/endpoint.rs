@@ -3,12 +3,15 @@
 use super::{http, password};
 use crate::cli::ClickHouseArgs;
 use anyhow::Result;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use flows::Failure;
 use hyper::{Method, Request};
 use url::Url;
 
-/// Shorter values of the address's query are no secrets, and would make holes in every message.
+/// Shorter values of the address's query are no secrets, and would make holes in every message; the same of a password.
 const SHORTEST_SECRET: usize = 6;
+const SHORTEST_PASSWORD: usize = 4;
 
 /// The longest answer to a question. One window of offsets has 10 MB at most, and a page of rejects about 22 MB.
 const ANSWER_BYTES: usize = 32 * 1024 * 1024;
@@ -41,18 +44,25 @@ impl Endpoint {
         self.url.as_str().trim_end_matches('/')
     }
 
-    /// A failure as it may be shown: without what stands in the query of the address, which servers repeat in their errors.
+    /// A failure as it may be shown: without the password, and what stands in the query of the address. A server, or a proxy, may
+    /// repeat both in its errors, in whatever encoding it has them.
     pub fn discreet(&self, mut failure: Failure) -> Failure {
-        let may_be_secret = |(name, value): &&(String, String)| name != "role" && value.len() >= SHORTEST_SECRET;
-        for (_, value) in self.query.iter().filter(may_be_secret) {
-            let encoded: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
-            for secret in [value, &encoded] {
-                if failure.message.contains(secret) {
-                    failure.message = failure.message.replace(secret, "…");
-                }
+        for secret in self.secrets().flat_map(|secret| spellings(secret, &self.user)) {
+            failure.message = failure.message.replace(&secret, "…");
+            // A message is cut off somewhere, perhaps in the middle of it.
+            let cut = (SHORTEST_SECRET..secret.len()).rev().filter(|&end| secret.is_char_boundary(end));
+            if let Some(end) = cut.into_iter().find(|&end| failure.message.ends_with(&secret[..end])) {
+                failure.message.truncate(failure.message.len() - end);
+                failure.message.push('…');
             }
         }
         failure
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &str> {
+        let may_be_secret = |(name, value): &&(String, String)| name != "role" && value.len() >= SHORTEST_SECRET;
+        let query = self.query.iter().filter(may_be_secret).map(|(_, value)| value.as_str());
+        query.chain(Some(self.password.as_str()).filter(|password| password.len() >= SHORTEST_PASSWORD))
     }
 
     /// A request with these parameters beside those of the address.
@@ -85,6 +95,39 @@ impl Endpoint {
     }
 }
 
+/// A secret as it may stand in an answer: as it is, in a URL, in JSON, in HTML, and in the header of a login.
+fn spellings(secret: &str, user: &str) -> Vec<String> {
+    let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let percent = form.replace('+', "%20");
+    let json = serde_json::Value::from(secret).to_string();
+    let html = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+    let mut all = vec![
+        secret.to_owned(),
+        lower_case(&form),
+        lower_case(&percent),
+        form,
+        percent,
+        json[1..json.len() - 1].to_owned(),
+        html,
+        BASE64_STANDARD.encode(format!("{user}:{secret}")),
+        BASE64_STANDARD.encode(secret),
+    ];
+    // What is longer first: a spelling may hold another one.
+    all.sort_by_key(|spelling| std::cmp::Reverse(spelling.len()));
+    all.dedup();
+    all
+}
+
+/// `%2F` → `%2f`
+fn lower_case(encoded: &str) -> String {
+    let mut parts = encoded.split('%');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |done, part| {
+        let (digits, rest) = part.split_at(part.len().min(2));
+        done + "%" + &digits.to_lowercase() + rest
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,18 +138,26 @@ mod tests {
         let endpoint = Endpoint {
             url: Url::parse("http://proxy").unwrap(),
             query: [("token", "s3cr3t/99"), ("limit", "5")].map(|(name, value)| (name.into(), value.into())).into(),
-            user: String::new(),
-            password: String::new(),
+            user: "writer".into(),
+            password: "Pa ss<1>\"q&/=%".into(),
         };
         for said in [
             "answered by a proxy, a page titled \"404: /?token=s3cr3t/99\"",
             "answered by a proxy: {\"args\":{\"token\":\"s3cr3t%2F99\"}}",
             "Code: 36. DB::Exception: what is /&token=s3cr3t/99 5 times?",
+            "the same in small letters: s3cr3t%2f99",
+            "cut off: s3cr3t/9",
+            "key=Pa ss<1>\"q&/=%",
+            "key=Pa+ss%3C1%3E%22q%26%2F%3D%25 or Pa%20ss%3c1%3e%22q%26%2f%3d%25",
+            "{\"key\":\"Pa ss<1>\\\"q&/=%\"}",
+            "<b>Pa ss&lt;1&gt;&quot;q&amp;/=%</b>",
+            "Authorization: Basic d3JpdGVyOlBhIHNzPDE+InEmLz0l",
         ] {
             let failure = Failure { class: Class::Transient, ended: false, message: said.into() };
             let shown = endpoint.discreet(failure).message;
-            assert!(!shown.contains("s3cr3t"), "{shown}");
-            assert_eq!(shown.contains('5'), said.contains('5'), "{shown}");
+            let parts = ["s3cr3t", "Pa", "ss", "d3Jp"];
+            assert!(parts.iter().all(|part| !shown.replace("pass", "").contains(part)), "{shown}");
+            assert_eq!(shown.contains("5 times"), said.contains("5 times"), "{shown}");
         }
     }
 }

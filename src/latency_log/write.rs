@@ -1,6 +1,7 @@
 //! Writes a log: a file that nobody has, the lines that tools want at its head, and an interval at a time.
 
 use super::line;
+use crate::private;
 use anyhow::{Context, Result};
 use flows::{Latencies, Stage};
 use hdrhistogram::serialization::V2DeflateSerializer;
@@ -33,7 +34,8 @@ impl Taken {
 pub fn create_new(path: &Path) -> Result<(File, PathBuf)> {
     let cannot = || format!("cannot create --latency-log {}", path.display());
     if path.metadata().is_ok_and(|about| !about.is_file()) {
-        return Ok((OpenOptions::new().write(true).open(path).with_context(cannot)?, path.to_owned()));
+        let file = private::check(path).and_then(|()| OpenOptions::new().write(true).open(path));
+        return Ok((file.with_context(cannot)?, path.to_owned()));
     }
     let mut taken = path.to_owned();
     for nth in 1.. {
