@@ -56,7 +56,7 @@ pub const READER: Account =
 
 /// What queries of the reader may take. Its profile is `readonly`, so it can change none of them but the time, within [`SECONDS`].
 ///
-/// Whoever reaches the page of a Grafana can send any SQL as this user. So the limits are for the neighbours: memory, disk and time
+/// Everybody who reaches the page of a Grafana can send any SQL as this user. So the limits are for the neighbours: memory, disk and time
 /// stay for the inserts. docs/deploy.md has the same list, for those who make their users themselves.
 pub const READER_LIMITS: [(&str, u64); 11] = [
     ("readonly", 1),

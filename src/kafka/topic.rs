@@ -186,7 +186,7 @@ impl KafkaTopic {
 
     /// Puts a message into librdkafka's queue, once there is room.
     async fn enqueue(&self, message: &Message) -> Result<DeliveryFuture, Lost> {
-        // What comes into the queue that was emptied would wait for ever.
+        // What comes into the queue that was emptied would wait without end.
         while !self.given_up.is_cancelled() {
             let record = FutureRecord::to(&self.name).key(message.key.as_str());
             let record = match &message.payload {

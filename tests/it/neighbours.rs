@@ -68,7 +68,7 @@ const ANSWERS: [(&str, Answer); 10] = [
 fn impostor(answer: Answer) -> Door {
     Door::open(move |mut stream| {
         let mut head = [0; 16 * 1024];
-        // Whoever asks goes away when it has enough.
+        // The program goes away when it has enough.
         let _ = stream.read(&mut head).and_then(|_| answer(&mut stream));
     })
 }

@@ -356,31 +356,35 @@ fn what_is_stuck_for_a_missing_right_says_so() {
     ingester.drains();
 }
 
+/// Gives the user of SCRAM what it needs for a topic, and runs each command with these flags.
+#[track_caller]
+fn can_do_all_of_it(kafka: &Secured, shop: &Shop, topic: &str, flags: &[String]) {
+    let (on_topic, on_group) = (On::Topic(topic), On::Group(&shop.group));
+    for (operation, on) in [("CREATE", on_topic), ("READ", on_topic), ("WRITE", on_topic), ("READ", on_group)] {
+        kafka.acls.grant(SCRAM_USER, operation, on);
+    }
+    for command in
+        [&["setup"][..], &["produce", "--count", "100"], &["ingest", "--until-end"], &["audit"], &["rejects"]]
+    {
+        eventually(PATIENCE, &format!("{command:?}"), || {
+            let mut program = run(shop, command, flags);
+            is(program.exit_code(PATIENCE) == Some(0), program.stderr())
+        });
+    }
+    assert_eq!(shop.stored(), 100);
+}
+
 #[test]
 fn a_user_out_of_a_file_can_do_all_of_it() {
     let kafka = Secured::shared();
     let shop = open(&kafka);
     let topic = format!("{}_file", shop.topic);
-    for (operation, on) in [
-        ("CREATE", On::Topic(&topic)),
-        ("READ", On::Topic(&topic)),
-        ("WRITE", On::Topic(&topic)),
-        ("READ", On::Group(&shop.group)),
-    ] {
-        kafka.acls.grant(SCRAM_USER, operation, on);
-    }
     let file = shop.file("kafka.properties");
     let settings = as_user(&kafka.sasl, "SCRAM-SHA-256", SCRAM_USER, &password(SCRAM_USER));
     let lines: Vec<_> = settings.iter().filter(|part| part.contains('=')).map(String::as_str).collect();
     std::fs::write(&file, format!("# of this test\n{}\n", lines.join("\n"))).unwrap();
     let file = ["--brokers", &kafka.sasl, "--topic", &topic, "--kafka-file", file.to_str().unwrap()].map(String::from);
-    for command in [&["setup"][..], &["produce", "--count", "100"], &["ingest", "--until-end"], &["audit"]] {
-        eventually(PATIENCE, &format!("{command:?}"), || {
-            let mut program = run(&shop, command, &file);
-            is(program.exit_code(PATIENCE) == Some(0), program.stderr())
-        });
-    }
-    assert_eq!(shop.stored(), 100);
+    can_do_all_of_it(&kafka, &shop, &topic, &file);
     // A flag wins over the file.
     let wrong = [&file[..], &["--kafka".into(), "sasl.password=secret-of-others".into()]].concat();
     fails_and_names(run(&shop, &["setup"], &wrong), AT_ONCE, &["refuses the user or the password"]);
@@ -392,25 +396,9 @@ fn a_user_over_tls_can_do_all_of_it() {
     let kafka = Secured::shared();
     let shop = open(&kafka);
     let topic = format!("{}_tls", shop.topic);
-    for (operation, on) in [
-        ("CREATE", On::Topic(&topic)),
-        ("READ", On::Topic(&topic)),
-        ("WRITE", On::Topic(&topic)),
-        ("READ", On::Group(&shop.group)),
-    ] {
-        kafka.acls.grant(SCRAM_USER, operation, on);
-    }
     let user = as_user(&kafka.sasl_tls, "SCRAM-SHA-256", SCRAM_USER, &password(SCRAM_USER));
     let tls = ["--kafka".into(), "security.protocol=SASL_SSL".into(), "--kafka".into(), ca(&kafka)];
     let flags = [user, tls.to_vec(), vec!["--topic".into(), topic.clone()]].concat();
-    for command in
-        [&["setup"][..], &["produce", "--count", "100"], &["ingest", "--until-end"], &["audit"], &["rejects"]]
-    {
-        eventually(PATIENCE, &format!("{command:?}"), || {
-            let mut program = run(&shop, command, &flags);
-            is(program.exit_code(PATIENCE) == Some(0), program.stderr())
-        });
-    }
-    assert_eq!(shop.stored(), 100);
+    can_do_all_of_it(&kafka, &shop, &topic, &flags);
     shop.kafka.delete(&topic);
 }
