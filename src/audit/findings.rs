@@ -16,6 +16,8 @@ pub struct Findings {
     pub partition: i32,
     /// The first offset that is compared: the topic's, or with `--since` the first one of that time.
     pub low: i64,
+    /// Where the group has taken the partition over from another cluster: what lies before was read there, and is not compared.
+    pub from: Option<i64>,
     /// The group's committed offset: below it, everything must be stored.
     pub mark: i64,
     /// The topic's end.
@@ -55,10 +57,11 @@ pub struct Healed {
 impl Findings {
     pub fn new(partition: i32, low: i64, mark: i64, high: i64) -> Self {
         let [missing, duplicates, beyond, returned, expired_by_ttl] = std::array::from_fn(|_| Tally::default());
-        let (stored, empty, erased, expired, healed, is_cut) = Default::default();
+        let (from, stored, empty, erased, expired, healed, is_cut) = Default::default();
         Self {
             partition,
             low,
+            from,
             mark,
             high,
             stored,
@@ -96,6 +99,12 @@ impl Display for Findings {
             grouped(self.expired_by_ttl.offsets),
             grouped(u64::try_from(high - mark).unwrap_or(0)),
         )?;
+        if let Some(from) = self.from {
+            write!(
+                f,
+                "\n  not compared: what lies before {from}: the group has taken over there from another cluster"
+            )?;
+        }
         show(f, "missing", &self.missing)?;
         show(f, "more than once", &self.duplicates)?;
         show(f, "erased, and stored again", &self.returned)?;

@@ -3,11 +3,13 @@
 mod expired;
 mod findings;
 mod heal;
+pub mod other_sources;
 mod tally;
 
 pub use expired::{Expired, Wanted};
 pub use findings::Findings;
 pub use heal::Healer;
+pub use other_sources::OtherSources;
 pub use tally::Tally;
 
 use crate::clickhouse::{Census, ClickHouse, Expiry, WINDOW};

@@ -10,6 +10,7 @@ mod failure;
 mod http;
 mod insert;
 mod insert_id;
+mod other_sources;
 mod password;
 mod pins;
 mod questions;

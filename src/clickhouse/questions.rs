@@ -325,11 +325,11 @@ impl Sums {
 }
 
 /// The condition for a row to be of this span.
-fn within(partition: i32, Span { first, next }: Span) -> String {
+pub(super) fn within(partition: i32, Span { first, next }: Span) -> String {
     format!("(_partition = {partition} AND _offset >= {first} AND _offset < {next})")
 }
 
-fn either(one: String, other: String) -> String {
+pub(super) fn either(one: String, other: String) -> String {
     one + " OR " + &other
 }
 

@@ -1,11 +1,11 @@
 //! `clickstream audit`: the proof, offset by offset, that the tables hold what the topic held.
 
-use crate::audit::{Auditor, Expired, Findings, Healer, Wanted};
+use crate::audit::{Auditor, Expired, Findings, Healer, OtherSources, Wanted, other_sources};
 use crate::cli::{AuditArgs, Format};
 use crate::clickhouse::{ClickHouse, Shelf, WINDOW};
 use crate::kafka::admin::{self, Client, Found};
 use crate::kafka::ranges::{self, Ranges};
-use crate::kafka::{Lost, Metadata, Turn, native};
+use crate::kafka::{Lost, Notes, Origin, TopicIdentity, Turn, native};
 use crate::seat::Seat;
 use crate::table::grouped;
 use crate::{connect, kafka, output};
@@ -26,6 +26,7 @@ struct Audit {
     args: AuditArgs,
     config: ClientConfig,
     partitions: Vec<i32>,
+    identity: TopicIdentity,
     auditor: Auditor,
 }
 
@@ -49,7 +50,9 @@ pub async fn run(args: AuditArgs) -> Result<()> {
             }
         }
     }
-    audit.conclude(&found)?;
+    let others = audit.auditor.other_sources(&found).await?;
+    other_sources::lines(&others).try_for_each(|line| audit.say(&line))?;
+    audit.conclude(&found, &others)?;
     audit.say(&conclusion(&found))
 }
 
@@ -89,7 +92,7 @@ impl Audit {
             connect::checked(&clickhouse, patience, async || clickhouse.may_insert().await).await?;
         }
         connect::checked(&clickhouse, patience, async || clickhouse.check().await).await?;
-        let source = block_in_place(|| admin::source(&client, topic))?;
+        let identity = block_in_place(|| admin::identity(&client, topic))?;
         let ranges = Ranges::new(&config, topic)?;
         let (expiry, unused) = connect::checked(&clickhouse, patience, async || clickhouse.expiry().await).await?;
         for ttl in unused {
@@ -97,18 +100,18 @@ impl Audit {
                 "{ttl}: cannot tell what it deletes, so that counts as missing: --since leaves out what is older"
             );
         }
+        let source = identity.source().to_owned();
         let auditor = Auditor { clickhouse, client, ranges, topic: topic.to_owned(), source, expiry };
-        let audit = Self { args, config, partitions, auditor };
+        let audit = Self { args, config, partitions, identity, auditor };
         audit.say(&format!("topic {} ({}), group {}", audit.auditor.topic, audit.auditor.source, audit.args.group))?;
         Ok(audit)
     }
 
     /// What is found now, and what was committed when it began.
     async fn inspect(&mut self) -> Result<(Vec<Findings>, Marks)> {
-        let Self { args, partitions, auditor, .. } = self;
+        let Self { args, partitions, identity, auditor, .. } = self;
         // First what is committed, then the ends: the other way round, a mark could lie beyond an end that has moved on.
-        let (marks, mut noted) = block_in_place(|| committed(&auditor.client, &auditor.topic, partitions))?;
-        noted.retain(|_, metadata| metadata.source == auditor.source);
+        let (marks, mut noted) = block_in_place(|| committed(&auditor.client, identity, partitions))?;
         let ends = block_in_place(|| admin::watermarks(&auditor.client, &auditor.topic, partitions))?;
         if marks.values().all(Option::is_none) && ends.values().any(|(low, high)| low < high) {
             bail!(
@@ -128,18 +131,21 @@ impl Audit {
             // Without a message of that time or later there is nothing to compare.
             let low =
                 since.as_ref().map_or(first, |since| since.get(&partition).map_or(high, |&at| at.clamp(first, high)));
+            let from = noted.get(&partition).and_then(|notes| notes.from).filter(|from| *from > first);
+            let low = from.map_or(low, |from| low.max(from.min(high)));
             let mark = marks.get(&partition).copied().flatten().unwrap_or(low);
             if mark > high {
                 tracing::warn!("partition {partition}: the group has committed {mark}, beyond the topic's end {high}");
             }
             let mut findings = auditor.inspect(partition, low, mark.clamp(low, high), high).await?;
+            findings.from = from;
             findings.is_cut = low > first || since.as_ref().is_some_and(|since| !since.contains_key(&partition));
             found.push(findings);
         }
         for findings in &mut found {
             let &mut Findings { partition, low, empty, .. } = findings;
             let Some(mark) = marks[&partition] else { continue };
-            let Metadata { notes, .. } = noted.remove(&partition).unwrap_or_default();
+            let notes = noted.remove(&partition).unwrap_or_default();
             let (read, has_gaps) = (notes.read_up_to(mark), notes.has_gaps || empty > 0);
             let is_meant = |lost: &Lost| args.since.is_none_or(|since_ms| lost.at.timestamp_millis() >= since_ms);
             let passed = notes.lost.filter(is_meant);
@@ -204,13 +210,14 @@ impl Audit {
     }
 
     /// The findings as JSON, if that is wanted, and an error where they are not good.
-    fn conclude(&self, found: &[Findings]) -> Result<()> {
+    fn conclude(&self, found: &[Findings], others: &OtherSources) -> Result<()> {
         if self.args.format == Format::Json {
             let Auditor { topic, source, .. } = &self.auditor;
-            let whole = found.iter().all(Findings::is_whole);
+            let whole = found.iter().all(Findings::is_whole) && others.is_empty();
             let group = &self.args.group;
-            let document =
-                json!({"topic": topic, "source": source, "group": group, "whole": whole, "partitions": found});
+            let document = json!({
+                "topic": topic, "source": source, "group": group, "whole": whole, "other_sources": others, "partitions": found,
+            });
             output::line(format_args!("{document:#}"))?;
         }
         let sum = |of: fn(&Findings) -> u64| found.iter().map(of).sum::<u64>();
@@ -219,7 +226,8 @@ impl Audit {
         let beyond = sum(|findings| findings.beyond.offsets);
         let returned = sum(|findings| findings.returned.offsets);
         let lost = sum(|findings| findings.expired.lost());
-        if missing + duplicates + beyond + returned + lost == 0 {
+        let twice: u64 = others.values().sum();
+        if missing + duplicates + beyond + returned + lost + twice == 0 {
             return Ok(());
         }
         let mut found = format!(
@@ -235,6 +243,9 @@ impl Audit {
         }
         if lost > 0 {
             found += &format!(", {} are lost: the topic deleted them, and they are not stored", grouped(lost));
+        }
+        if twice > 0 {
+            found += &format!(", {} of a sample stand under another _source, too", grouped(twice));
         }
         let mut help = Vec::new();
         if missing > 0 {
@@ -254,6 +265,12 @@ impl Audit {
         if lost > 0 {
             help.push("nothing brings back what was deleted; docs/operations.md says how retention is to be set");
         }
+        if twice > 0 {
+            help.push(
+                "these events were read under two topic ids, so each is there twice: the view events_once counts them once, and \
+                 docs/audit.md says how to delete one of the two",
+            );
+        }
         bail!("{found}: {}", help.join("; "))
     }
 
@@ -266,8 +283,9 @@ impl Audit {
 /// For each partition, the committed offset of the group where there is one.
 type Marks = BTreeMap<i32, Option<i64>>;
 
-/// The group's committed offsets, and what its members have noted beside them.
-fn committed(client: &Client, topic: &str, partitions: &[i32]) -> Result<(Marks, BTreeMap<i32, Metadata>)> {
+/// The group's committed offsets, and what its members have noted of this topic beside them.
+fn committed(client: &Client, identity: &TopicIdentity, partitions: &[i32]) -> Result<(Marks, BTreeMap<i32, Notes>)> {
+    let topic = &identity.name;
     let mut list = TopicPartitionList::new();
     for &partition in partitions {
         list.add_partition(topic, partition);
@@ -281,8 +299,13 @@ fn committed(client: &Client, topic: &str, partitions: &[i32]) -> Result<(Marks,
             Offset::Offset(mark) => Some(mark),
             _ => None,
         };
+        let notes = match identity.origin(place.metadata()) {
+            // No member has taken it over yet.
+            Origin::OtherCluster(_) => Notes { from: mark, ..Notes::default() },
+            origin => origin.notes(),
+        };
         marks.insert(place.partition(), mark);
-        noted.insert(place.partition(), Metadata::read(place.metadata()));
+        noted.insert(place.partition(), notes);
     }
     Ok((marks, noted))
 }

@@ -1,6 +1,7 @@
 //! Questions about the cluster, and making the topic.
 
 use super::native;
+use super::origin::TopicIdentity;
 use super::reason::Reason;
 use super::reasons::Reasons;
 use anyhow::{Context, Result, anyhow, bail};
@@ -185,10 +186,16 @@ pub fn committed_or_why(client: &Client, topic: &str, partitions: &[i32]) -> Res
 /// # Errors
 /// When Kafka does not say.
 pub fn source(client: &Client, topic: &str) -> Result<String> {
-    match native::topic_id(client.client().native_client(), topic, ANSWER * 2) {
-        Ok(id) => Ok(id.unwrap_or_else(|| topic.to_owned())),
-        Err(code) => bail!("topic {topic}: {}", explain(client, "DESCRIBE", topic, &KafkaError::Global(code))),
-    }
+    identity(client, topic).map(|topic| topic.source().to_owned())
+}
+
+/// Which topic of which cluster it is.
+///
+/// # Errors
+/// When Kafka does not say.
+pub fn identity(client: &Client, topic: &str) -> Result<TopicIdentity> {
+    TopicIdentity::ask(client.client().native_client(), topic, true, ANSWER * 2)
+        .map_err(|code| anyhow!("topic {topic}: {}", explain(client, "DESCRIBE", topic, &KafkaError::Global(code))))
 }
 
 /// Makes a topic; the cluster's default says how often it is replicated. Returns when the cluster knows it: its answer may come

@@ -5,7 +5,7 @@ use super::loss::Loss;
 use super::marks::{Commit, Marks};
 use super::member::Consumer;
 use super::native::{self, member_id};
-use super::{Metadata, Notes, Proof, Reason};
+use super::{Notes, Ours, Proof, Reason, TopicIdentity};
 use crate::failpoints::{self, Injected, Step};
 use crate::seldom::Seldom;
 use crate::stuck::{At, Stuck};
@@ -242,7 +242,9 @@ impl Committer {
         let is_still_it = || member.is_some() && member_id(consumer.client().native_client()) == member;
         let asked = self.proof.asks();
         let taken = if is_still_it() {
-            native::commit(consumer.client().native_client(), &list(&self.topic, commit))
+            let client = consumer.client().native_client();
+            let cluster = TopicIdentity::cluster(client, Duration::ZERO);
+            native::commit(client, &list(&self.topic, cluster, commit))
         } else {
             Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId))
         };
@@ -300,15 +302,15 @@ const fn unavailable(_: Injected) -> KafkaError {
     KafkaError::ConsumerCommit(RDKafkaErrorCode::CoordinatorNotAvailable)
 }
 
-/// A list of offsets as librdkafka takes it, with the topic's id and what is noted as metadata.
-fn list(topic: &str, commit: &Commit) -> TopicPartitionList {
+/// A list of offsets as librdkafka takes it, with both ids and what is noted as metadata.
+fn list(topic: &str, cluster: Option<String>, commit: &Commit) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(commit.marks.len());
     for (&partition, &mark) in &commit.marks {
         let mut place = list.add_partition(topic, partition);
         place.set_offset(Offset::Offset(mark)).expect("an offset of a real message is valid");
         let mut notes = commit.notes.get(&partition).cloned().unwrap_or_default();
         notes.read = notes.read.filter(|read| *read > mark);
-        place.set_metadata(Metadata { source: commit.source.clone(), notes }.to_string());
+        place.set_metadata(Ours { cluster: cluster.clone(), topic: commit.source.clone(), notes }.to_string());
     }
     list
 }

@@ -1,7 +1,8 @@
 //! Which topic it is: a topic that was deleted and made again has the same name and begins at offset 0 once more.
 
 use super::member::Consumer;
-use super::{Metadata, topic_id};
+use super::origin::{Origin, TopicIdentity};
+use super::topic_id;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
 use std::sync::Arc;
@@ -23,8 +24,7 @@ pub enum Naming {
 #[derive(Clone)]
 pub struct Identity {
     consumer: Arc<Consumer>,
-    topic: String,
-    id: Option<String>,
+    topic: TopicIdentity,
 }
 
 impl Identity {
@@ -33,22 +33,24 @@ impl Identity {
     /// # Errors
     /// What the broker says: that the topic does not exist, say.
     pub fn ask(consumer: &Arc<Consumer>, topic: &str, naming: Naming) -> Result<Self, RDKafkaErrorCode> {
-        let id = match naming {
-            Naming::ById => topic_id(consumer.client().native_client(), topic, ANSWER)?,
-            Naming::ByName => None,
-        };
-        Ok(Self { consumer: consumer.clone(), topic: topic.to_owned(), id })
+        let client = consumer.client().native_client();
+        let topic = TopicIdentity::ask(client, topic, naming == Naming::ById, ANSWER)?;
+        Ok(Self { consumer: consumer.clone(), topic })
     }
 
     /// What rows of it carry as `_source`: the id, or the name where the broker has no ids.
     pub fn source(&self) -> &str {
-        self.id.as_deref().unwrap_or(&self.topic)
+        self.topic.source()
     }
 
-    /// Whether an offset that was committed with this metadata belongs to another topic of the same name.
-    pub fn is_foreign(&self, metadata: &Metadata) -> bool {
-        // Offsets that others have committed come without an id of ours.
-        self.id.is_some() && !metadata.source.is_empty() && metadata.source != self.source()
+    /// The id of the cluster, if it has one.
+    pub fn cluster(&self) -> Option<&str> {
+        self.topic.cluster.as_deref()
+    }
+
+    /// Where an offset that was committed with this metadata comes from.
+    pub fn origin(&self, metadata: &str) -> Origin {
+        self.topic.origin(metadata)
     }
 
     /// Whether the topic is still this one. A broker that does not answer has not handed out anything of another one either.
@@ -56,12 +58,12 @@ impl Identity {
     /// librdkafka goes on in the new topic at the old one's offset without a word, so what was received is known to be of
     /// this topic only if this is asked afterwards, before it is written.
     pub async fn still_holds(&self) -> bool {
-        if self.id.is_none() {
+        if self.topic.id.is_none() {
             return true;
         }
         let mine = self.clone();
         let asked = tokio::task::spawn_blocking(move || {
-            (topic_id(mine.consumer.client().native_client(), &mine.topic, ANSWER), mine.id)
+            (topic_id(mine.consumer.client().native_client(), &mine.topic.name, ANSWER), mine.topic.id)
         });
         match asked.await {
             Ok((Ok(Some(id)), mine)) => Some(id) == mine,

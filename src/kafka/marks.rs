@@ -229,12 +229,12 @@ mod tests {
     fn notes_go_along_with_each_commit_until_the_topic_is_another_one() {
         let mut marks = marks("a", &[(0, 10), (1, 20)]);
         let lost = Some(Lost::add(None, Span::new(0, 5)));
-        marks.inherit(0, Notes { read: Some(12), has_gaps: false, lost });
+        marks.inherit(0, Notes { read: Some(12), lost, ..Notes::default() });
         marks.note_loss(0, Span::new(10, 30));
         marks.note_gap(0);
         marks.note_read(0, 31);
         let notes = |marks: &Marks| {
-            let Notes { read, has_gaps, lost } = marks.commit().unwrap().notes.remove(&0).unwrap_or_default();
+            let Notes { read, has_gaps, lost, .. } = marks.commit().unwrap().notes.remove(&0).unwrap_or_default();
             (read, has_gaps, lost.map_or(0, |lost| lost.messages))
         };
         assert_eq!(notes(&marks), (Some(31), true, 25));

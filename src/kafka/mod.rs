@@ -16,6 +16,7 @@ pub mod member;
 mod metadata;
 pub mod native;
 mod opening;
+mod origin;
 mod proof;
 pub mod ranges;
 mod reason;
@@ -28,8 +29,9 @@ mod turn;
 
 pub use committer::Committer;
 pub use identity::{Identity, Naming};
-pub use metadata::{Lost, Metadata, Notes};
+pub use metadata::{Lost, Notes, Ours};
 pub use native::topic_id;
+pub use origin::{Origin, TopicIdentity};
 pub use proof::Proof;
 pub use reason::Reason;
 pub use reasons::Reasons;

@@ -1,4 +1,4 @@
-//! What librdkafka offers and its Rust binding does not: reading a queue in batches, topic ids, known watermarks, whether one is
+//! What librdkafka offers and its Rust binding does not: reading a queue in batches, ids of topics and clusters, known watermarks, whether one is
 //! a member, answers with error codes that nobody knows, and a setting of the mock cluster.
 //!
 //! All the unsafe code of the project is in this file and, where libchdb is loaded, in `demo/guard.rs`.
@@ -245,6 +245,18 @@ pub fn member_id(client: &NativeClient) -> Option<String> {
     }
 }
 
+/// The id of the cluster that a client is connected to (KIP-78), as soon as it has heard of it. None where the brokers have none,
+/// or where none has answered within `timeout`. The binding's own function never frees the text.
+pub fn cluster_id(client: &NativeClient, timeout: Duration) -> Option<String> {
+    // SAFETY: the client is alive; the result is null or a text of ours, read before it is freed.
+    unsafe {
+        let id = sys::rd_kafka_clusterid(client.ptr(), millis(timeout));
+        let text = (!id.is_null()).then(|| CStr::from_ptr(id).to_string_lossy().into_owned());
+        sys::rd_kafka_mem_free(client.ptr(), id.cast());
+        text
+    }
+}
+
 /// Has the mock cluster that hangs on this client, if there is one, wait for so long before it gives a group's first member
 /// its partitions, instead of 3 s.
 pub fn first_rebalance_after(client: &NativeClient, wait: Duration) {
@@ -429,5 +441,15 @@ mod tests {
         // Nobody listens there.
         let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", "127.0.0.1:1").create().unwrap();
         assert!(topic_id(client.client().native_client(), "clicks", Duration::from_millis(200)).is_err());
+        assert_eq!(cluster_id(client.client().native_client(), Duration::from_millis(200)), None);
+    }
+
+    #[test]
+    fn a_cluster_says_its_id_and_it_is_known_from_then_on() {
+        let consumer = consumer();
+        let native = consumer.client().native_client();
+        let id = cluster_id(native, Duration::from_secs(30));
+        assert!(id.as_ref().is_some_and(|id| id.starts_with("mockCluster")), "{id:?}");
+        assert_eq!(cluster_id(native, Duration::ZERO), id);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::loss::Loss;
 use super::member::{Consumer, Membership};
-use super::{Identity, Metadata, Naming, Notes, admin, native};
+use super::{Identity, Naming, Notes, Origin, admin, native};
 use crate::clickhouse::{ClickHouse, Shelf};
 use crate::seat::Seat;
 use crate::stuck::{At, Stuck};
@@ -11,7 +11,8 @@ use flows::{Backoff, Class, Failure, Islands, Meter};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -70,6 +71,7 @@ struct Question {
     since: Instant,
     stuck: Arc<Stuck>,
     meter: Arc<Meter>,
+    translated: Once,
 }
 
 impl Opening {
@@ -94,6 +96,7 @@ impl Opening {
             since: Instant::now(),
             stuck: to.stuck.clone(),
             meter: meter.clone(),
+            translated: Once::new(),
         };
         let (tell, answer) = oneshot::channel();
         let task = runtime.spawn(async move {
@@ -166,15 +169,17 @@ impl Question {
         let ends = admin::ends(&self.consumer, &self.topic, &self.partitions, ANSWER).map_err(unanswered)?;
         let is_another = self.consumer.context().last_source().is_some_and(|last| last != identity.source());
         let (mut positions, mut losses, mut all_notes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut translated = BTreeMap::new();
         for place in committed.elements() {
             // Not to know what is committed is not the same as that nothing is.
             place.error().map_err(unanswered)?;
             let (low, high) = ends[&place.partition()];
-            let metadata = Metadata::read(place.metadata());
-            let is_foreign = identity.is_foreign(&metadata);
-            let notes = if is_foreign { Notes::default() } else { metadata.notes };
+            let origin = identity.origin(place.metadata());
+            let is_made_again = origin == Origin::MadeAgain;
+            let other_cluster = if let Origin::OtherCluster(other) = &origin { Some(other.clone()) } else { None };
+            let mut notes = origin.notes();
             let first = match place.offset() {
-                Offset::Offset(mark) if is_foreign => {
+                Offset::Offset(mark) if is_made_again => {
                     let seen = self.consumer.context().reach.seen(place.partition());
                     losses.push(Loss::made_again(place.partition(), mark, seen, low));
                     low
@@ -202,10 +207,31 @@ impl Question {
                     None => low,
                 },
             };
+            // Where it was out of range, this cluster's messages are read from the beginning.
+            if let Some(other) = other_cluster.filter(|_| place.offset() == Offset::Offset(first)) {
+                notes.from = Some(first);
+                translated.insert(place.partition(), other);
+            }
+            notes.from = notes.from.filter(|from| *from <= first);
             positions.push((place.partition(), first));
             all_notes.push((place.partition(), notes));
         }
+        self.say_translated(&identity, &translated);
         Ok(Found { identity, positions, losses, notes: all_notes })
+    }
+
+    /// Offsets came from another cluster, and count here. Said once, however often it is asked until the lease is open.
+    fn say_translated(&self, identity: &Identity, from: &BTreeMap<i32, String>) {
+        let Some(other) = from.values().next() else { return };
+        let partitions: Vec<_> = from.keys().collect();
+        let (cluster, source) = (identity.cluster().unwrap_or("unknown"), identity.source());
+        self.translated.call_once(|| {
+            tracing::warn!(
+                "partitions {partitions:?}: the committed offsets were translated from cluster {other} to this one, \
+                 {cluster}: going on at them. Such offsets may lag: messages that are read again become rows once more, under \
+                 this topic's own _source, {source}"
+            );
+        });
     }
 
     /// A group that has committed nothing begins at the end, as the user wants it.

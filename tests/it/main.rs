@@ -28,6 +28,7 @@ mod http;
 mod latency;
 mod neighbours;
 mod options;
+mod origins;
 mod page;
 mod percentiles;
 #[path = "../../src/clickhouse/pins.rs"]

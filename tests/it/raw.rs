@@ -1,10 +1,10 @@
 //! Kafka as only some tests need it: messages of any bytes, transactions, headers, and topics that lose or hold more.
 
-use crate::support::PATIENCE;
 use crate::support::shop::Shop;
+use crate::support::{PATIENCE, eventually};
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedHeaders, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -61,6 +61,18 @@ pub fn committed_metadata(shop: &Shop, partition: i32) -> String {
     list.add_partition(&shop.topic, partition);
     let committed = client.committed_offsets(list, ANSWER).expect("the group's coordinator answers");
     committed.elements()[0].metadata().to_owned()
+}
+
+/// Commits offsets of the group as another client does, each with what that one says beside it. The group has no members.
+pub fn commit(shop: &Shop, places: &[(i32, i64, &str)]) {
+    let client: BaseConsumer = config(shop).set("group.id", &shop.group).create().expect("valid settings");
+    let mut list = TopicPartitionList::new();
+    for &(partition, offset, metadata) in places {
+        let mut place = list.add_partition(&shop.topic, partition);
+        place.set_offset(Offset::Offset(offset)).expect("a valid offset");
+        place.set_metadata(metadata);
+    }
+    eventually(PATIENCE, "the group has these offsets", || client.commit(&list, CommitMode::Sync));
 }
 
 /// Sends messages of any bytes, all to one partition, in order; some headers go along.

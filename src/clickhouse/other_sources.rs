@@ -1,0 +1,46 @@
+//! The same events under two sources: what a topic leaves behind that was read twice, under two ids.
+
+use super::ClickHouse;
+use super::questions::{either, within};
+use flows::{Failure, Span};
+
+/// Other sources that are named.
+const NAMED: usize = 10;
+
+impl ClickHouse {
+    /// For each partition that has events in these spans, from the first of their offsets to the last one.
+    ///
+    /// # Errors
+    /// When ClickHouse does not say.
+    pub async fn extents(&self, source: &str, spans: &[(i32, Span)]) -> Result<Vec<(i32, Span)>, Failure> {
+        let Some(wanted) = condition(spans) else { return Ok(Vec::new()) };
+        let events = self.table("events");
+        let sql = format!(
+            "SELECT CAST(_partition, 'Int32') AS of_partition, CAST(min(_offset), 'Int64'), CAST(max(_offset), 'Int64') \
+             FROM {events} WHERE _source = {{source:String}} AND ({wanted}) GROUP BY of_partition ORDER BY of_partition"
+        );
+        let found: Vec<(i32, i64, i64)> = self.wait_for_all(self.query(&sql).param("source", source)).await?;
+        Ok(found.into_iter().map(|(partition, first, last)| (partition, Span::new(first, last + 1))).collect())
+    }
+
+    /// How many events of these spans stand under other sources, too, by source. They are looked for by the sorting key of our own
+    /// table, so the whole of it is not read.
+    ///
+    /// # Errors
+    /// When ClickHouse does not say.
+    pub async fn other_sources(&self, source: &str, spans: &[(i32, Span)]) -> Result<Vec<(String, u64)>, Failure> {
+        let Some(wanted) = condition(spans) else { return Ok(Vec::new()) };
+        let events = self.table("events");
+        let key = "event_type, timestamp, event_id";
+        let sql = format!(
+            "SELECT CAST(_source, 'String') AS other, uniqExact(event_id) FROM {events} WHERE _source != {{source:String}} \
+             AND ({key}) IN (SELECT {key} FROM {events} WHERE _source = {{source:String}} AND ({wanted})) \
+             GROUP BY other ORDER BY other LIMIT {NAMED}"
+        );
+        self.wait_for_all(self.query(&sql).param("source", source)).await
+    }
+}
+
+fn condition(spans: &[(i32, Span)]) -> Option<String> {
+    spans.iter().map(|&(partition, span)| within(partition, span)).reduce(either)
+}
