@@ -26,8 +26,8 @@ FROM ${DEBIAN_IMAGE}
 LABEL org.opencontainers.image.title="clickstream" \
       org.opencontainers.image.description="Kafka to ClickHouse click events: nothing lost, nothing twice, in less than five seconds" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
-# New volumes that are mounted here belong to whoever these directories belong to.
-RUN for name in secrets/owner secrets/writer secrets/eraser secrets/reader secrets/clickhouse seats; do install -d -o 65532 -g 65532 "/$name"; done
+# New volumes that are mounted here take owner and mode of these directories: user 65532, and nobody else may write.
+RUN for name in secrets/owner secrets/writer secrets/eraser secrets/reader secrets/clickhouse state; do install -d -o 65532 -g 65532 "/$name"; done
 COPY --from=build /out/clickstream /usr/local/bin/clickstream
 USER 65532:65532
 ENTRYPOINT ["clickstream"]

@@ -3,9 +3,8 @@
 
 CREATE DATABASE IF NOT EXISTS clickstream;
 
--- One row for each message of the topic that is an event. The sorting key is a pure function of the record and its position,
--- so a row that was written twice meets its twin in a merge, and FINAL hides it before that. Two messages with one event_id are
--- two rows here: this table is the topic, offset by offset. To count each event once, read `events_once`.
+-- One row for each message of the topic that is an event: this table is the topic, offset by offset. Two messages with one
+-- event_id are two rows here. To count each event once, read `events_once`.
 CREATE TABLE IF NOT EXISTS clickstream.events
 (
     event_id    UUID,
@@ -20,7 +19,7 @@ CREATE TABLE IF NOT EXISTS clickstream.events
     _offset     Int64,
     -- When it was inserted: one value for all rows of an insert, which is one block, taken just before that is written.
     ingested_at DateTime64(3, 'UTC') DEFAULT nowInBlock64(3, 'UTC'),
-    INDEX offsets _offset TYPE minmax GRANULARITY 1
+    INDEX times timestamp TYPE minmax GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree
 -- By the time of ingestion, never the event's own: so an insert is always one part, which makes it atomic, and no sender
@@ -29,7 +28,9 @@ ENGINE = ReplacingMergeTree
 -- What is added is always 0, since no offset is negative. But ClickHouse keeps the range of each column named here in memory,
 -- for each part: so the question which offsets are stored opens only parts that may hold them, however many there are.
 PARTITION BY toYYYYMM(ingested_at) + (_offset < 0)
-ORDER BY (event_type, timestamp, event_id, _source, _partition, _offset)
+-- By position: whether an offset is stored, which each insert asks about its first row, is read out of one granule, whatever else
+-- is in the table. What came at about the same time stands together all the same; the index skips the rest.
+ORDER BY (_source, _partition, _offset)
 -- An acknowledged part survives a power cut.
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
@@ -66,6 +67,20 @@ CREATE TABLE IF NOT EXISTS clickstream.erased
 ENGINE = ReplacingMergeTree
 ORDER BY (_source, _partition, _offset)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+-- One row for each partition, after merges: its newest lease. Each insert of `ingest` carries the tokens of its partitions, and refuses
+-- itself where one of them is not the newest here. `role` is `ingest` or `heal`; the greatest `newest` counts, by epoch, then by token.
+-- If this table is emptied, every member opens new leases.
+CREATE TABLE IF NOT EXISTS clickstream.leases
+(
+    source      LowCardinality(String),
+    role        LowCardinality(String),
+    partition   Int32,
+    newest      SimpleAggregateFunction(max, Tuple(epoch UInt64, token UUID, `group` String, owner String, opened_at DateTime64(3, 'UTC')))
+)
+ENGINE = AggregatingMergeTree
+ORDER BY (source, role, partition)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1;
 
 -- Each event once, by its event_id: the first of its messages.
 CREATE VIEW IF NOT EXISTS clickstream.events_once AS

@@ -104,7 +104,7 @@ async fn answer<T: Send + 'static>(
 /// When `patience` is over, or at once when it refuses us; with the reason, and what to do about it.
 pub async fn clickhouse(clickhouse: &ClickHouse, patience: Duration) -> Result<()> {
     let refused = |failure: Failure| anyhow!("ClickHouse at {} refuses: {failure}", clickhouse.address());
-    asked(clickhouse, patience, refused, async || clickhouse.greet().await).await
+    asked(clickhouse, patience, refused, async || clickhouse.ping().await).await
 }
 
 /// Waits until ClickHouse has answered a question of the start: it may be busy, or a proxy stumble, at any of them.

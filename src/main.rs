@@ -25,7 +25,6 @@ mod printable;
 mod private;
 mod rejections;
 mod report;
-mod seat;
 mod secrets;
 mod seldom;
 mod status;

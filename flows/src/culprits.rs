@@ -34,7 +34,16 @@ enum Group {
 impl<'d> Culprits<'d> {
     /// Nothing is known of any row.
     pub fn among(table: Table, rows: Vec<&'d Delivery>) -> Self {
-        let groups = if rows.is_empty() { Vec::new() } else { vec![(rows, Group::Whole)] };
+        Self::begin(table, rows, Group::Whole)
+    }
+
+    /// Some of them were sent before, in another insert.
+    pub fn among_sent(table: Table, rows: Vec<&'d Delivery>) -> Self {
+        Self::begin(table, rows, Group::Part)
+    }
+
+    fn begin(table: Table, rows: Vec<&'d Delivery>, group: Group) -> Self {
+        let groups = if rows.is_empty() { Vec::new() } else { vec![(rows, group)] };
         Self { table, groups, suspects: Vec::new(), known: Known::default(), found: Vec::new() }
     }
 

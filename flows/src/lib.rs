@@ -10,12 +10,12 @@
 //! **Why nothing is lost.** A [`Durable`] can be made only by [`settle()`], and [`Ledger::commit`] takes nothing else, by
 //! value. So an offset can be committed only after its rows are stored, once, and in order.
 //!
-//! **Why nothing is doubled.** Rows carry their position, so whoever is in doubt about an insert asks the warehouse which
-//! offsets it holds ([`Warehouse::stored`]) and sends exactly the rest: after a failed insert, and before the first row of
-//! a partition that was just assigned.
+//! **Why nothing is doubled.** An insert refuses itself where somebody else owns its partitions by now, and where its first row is
+//! stored. So an attempt without an answer is sent again as it was, and is stored once. A new owner opens a lease
+//! ([`open_lease`]), which ends what others had on its way, and only then asks which offsets are stored ([`Warehouse::stored`]).
 //!
-//! This crate knows neither Kafka nor ClickHouse nor sockets: [`Warehouse`], [`Offsets`], [`Tenure`] and [`Topic`] are the
-//! four doors to the outside, and its tests put doubles behind them.
+//! This crate knows neither Kafka nor ClickHouse nor sockets: [`Warehouse`], [`LeaseTable`], [`Offsets`], [`Tenure`] and
+//! [`Topic`] are the doors to the outside, and its tests put doubles behind them.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -31,6 +31,7 @@ mod ingest;
 mod latency;
 mod ledger;
 mod meter;
+mod ownership;
 mod policy;
 mod produce;
 mod refusal;
@@ -51,6 +52,7 @@ pub use ingest::{IngestError, ingest};
 pub use latency::{Latencies, Outside, Stage, now};
 pub use ledger::{CommitFailed, Ledger, Offsets};
 pub use meter::Meter;
+pub use ownership::{Claim, LeaseTable, Newest, OpenError, Tokens, open_lease, renew_lease};
 pub use policy::Policy;
 pub use produce::{Acked, Lost, Receipt, Tally, Topic, produce};
 pub use rejects::{RejectKind, Rejects};
@@ -58,4 +60,4 @@ pub use schedule::{Rate, schedule};
 pub use settle::{Durable, SettleError, settle};
 pub use shoppers::{Fault, Faults, Message, Shoppers};
 pub use span::{Islands, OutOfOrder, Span};
-pub use warehouse::{Class, Failure, LeaseLost, ReadBack, Table, Tenure, Warehouse};
+pub use warehouse::{Answer, Class, Failure, LeaseLost, ReadBack, Table, Tenure, Warehouse};

@@ -4,7 +4,8 @@ use crate::culprits::Culprits;
 use crate::refusal::{self, Known};
 use crate::room::Room;
 use crate::{
-    Backoff, Batch, Class, Content, Delivery, Failure, LeaseLost, Meter, OutOfOrder, Table, Tenure, Warehouse, now,
+    Answer, Backoff, Batch, Class, Content, Delivery, Failure, LeaseLost, Meter, OutOfOrder, Table, Tenure, Warehouse,
+    now,
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -85,10 +86,10 @@ pub enum SettleError {
 
 /// Stores every row of `batch` exactly once, and returns when that is certain.
 ///
-/// An insert is atomic, but its answer can be lost, or say less than it seems to. So after any failure, and after an answer that
-/// names fewer rows than were sent, nothing is sent again before the insert has provably ended and the warehouse has said
-/// which offsets it holds; then exactly the rest is sent. Transient failures are tried again without end. Where the rows
-/// themselves are refused, halving finds the culprits: they go to [`Table::Rejected`], every two seconds, all others in.
+/// An insert is atomic, but its answer can be lost. Then it is sent again as it was, under the same name: it runs still, or refuses
+/// itself because it is stored, or is stored now. Transient failures are tried again without end. Where the rows themselves are
+/// refused, halving finds the culprits: they go to [`Table::Rejected`], every two seconds, all others in. Rows that were sent
+/// before, in another insert, are sent only under a new lease, and after the question which of them are stored.
 ///
 /// # Errors
 /// See [`SettleError`].
@@ -168,7 +169,12 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
     /// Stores the rejects of refused rows together with those that came as rejects; returns how many they are.
     async fn reject(&self, refused: Vec<RefusedRow>, came: Vec<&Delivery>) -> Result<u64, SettleError> {
         let missing = refused.iter().filter(|row| !row.is_stored).map(|row| &row.reject);
-        let mut storing = Culprits::among(Table::Rejected, came.iter().copied().chain(missing).collect());
+        let rows: Vec<_> = came.iter().copied().chain(missing).collect();
+        let mut storing = if rows.len() == came.len() {
+            Culprits::among(Table::Rejected, rows)
+        } else {
+            Culprits::among_sent(Table::Rejected, rows)
+        };
         while storing.step(self).await? {}
         let all = came.into_iter().chain(refused.iter().map(|row| &row.reject));
         self.meter.rejects.count(all.clone());
@@ -188,54 +194,44 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
     /// Tries once to store a reject; whether it is stored.
     pub async fn try_reject(&self, reject: &Delivery) -> Result<bool, SettleError> {
         let mut rows = vec![reject];
-        let id = self.warehouse.name(self.batch.spans());
-        self.tenure.prove().await?;
-        Meter::count(&self.meter.inserts, 1);
-        match self.warehouse.insert(&id, Table::Rejected, &rows).await {
-            // What was confirmed and is not shown would be sent again without end.
-            Ok(written) => self.read_back(Table::Rejected, written, &mut rows).await?,
-            Err(failure) => {
-                self.fail(&failure)?;
-                self.quiesce(&id, &failure).await?;
-                self.keep_missing(&mut rows).await?;
-            }
+        self.renew(&mut rows).await?;
+        if !rows.is_empty() {
+            let id = self.warehouse.name(self.batch.spans());
+            self.certain(&id, Table::Rejected, &mut rows, &mut Backoff::default()).await?;
         }
         Meter::count(&self.meter.went_in, u64::from(rows.is_empty()));
         Ok(rows.is_empty())
     }
 
     /// Stores `rows`, all of them, however many attempts it takes; or returns those that the warehouse refuses.
+    ///
+    /// `was_sent` says that some of them were sent before, in another insert.
     pub async fn insert<'d>(
         &self,
         table: Table,
         mut rows: Vec<&'d Delivery>,
-        is_part: bool,
+        mut was_sent: bool,
         known: &Known,
     ) -> Result<Outcome<'d>, SettleError> {
         let (mut backoff, mut refusals, accepted) = (Backoff::default(), 0, self.accepted());
-        let mut errors = Known::default();
+        let (mut errors, is_part, mut id) = (Known::default(), was_sent, None);
         while !rows.is_empty() {
-            // Named first: a name is good for a short time only, so a process that freezes anywhere behind this line wakes
-            // up with an insert that nobody accepts.
-            let id = self.warehouse.name(self.batch.spans());
-            self.tenure.prove().await?;
-            Meter::count(&self.meter.inserts, 1);
-            let failure = match self.warehouse.insert(&id, table, &rows).await {
-                Ok(written) if written >= rows.len() as u64 && self.warehouse.read_back().is_done(table) => {
-                    self.meter.room.sufficed(rows.len());
-                    break;
+            let Some(id_now) = &id else {
+                if was_sent {
+                    self.renew(&mut rows).await?;
                 }
-                Ok(written) => {
-                    self.read_back(table, written, &mut rows).await?;
-                    if !rows.is_empty() {
-                        Meter::count(&self.meter.retries, 1);
-                        backoff.wait().await;
-                    }
-                    continue;
-                }
-                Err(failure) => failure,
+                id = Some(self.warehouse.name(self.batch.spans()));
+                continue;
             };
-            self.fail(&failure)?;
+            let sent = rows.len();
+            let Some(failure) = self.certain(id_now, table, &mut rows, &mut backoff).await? else {
+                // What is left is another insert.
+                (id, was_sent) = (None, true);
+                if rows.is_empty() {
+                    self.meter.room.sufficed(sent);
+                }
+                continue;
+            };
             // A row of `rejected` is only bytes: if that is refused, the table is not the one of the schema.
             if failure.class == Class::Data && table == Table::Rejected {
                 return Err(SettleError::Permanent(failure));
@@ -245,12 +241,10 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
                 Meter::count(&self.meter.retries, 1);
                 backoff.wait().await;
             }
-            self.quiesce(&id, &failure).await?;
-            self.keep_missing(&mut rows).await?;
             refusals += u32::from(failure.class != Class::Transient);
             errors.learn(&failure);
             let limit = refusal::limit(table, failure.class, rows.len(), is_part, is_known);
-            if !rows.is_empty() && limit.is_some_and(|limit| refusals >= limit) {
+            if limit.is_some_and(|limit| refusals >= limit) {
                 return Ok(Outcome::Refused(Refusal { rows, failure, is_steady: errors.is_one(), accepted }));
             }
         }
@@ -259,6 +253,47 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
             Meter::count(&self.meter.accepted, 1);
         }
         Ok(Outcome::Stored)
+    }
+
+    /// Sends one insert, again and again under its name, until it is certain what has become of it: none when it has ended, and
+    /// `rows` keeps what is not stored; or the failure with which it was refused.
+    async fn certain(
+        &self,
+        id: &W::InsertId,
+        table: Table,
+        rows: &mut Vec<&Delivery>,
+        backoff: &mut Backoff,
+    ) -> Result<Option<Failure>, SettleError> {
+        loop {
+            self.tenure.prove().await?;
+            Meter::count(&self.meter.inserts, 1);
+            match self.warehouse.insert(id, table, rows).await {
+                Ok(Answer::Written(all)) if all >= rows.len() as u64 && self.warehouse.read_back().is_done(table) => {
+                    rows.clear();
+                    return Ok(None);
+                }
+                Ok(Answer::Written(written)) => return self.read_back(table, written, rows).await.map(|()| None),
+                // Its first row at least.
+                Ok(Answer::AlreadyStored) => return self.read_back(table, 1, rows).await.map(|()| None),
+                Ok(Answer::Fenced) => return Err(LeaseLost.into()),
+                Ok(Answer::Running | Answer::Superseded) => {}
+                Err(failure) => {
+                    self.fail(&failure)?;
+                    if failure.ended {
+                        return Ok(Some(failure));
+                    }
+                }
+            }
+            Meter::count(&self.meter.retries, 1);
+            backoff.wait().await;
+        }
+    }
+
+    /// Before rows are sent in another insert than before: ends what was on its way, and keeps of `rows` what is not stored.
+    async fn renew(&self, rows: &mut Vec<&Delivery>) -> Result<(), SettleError> {
+        let partitions: Vec<_> = self.batch.spans().iter().map(|(partition, _)| *partition).collect();
+        self.ask(|| self.tenure.renew(&partitions)).await??;
+        self.keep_missing(rows).await
     }
 
     /// Keeps of `rows` what is not there, though an answer said that they are written.
@@ -285,14 +320,6 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
     fn fail(&self, failure: &Failure) -> Result<(), SettleError> {
         self.meter.note_failure(failure);
         if failure.class == Class::Permanent { Err(SettleError::Permanent(failure.clone())) } else { Ok(()) }
-    }
-
-    /// Waits for the end of an insert that has failed, where its answer does not say that it has ended.
-    async fn quiesce(&self, id: &W::InsertId, failure: &Failure) -> Result<(), SettleError> {
-        if !failure.ended {
-            self.ask(|| self.warehouse.quiesce(id)).await?;
-        }
-        Ok(())
     }
 
     /// Keeps of `rows` what is not stored.

@@ -8,33 +8,43 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Where rows come to rest. Implemented over ClickHouse; by a double in tests.
 pub trait Warehouse: Send + Sync + 'static {
-    /// The name of one insert, unique for all time.
+    /// The name of one insert, unique for all time. The same insert may be sent under it again, and is stored once.
     type InsertId: Send + Sync;
 
-    /// A new name for an insert that touches these partitions. From now on the insert has a few seconds to begin: one
-    /// that comes later is refused, so that what a frozen process or a stalled server holds back does no harm.
+    /// A new name for an insert that touches these partitions.
     fn name(&self, spans: &[(i32, Span)]) -> Self::InsertId;
 
     /// Writes all of `rows` into `table`, or none. One attempt: its caller decides on another.
     ///
-    /// Returns how many rows the answer says were written, in this table and in those that views feed from it; 0 where it
-    /// does not say. Fewer than were sent are not believed: the caller asks what is stored.
+    /// The insert refuses itself where its lease is not the newest one ([`Tokens`](crate::Tokens)), and where its first row is stored.
     fn insert(
         &self,
         id: &Self::InsertId,
         table: Table,
         rows: &[&Delivery],
-    ) -> impl Future<Output = Result<u64, Failure>> + Send;
-
-    /// Returns when the insert `id` has ended, one way or the other: its effect, if it had one, is there to be seen and
-    /// no later one can come.
-    fn quiesce(&self, id: &Self::InsertId) -> impl Future<Output = Result<(), Failure>> + Send;
+    ) -> impl Future<Output = Result<Answer, Failure>> + Send;
 
     /// Which offsets of these spans are stored, in `events` or in `rejected`: for each partition that has any.
     fn stored(&self, spans: &[(i32, Span)]) -> impl Future<Output = Result<BTreeMap<i32, Islands>, Failure>> + Send;
 
     /// For which tables the answers were compared with what can be read, since the lease began.
     fn read_back(&self) -> &ReadBack;
+}
+
+/// What the warehouse says of an attempt that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// How many rows were written, as the answer says, in this table and in those that views feed from it; 0 where it does not
+    /// say. Fewer than were sent are not believed: the caller asks what is stored.
+    Written(u64),
+    /// The insert has refused itself because its first row is stored: by an attempt before, whose answer was lost.
+    AlreadyStored,
+    /// An attempt before, of the same name, still runs.
+    Running,
+    /// The insert has refused itself under a token that its own process has replaced meanwhile.
+    Superseded,
+    /// The insert has refused itself: somebody else has opened a lease.
+    Fenced,
 }
 
 /// For each table, whether rows of an insert that was answered with success were found by [`Warehouse::stored`].
@@ -58,17 +68,23 @@ impl ReadBack {
 
 /// The right to write rows of the partitions at hand.
 pub trait Tenure: Send + Sync + 'static {
-    /// Returns at once as long as there is no reason for doubt. A process that was frozen for long may have been given up
-    /// by its group: then this waits until the group has confirmed it.
+    /// Whether what was received is still what it was when the lease began: rows of a topic that was deleted and made again are not
+    /// rows of this one.
     ///
     /// # Errors
-    /// [`LeaseLost`] when somebody else owns the partitions now: write nothing more.
+    /// [`LeaseLost`] when it is not: write nothing more.
     fn prove(&self) -> impl Future<Output = Result<(), LeaseLost>> + Send;
+
+    /// Opens a new lease of these partitions, so that what was sent until now is over: stored, or never to be.
+    ///
+    /// # Errors
+    /// [`LeaseLost`] when somebody else owns them now; a failure, which may pass.
+    fn renew(&self, partitions: &[i32]) -> impl Future<Output = Result<Result<(), LeaseLost>, Failure>> + Send;
 }
 
-/// The partitions were given to somebody else.
+/// Somebody else owns the partitions, or the topic is another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the group has given these partitions to another member")]
+#[error("another member has opened a lease of these partitions")]
 pub struct LeaseLost;
 
 /// The table that a delivery's row belongs to.

@@ -1,25 +1,44 @@
 //! Putting back what ClickHouse lost after it was committed: read again from the topic, decoded and settled as `ingest` does.
 
 use super::findings::Healed;
-use crate::clickhouse::Shelf;
-use crate::kafka::Turn;
+use super::{Auditor, patiently};
+use crate::clickhouse::{Role, Shelf, Writer};
+use crate::kafka::admin::{self, Client};
 use crate::kafka::ranges::Ranges;
-use anyhow::{Context, Result, anyhow};
-use flows::{Batch, Content, Delivery, Event, Meter, Span, now, settle};
+use anyhow::{Context, Result, anyhow, bail};
+use flows::{
+    Batch, Claim, Content, Delivery, Event, Failure, LeaseLost, Meter, OpenError, SettleError, Span, Tenure, now,
+    open_lease, renew_lease, settle,
+};
 use std::collections::BTreeMap;
 use std::mem;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use tokio::task::block_in_place;
+use uuid::Uuid;
 
 /// Rows of an insert, and the bytes that their messages may hold together: bounds the memory.
 const ROWS: usize = 50_000;
 const BYTES: usize = 16 * 1024 * 1024;
 
-/// Who puts back.
+/// What was committed when the audit began, for each partition: what is put back lies below.
+pub type Marks = BTreeMap<i32, Option<i64>>;
+
+/// Puts back what is missing, under a lease of its own.
+///
+/// Each of its inserts asserts two things: no other healer has opened a lease since, and no ingester has, either. So when offsets are
+/// set back and an ingester reads again what is being healed, one of the two is refused.
 pub struct Healer {
-    pub shelf: Shelf,
-    pub turn: Turn,
-    pub meter: Meter,
+    lease: HealLease,
+    meter: Meter,
+}
+
+/// The right to write rows below the committed offsets.
+struct HealLease {
+    shelf: Shelf,
+    client: Arc<Client>,
+    topic: String,
+    source: String,
 }
 
 /// Deliveries of one partition that chain: the ones to put back, and between them what is stored.
@@ -32,13 +51,36 @@ struct Pile {
 }
 
 impl Healer {
+    /// Opens a lease for healing what lies below `marks`.
+    ///
+    /// # Errors
+    /// When one of the services does not answer; when the group's offset of a partition was set back below its mark.
+    pub async fn open(auditor: &Auditor, group: &str, marks: &Marks) -> Result<Self> {
+        Ok(Self { lease: HealLease::open(auditor, group, marks).await?, meter: Meter::default() })
+    }
+
+    /// Opens a new lease after an interruption.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), and when it was another healer that has interrupted this one.
+    pub async fn open_again(&mut self, auditor: &Auditor, group: &str, marks: &Marks) -> Result<()> {
+        let partitions: Vec<_> = marks.keys().copied().collect();
+        let asked = async || auditor.clickhouse.leases(&auditor.source, Role::Heal, &partitions).await;
+        let newest = patiently(asked).await?.newest;
+        let newest: Vec<_> = newest.into_iter().map(|(at, lease)| (at, lease.token)).collect();
+        if !self.lease.shelf.tokens().are_held(&newest) {
+            bail!("another `audit --heal` of topic {} has begun: let it end, and run this again", auditor.topic);
+        }
+        self.lease = HealLease::open(auditor, group, marks).await?;
+        Ok(())
+    }
+
     /// Puts back the records of these ranges, which ascend.
     ///
     /// # Errors
-    /// When Kafka does not give them any more, somebody else has the turn, or ClickHouse refuses for good. What was put back
-    /// until then stays.
-    pub async fn heal(&mut self, ranges: &mut Ranges, partition: i32, missing: &[Span]) -> Result<Healed> {
-        let before = self.healed();
+    /// When Kafka does not give them any more, or ClickHouse refuses for good; [`Interrupted`] when somebody else has opened a lease.
+    /// What was put back until then stays.
+    pub async fn heal(&self, ranges: &mut Ranges, partition: i32, missing: &[Span]) -> Result<()> {
         let mut pile = Pile::begin(partition, missing.first().map_or(0, |range| range.first));
         for range in missing {
             let mut rest = *range;
@@ -55,9 +97,7 @@ impl Healer {
                 }
             }
         }
-        self.settle(&mut pile).await?;
-        let after = self.healed();
-        Ok(Healed { events: after.events - before.events, rejects: after.rejects - before.rejects })
+        self.settle(&mut pile).await
     }
 
     async fn settle(&self, pile: &mut Pile) -> Result<()> {
@@ -67,13 +107,75 @@ impl Healer {
             return Ok(());
         }
         let batch = Batch::gather(vec![deliveries], &mut BTreeMap::from([(partition, first)]))?;
-        let durable = settle(batch, &self.shelf, &self.turn, &self.meter).await;
         // Its offsets were committed long ago: there is no ledger here to take it.
-        durable.map(drop).map_err(|error| anyhow!(error)).context("stopped, the rest is not put back")
+        match settle(batch, &self.lease.shelf, &self.lease, &self.meter).await {
+            Ok(_) => Ok(()),
+            Err(SettleError::Lost(_)) => Err(Interrupted.into()),
+            Err(error) => Err(anyhow!(error)).context("stopped, the rest is not put back"),
+        }
     }
 
-    fn healed(&self) -> Healed {
+    /// What was put back until now.
+    pub fn healed(&self) -> Healed {
         Healed { events: Meter::read(&self.meter.events), rejects: self.meter.rejects.total() }
+    }
+}
+
+/// An ingester, or another healer, has opened a lease: what is missing has to be asked again.
+#[derive(Debug, thiserror::Error)]
+#[error("another lease was opened while this was at work: the rest is not put back, run this again")]
+pub struct Interrupted;
+
+impl HealLease {
+    async fn open(auditor: &Auditor, group: &str, marks: &Marks) -> Result<Self> {
+        let Auditor { clickhouse, client, topic, source, .. } = auditor;
+        let partitions: Vec<_> = marks.keys().copied().collect();
+        // The leases of ingesters first: who opens one later is noticed, and who has read from an older offset is seen here.
+        let ingesting = patiently(async || clickhouse.leases(source, Role::Ingest, &partitions).await).await?;
+        for (partition, now) in block_in_place(|| admin::committed_or_why(client, topic, &partitions))? {
+            if marks.get(&partition).is_some_and(|mark| now < *mark) {
+                bail!(
+                    "the group's offset of partition {partition} was set back while this was at work: an ingester reads its messages \
+                     again, and stores what is missing; run this again when its lag is 0"
+                );
+            }
+        }
+        let token = |at: &i32| ingesting.newest.get(at).map_or(Uuid::nil(), |lease| lease.token);
+        let besides = partitions.iter().map(|at| (Role::Ingest, *at, token(at))).collect();
+        let writer = Writer { besides, ..Writer::new(Role::Heal, group) };
+        let tokens = writer.tokens.clone();
+        let shelf = Shelf::new(clickhouse.clone(), source, writer);
+        patiently(async || match open_lease(&shelf, &tokens, &Claim::Any, &partitions).await {
+            Ok(()) => Ok(()),
+            Err(OpenError::Failure(failure)) => Err(failure),
+            Err(error) => Err(Failure { class: flows::Class::Transient, ended: true, message: error.to_string() }),
+        })
+        .await?;
+        let (client, topic, source) = (client.clone(), topic.clone(), source.clone());
+        Ok(Self { shelf, client, topic, source })
+    }
+}
+
+impl Tenure for HealLease {
+    async fn prove(&self) -> Result<(), LeaseLost> {
+        let (client, topic) = (self.client.clone(), self.topic.clone());
+        let asked = tokio::task::spawn_blocking(move || admin::source(&client, &topic)).await;
+        match asked {
+            Ok(Ok(source)) if source == self.source => Ok(()),
+            Ok(Ok(_)) => {
+                tracing::error!("topic {} was deleted and made again: not writing any more", self.topic);
+                Err(LeaseLost)
+            }
+            Ok(Err(why)) => {
+                tracing::error!("not writing any more: {why:#}");
+                Err(LeaseLost)
+            }
+            Err(_) => Err(LeaseLost),
+        }
+    }
+
+    async fn renew(&self, partitions: &[i32]) -> Result<Result<(), LeaseLost>, Failure> {
+        renew_lease(&self.shelf, self.shelf.tokens(), partitions).await
     }
 }
 

@@ -8,7 +8,7 @@ mod tally;
 
 pub use expired::{Expired, Wanted};
 pub use findings::Findings;
-pub use heal::Healer;
+pub use heal::{Healer, Interrupted, Marks};
 pub use other_sources::OtherSources;
 pub use tally::Tally;
 

@@ -211,9 +211,17 @@ pub struct IngestArgs {
     pub group: String,
 
     /// The name under which this member has its partitions back at once when it is started again (static membership), or
-    /// `none` [default: a random one that is kept in the directory for temporary files]
+    /// `none` [default: a random one that is kept in --state-dir]
     #[arg(long, env = "CLICKSTREAM_INSTANCE_ID", value_name = "NAME", value_parser = not_empty)]
     pub instance_id: Option<String>,
+
+    /// The directory where that name is kept from one start to the next [default: one in the directory for temporary files]
+    #[arg(long, env = "CLICKSTREAM_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Take the topic's rows over from this other group, whose members stop then
+    #[arg(long, env = "CLICKSTREAM_TAKE_OVER", value_name = "GROUP", value_parser = not_empty)]
+    pub take_over: Option<String>,
 
     /// Rows of a batch
     #[arg(long, env = "CLICKSTREAM_BATCH_ROWS", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=500_000))]

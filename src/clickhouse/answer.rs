@@ -21,6 +21,7 @@ columns!(A);
 columns!(A B);
 columns!(A B C);
 columns!(A B C D);
+columns!(A B C D E);
 columns!(A B C D E F G);
 
 /// All rows of an answer.

@@ -109,7 +109,7 @@ const CREDENTIALS: &[i32] = &[
 
 /// Codes of an answer to an insert that may still take effect, or runs already.
 const NOT_ENDED: &[i32] = &[
-    216, // QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING: somebody has repeated our request, and the first copy runs
+    216, // QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING: an attempt before, or a copy of it, runs
     319, // UNKNOWN_STATUS_OF_INSERT
 ];
 

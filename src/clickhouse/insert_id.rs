@@ -1,12 +1,12 @@
-//! The name of an insert: what ClickHouse has as its `query_id`, so that others can see whose it is and what it touches.
+//! The name of an insert: what ClickHouse has as its `query_id`, so that others can see what it touches.
 
 use sha2::{Digest, Sha256};
 use std::fmt;
 use uuid::Uuid;
 
-/// Whose inserts they are: of one topic, into one database, on behalf of one consumer group.
+/// Whose inserts they are: of one topic, into one database.
 ///
-/// The three are hashed, since a group's name may hold any character: a name is compared, and never read back out of a text.
+/// Both are hashed, since a name of them may hold any character: a name is compared, and never read back out of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope(String);
 
@@ -14,10 +14,10 @@ pub struct Scope(String);
 const SCOPE_BYTES: usize = 12;
 
 impl Scope {
-    /// The scope of inserts of the topic with the id `source` into `database`, by members of `group`.
-    pub fn new(database: &str, source: &str, group: &str) -> Self {
+    /// The scope of inserts of the topic with the id `source` into `database`.
+    pub fn new(database: &str, source: &str) -> Self {
         let mut hash = Sha256::new();
-        for part in [database, source, group] {
+        for part in [database, source] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
@@ -28,30 +28,58 @@ impl Scope {
     pub fn prefix(&self) -> String {
         format!("clickstream/{}/", self.0)
     }
+
+    /// What the names of those begin with that one process sends.
+    pub fn prefix_of(&self, process: Process) -> String {
+        format!("{}{process}/", self.prefix())
+    }
 }
 
-/// The name of one insert, unique for all time.
+/// A process that sends inserts, or a part of one that does so on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process(u64);
+
+impl Process {
+    /// One that nobody else is.
+    pub fn new() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// The name of one insert, unique for all time. It is sent again under the same name, until its outcome is known.
 #[derive(Clone, Debug)]
 pub struct InsertId {
     scope: Scope,
+    process: Process,
     partitions: Vec<i32>,
-    /// Until when it may begin, by the server's clock: milliseconds since the Unix epoch.
-    pub expires_ms: i64,
     nonce: Uuid,
 }
 
 impl InsertId {
     /// A new name.
-    pub fn new(scope: &Scope, partitions: Vec<i32>, expires_ms: i64) -> Self {
-        Self { scope: scope.clone(), partitions, expires_ms, nonce: Uuid::new_v4() }
+    pub fn new(scope: &Scope, process: Process, partitions: Vec<i32>) -> Self {
+        Self { scope: scope.clone(), process, partitions, nonce: Uuid::new_v4() }
+    }
+
+    /// The partitions that it touches.
+    pub fn partitions(&self) -> &[i32] {
+        &self.partitions
     }
 }
 
-/// The `query_id`: `clickstream/SCOPE/PARTITION,PARTITION,…/NONCE`. [`ClickHouse::evict`](super::ClickHouse::evict) looks for
-/// partitions in the third part.
+/// The place of the partitions in a name that is split at each `/`.
+pub const PARTITIONS: usize = 4;
+
+/// The `query_id`: `clickstream/SCOPE/PROCESS/PARTITION,PARTITION,…/NONCE`.
 impl fmt::Display for InsertId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.scope.prefix())?;
+        f.write_str(&self.scope.prefix_of(self.process))?;
         for (nth, partition) in self.partitions.iter().enumerate() {
             write!(f, "{}{partition}", if nth == 0 { "" } else { "," })?;
         }
@@ -64,21 +92,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_groups_topics_or_databases_share_a_scope() {
-        let scopes =
-            [("a", "b", "c"), ("ab", "", "c"), ("a", "bc", ""), ("a", "b", "c/d"), ("a", "b/c", "d"), ("a", "b", "C")];
+    fn no_two_topics_or_databases_share_a_scope() {
+        let scopes = [("a", "b"), ("ab", ""), ("", "ab"), ("a", "b/c"), ("a/b", "c"), ("a", "B")];
         for (nth, one) in scopes.iter().enumerate() {
             for other in &scopes[nth + 1..] {
-                assert_ne!(Scope::new(one.0, one.1, one.2), Scope::new(other.0, other.1, other.2));
+                assert_ne!(Scope::new(one.0, one.1), Scope::new(other.0, other.1));
             }
         }
     }
 
     #[test]
     fn a_name_holds_nothing_that_could_be_read_as_sql() {
-        let scope = Scope::new("shop", "Xz9hvwy5QoOjQVYvwoGRQw", "it's \"a\" group/with, \\ and \n");
-        let id = InsertId::new(&scope, vec![0, 12], 5).to_string();
-        assert!(id.starts_with(&scope.prefix()) && id.contains("/0,12/"), "{id}");
+        let scope = Scope::new("it's \"a\" shop/with, \\ and \n", "Xz9hvwy5QoOjQVYvwoGRQw");
+        let id = InsertId::new(&scope, Process::new(), vec![0, 12]).to_string();
+        assert!(id.starts_with(&scope.prefix()), "{id}");
+        assert_eq!(id.split('/').nth(PARTITIONS - 1), Some("0,12"), "ClickHouse counts from 1: {id}");
         assert!(id.chars().all(|c| c.is_ascii_alphanumeric() || "/,-".contains(c)), "{id}");
     }
 }

@@ -2,7 +2,6 @@
 
 mod answer;
 mod bounded;
-mod clock;
 mod condition;
 mod endpoint;
 mod erase;
@@ -10,6 +9,7 @@ mod failure;
 mod http;
 mod insert;
 mod insert_id;
+mod leases;
 mod other_sources;
 mod password;
 mod pins;
@@ -25,17 +25,16 @@ mod ttl;
 mod types;
 pub mod users;
 
-pub use clock::{Clock, Moment};
 pub use condition::Condition;
 pub use endpoint::Endpoint;
 pub use erase::{Erasure, Rows};
 pub use failure::describe;
-pub use insert_id::InsertId;
+pub use leases::Role;
 pub use questions::{Census, WINDOW};
 pub use reader::{Columns, NoAnswer, Reader};
 pub use rejects::{Choice, Count, Place, Row};
 pub use schema::Tables;
-pub use shelf::{LIFETIME, Shelf};
+pub use shelf::{Shelf, Writer};
 pub use ttl::Expiry;
 
 use crate::cli::ClickHouseArgs;
@@ -49,9 +48,8 @@ use std::time::Duration;
 /// How long an answer to a question may take before the question is asked again.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// How often the server's clock and the tables are looked at, and how soon again where they could not be.
+/// How often the tables are looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
-const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The password out of its file; empty where there is none.
 fn password(args: &ClickHouseArgs) -> Result<String> {
@@ -66,7 +64,6 @@ pub struct ClickHouse {
     inserter: Inserter,
     endpoint: Endpoint,
     database: String,
-    clock: Arc<Clock>,
     misfit: Mutex<Option<Failure>>,
     warned_of_replicas: Once,
 }
@@ -85,7 +82,6 @@ impl ClickHouse {
             settings,
             endpoint,
             database: args.database.clone(),
-            clock: Arc::default(),
             misfit: Mutex::default(),
             warned_of_replicas: Once::new(),
         })
@@ -112,22 +108,26 @@ impl ClickHouse {
         self.check_row_policies().await
     }
 
-    /// The server's clock.
-    pub fn clock(&self) -> &Arc<Clock> {
-        &self.clock
+    /// Makes sure of all that, and of the leases without which no row may be written.
+    ///
+    /// # Errors
+    /// The first thing that does not fit, and what to do.
+    pub async fn check_to_write(&self) -> Result<(), Failure> {
+        self.check().await?;
+        self.check_leases().await?;
+        self.check_lease_policy().await
     }
 
-    /// Looks at what may change under an ingester, as long as this is polled: the server's clock, which drifts and is set, and
-    /// the tables, which somebody may alter. Once they no longer keep what they are given, nothing more is sent.
+    /// Looks at the tables, which somebody may alter under an ingester, as long as this is polled. Once they no longer keep what they
+    /// are given, nothing more is sent.
     pub async fn keep_watch(self: Arc<Self>) {
         loop {
-            let wait = if self.greet().await.is_ok() { LOOK_AGAIN } else { TRY_AGAIN };
-            match self.check().await {
+            match self.check_to_write().await {
                 Ok(()) => *self.misfit() = None,
                 Err(failure) if failure.class == Class::Permanent => *self.misfit() = Some(failure),
                 Err(_) => {}
             }
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
@@ -135,11 +135,5 @@ impl ClickHouse {
     fn misfit(&self) -> MutexGuard<'_, Option<Failure>> {
         // One value that is replaced in one step.
         self.misfit.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How long it takes until an insert that may begin until `until_ms`, by the server's clock, no longer can.
-    pub fn outwait(&self, until_ms: i64) -> Duration {
-        let left_ms = until_ms.saturating_sub(self.clock.now_ms()).saturating_add(1);
-        Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)).min(LIFETIME)
     }
 }

@@ -23,8 +23,8 @@ impl ClickHouse {
         Ok(found.into_iter().map(|(partition, first, last)| (partition, Span::new(first, last + 1))).collect())
     }
 
-    /// How many events of these spans stand under other sources, too, by source. They are looked for by the sorting key of our own
-    /// table, so the whole of it is not read.
+    /// How many events of these spans stand under other sources, too, by source. They are looked for by their times,
+    /// for which our own table has an index, so the whole of it is not read.
     ///
     /// # Errors
     /// When ClickHouse does not say.

@@ -1,23 +1,13 @@
-//! What ClickHouse is asked: its clock, which offsets it holds, and which inserts still run.
+//! What ClickHouse is asked: which offsets it holds.
 
 use super::answer::{self, Columns};
-use super::insert_id::Scope;
-use super::{ANSWER, ClickHouse, InsertId, failure, settings};
+use super::{ANSWER, ClickHouse, failure, settings};
 use clickhouse::query::Query;
 use flows::{Class, Failure, Islands, Span};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 /// How many offsets are asked about at a time: bounds the memory, here and in ClickHouse.
 pub const WINDOW: usize = 1_000_000;
-/// How often a running insert is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
-/// Queries that run, seen after the server's clock was read: milliseconds since the Unix epoch.
-struct Running {
-    clock_ms: i64,
-    query_ids: Vec<String>,
-}
 
 /// What was counted of a span of offsets.
 #[derive(Clone, Copy, Debug)]
@@ -31,11 +21,9 @@ pub struct Census {
 }
 
 impl ClickHouse {
-    /// Asks for the server's clock, which shows that it is there, knows us and lets us in.
-    pub async fn greet(&self) -> Result<(), Failure> {
-        let asked = Instant::now();
-        let (server,): (i64,) = self.one("SELECT toUnixTimestamp64Milli(now64(3))").await?;
-        self.clock.set(server, asked);
+    /// Asks something, which shows that the server is there, knows us and lets us in.
+    pub async fn ping(&self) -> Result<(), Failure> {
+        let (_,): (u8,) = self.one("SELECT 1").await?;
         Ok(())
     }
 
@@ -140,6 +128,13 @@ impl ClickHouse {
         format!("{} UNION ALL {}", self.rows(condition), self.positions("erased", condition))
     }
 
+    /// The condition that an insert asserts: nothing is stored at this position, in this table, or was and is erased.
+    pub(super) fn is_free(&self, table: &str, source: &str, partition: i32, offset: i64) -> String {
+        let at = format!("_source = {} AND _partition = {partition} AND _offset = {offset}", quoted(source));
+        let count = |table: &str| format!("(SELECT count() FROM {} WHERE {at})", self.table(table));
+        format!("ifNull({} + {}, 1) = 0", count(table), count("erased"))
+    }
+
     fn positions(&self, table: &str, condition: &str) -> String {
         let table = self.table(table);
         format!(
@@ -149,7 +144,7 @@ impl ClickHouse {
     }
 
     /// A question about rows of this source.
-    fn of(&self, source: &str, sql: &str) -> Query {
+    pub(super) fn of(&self, source: &str, sql: &str) -> Query {
         self.query(sql).param("source", source)
     }
 
@@ -166,57 +161,6 @@ impl ClickHouse {
             spans.entry(partition).or_default().push(Span::new(first, next));
         }
         Ok(spans.into_iter().map(|(partition, spans)| (partition, Islands::new(spans))).collect())
-    }
-
-    /// Returns when an insert has ended, or can no longer begin because its time to do so is over.
-    ///
-    /// A request may sit in a stalled server's socket, unseen. But it carries the time until which it may begin; so once it
-    /// is not among the running ones at a later time, by the server's own clock, it either has ended or never will begin.
-    pub async fn quiesce(&self, id: &InsertId) -> Result<(), Failure> {
-        let name = id.to_string();
-        loop {
-            let seen = self.running("query_id = {name:String}", |query| query.param("name", &name)).await?;
-            if seen.query_ids.is_empty() && seen.clock_ms > id.expires_ms {
-                return Ok(());
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-    }
-
-    /// Makes sure that nobody else still writes rows of these partitions in this scope: kills the inserts of a
-    /// dead owner and waits until they are gone. Those of living members, of other partitions, are left alone. What has not begun
-    /// yet has expired: its owner had it named long enough before it lost its partitions.
-    pub async fn evict(&self, scope: &Scope, partitions: &[i32]) -> Result<(), Failure> {
-        let theirs = "startsWith(query_id, {scope:String}) AND hasAny({partitions:Array(Int32)}, \
-                      arrayMap(number -> toInt32OrZero(number), splitByChar(',', splitByChar('/', query_id)[3])))";
-        let prefix = scope.prefix();
-        loop {
-            let of_them = |query: Query| query.param("scope", &prefix).param("partitions", partitions);
-            let running = self.running(theirs, of_them).await?.query_ids;
-            if running.is_empty() {
-                return Ok(());
-            }
-            for query_id in running {
-                let kill = self.query("KILL QUERY WHERE query_id = {name:String} ASYNC").param("name", &query_id);
-                // A user who may not kill it waits for its end just the same.
-                if let Err(failure) = self.execute(kill).await {
-                    tracing::debug!(%query_id, %failure, "cannot kill an insert of a dead owner");
-                }
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-    }
-
-    /// The server's clock, and the running queries that match.
-    async fn running(&self, filter: &str, parameters: impl FnOnce(Query) -> Query) -> Result<Running, Failure> {
-        let asked = Instant::now();
-        let sql = format!(
-            "SELECT toUnixTimestamp64Milli(now64(3)) AS clock_ms, groupArray(query_id) AS query_ids \
-             FROM system.processes WHERE {filter}"
-        );
-        let (clock_ms, query_ids) = self.fetch_one(parameters(self.query(&sql))).await?;
-        self.clock.set(clock_ms, asked);
-        Ok(Running { clock_ms, query_ids })
     }
 
     /// A statement, with the settings of questions, to which parameters can be given.

@@ -33,6 +33,7 @@ impl ClickHouse {
             tables = Tables::Made;
         }
         self.check_tables().await?;
+        self.check_leases().await?;
         Ok(tables)
     }
 
@@ -85,9 +86,16 @@ mod tests {
     #[test]
     fn the_schema_is_applied_to_the_database_that_was_asked_for() {
         let statements = statements(SCHEMA, "other");
-        assert_eq!(statements.len(), 5);
+        assert_eq!(statements.len(), 6);
         assert!(statements.iter().all(|Statement(text)| text.starts_with("CREATE ") && !text.contains("clickstream")));
-        let names = ["`other`", "`other`.events", "`other`.rejected", "`other`.erased", "`other`.events_once"];
+        let names = [
+            "`other`",
+            "`other`.events",
+            "`other`.rejected",
+            "`other`.erased",
+            "`other`.leases",
+            "`other`.events_once",
+        ];
         for (statement, name) in statements.iter().zip(names) {
             assert!(statement.makes(name), "{name}: {}", statement.0);
         }

@@ -38,9 +38,11 @@ impl Settings {
         self.of(Of::Questions)
     }
 
-    /// Those of an insert.
+    /// Those of an insert. It asks questions, too, about its lease and its first row; where both have a setting, the insert's counts.
     pub fn inserts(&self) -> Vec<Pin> {
-        self.of(Of::Inserts)
+        let inserts = self.of(Of::Inserts);
+        let is_free = |(name, _): &Pin| !inserts.iter().any(|(other, _)| other == name);
+        self.of(Of::Questions).into_iter().filter(is_free).chain(inserts.iter().copied()).collect()
     }
 
     fn of(&self, statement: Of) -> Vec<Pin> {

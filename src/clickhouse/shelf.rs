@@ -1,27 +1,49 @@
-//! The warehouse of one lease: ClickHouse, and where the rows come from.
+//! The warehouse of one lease: ClickHouse, where the rows come from, and what their inserts assert.
 
-use super::insert_id::{InsertId, Scope};
+use super::insert_id::{InsertId, Process, Scope};
+use super::leases::{Carried, Leases, Role, another_server};
 use super::questions::quoted;
 use super::{ClickHouse, failure, rows};
-use crate::seat::Seat;
 use crate::seldom::Seldom;
 use bytes::Bytes;
-use flows::{Class, Delivery, Failure, Islands, ReadBack, Span, Table, Warehouse};
+use flows::{Answer, Class, Delivery, Failure, Islands, LeaseTable, Newest, ReadBack, Span, Table, Tokens, Warehouse};
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-/// An insert may begin this long after it was named, by the server's clock; then ClickHouse refuses it. Well below any
-/// session timeout (6 s at least): what a member has named while it was proved to be one (`kafka::Proof`) can no longer begin when
-/// its partitions come to another.
-pub const LIFETIME: Duration = Duration::from_secs(4);
-const LIFETIME_MS: i64 = LIFETIME.as_millis() as i64;
-
-/// What ClickHouse says to an insert that begins too late.
-const TOO_LATE: &str = "this insert begins too late";
-/// The code with which `throwIf` says it: FUNCTION_THROW_IF_VALUE_IS_NON_ZERO. A message without it may repeat a value of a row.
+/// ClickHouse's codes FUNCTION_THROW_IF_VALUE_IS_NON_ZERO and QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING.
 const THROWN: i32 = 395;
+const RUNNING: i32 = 216;
+
+/// On whose behalf rows are written.
+#[derive(Clone)]
+pub struct Writer {
+    pub role: Role,
+    pub group: String,
+    /// Its host and process, for those who read the table of leases.
+    pub owner: String,
+    pub process: Process,
+    /// What its leases have given it.
+    pub tokens: Arc<Tokens>,
+    /// Leases of others that must not be replaced either.
+    pub besides: Vec<Carried>,
+}
+
+impl Writer {
+    /// Somebody without a lease.
+    pub fn new(role: Role, group: &str) -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Self {
+            role,
+            group: group.to_owned(),
+            owner: format!("{} {}", host.trim(), std::process::id()),
+            process: Process::new(),
+            tokens: Arc::default(),
+            besides: Vec::new(),
+        }
+    }
+}
 
 /// Rows of one topic, written on behalf of one consumer group.
 pub struct Shelf {
@@ -29,7 +51,9 @@ pub struct Shelf {
     /// The topic's id, or its name where the broker has none: `_source` of every row.
     source: String,
     scope: Scope,
-    seat: Arc<Seat>,
+    writer: Writer,
+    /// The server's own id, when it was last asked about leases.
+    server: Mutex<String>,
     closed: CancellationToken,
     complaints: Seldom,
     read_back: ReadBack,
@@ -37,12 +61,13 @@ pub struct Shelf {
 
 impl Shelf {
     /// The shelf for rows of the topic with the id `source`.
-    pub fn new(clickhouse: Arc<ClickHouse>, source: &str, group: &str, seat: Arc<Seat>) -> Self {
+    pub fn new(clickhouse: Arc<ClickHouse>, source: &str, writer: Writer) -> Self {
         Self {
-            scope: Scope::new(&clickhouse.database, source, group),
+            scope: Scope::new(&clickhouse.database, source),
             clickhouse,
             source: source.to_owned(),
-            seat,
+            writer,
+            server: Mutex::default(),
             closed: CancellationToken::new(),
             complaints: Seldom::default(),
             read_back: ReadBack::default(),
@@ -54,36 +79,19 @@ impl Shelf {
         self.closed.clone()
     }
 
-    /// Makes sure that nobody else still writes rows of these partitions.
-    ///
-    /// # Errors
-    /// When ClickHouse cannot be asked.
-    pub async fn evict(&self, partitions: &[i32]) -> Result<(), Failure> {
-        // First what this process let go of when its last lease ended.
-        tokio::time::sleep(self.clickhouse.outwait(self.seat.may_begin_until())).await;
-        self.clickhouse.evict(&self.scope, partitions).await
+    /// The tokens that its inserts carry.
+    pub fn tokens(&self) -> &Tokens {
+        &self.writer.tokens
     }
 
-    /// Sends an insert. Before that it is noted, for whoever has these partitions next and does not wait for a session to end.
-    async fn send(&self, id: &InsertId, table: Table, body: Bytes) -> Result<u64, Failure> {
+    async fn send(&self, id: &InsertId, sql: &str, body: Bytes) -> Result<u64, Failure> {
         if let Some(misfit) = &*self.clickhouse.misfit() {
             return Err(misfit.clone());
         }
-        let sending = self.seat.sends(id.expires_ms).map_err(|error| Failure {
-            class: Class::Transient,
-            ended: true,
-            message: format!("cannot note an insert in the directory for temporary files: {error}"),
-        })?;
-        // Noted first, then looked at: who ends the lease ends it first, and then looks at what is noted.
         if self.closed.is_cancelled() {
-            sending.ended();
             return Err(Failure { class: Class::Transient, ended: true, message: "the lease has ended".into() });
         }
-        let outcome = self.clickhouse.inserter.send(&id.to_string(), &self.statement(table, id.expires_ms), body).await;
-        if outcome.as_ref().map_or_else(|failure| failure.ended, |_| true) {
-            sending.ended();
-        }
-        outcome
+        self.clickhouse.inserter.send(&id.to_string(), sql, body).await
     }
 
     /// Questions fail in series while ClickHouse is away: one line now and then says so.
@@ -96,18 +104,47 @@ impl Shelf {
         answer
     }
 
-    /// The statement that inserts what [`rows::encode`] encodes, unless it begins too late.
-    fn statement(&self, table: Table, expires_ms: i64) -> String {
+    /// The statement that inserts what [`rows::encode`] encodes, unless it refuses itself.
+    fn statement(&self, table: Table, carried: &[(i32, Uuid)], first: &Delivery, refusals: &Refusals) -> String {
         let columns = rows::columns(table);
         let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         let structure = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect::<Vec<_>>().join(", ");
+        let own = carried.iter().map(|&(at, token)| (self.writer.role, at, token));
+        let besides = self.writer.besides.iter().filter(|(_, at, _)| carried.iter().any(|(own, _)| own == at));
+        let carried: Vec<_> = own.chain(besides.copied()).collect();
+        let holds = self.clickhouse.holds(&self.source, &carried);
+        let is_free = self.clickhouse.is_free(table.name(), &self.source, first.partition, first.offset());
         format!(
             "INSERT INTO {} ({names}) SELECT {names} FROM input({}) \
-             WHERE throwIf(now64(3) > fromUnixTimestamp64Milli({expires_ms}), '{TOO_LATE}') = 0 \
-             FORMAT RowBinaryWithNamesAndTypes",
+             WHERE throwIf(toString(serverUUID()) != {}, '{}') = 0 AND throwIf(NOT {holds}, '{}') = 0 \
+             AND throwIf(NOT ({is_free}), '{}') = 0 FORMAT RowBinaryWithNamesAndTypes",
             self.clickhouse.table(table.name()),
             quoted(&structure),
+            quoted(&self.server()),
+            refusals.elsewhere,
+            refusals.fenced,
+            refusals.stored,
         )
+    }
+
+    fn server(&self) -> MutexGuard<'_, String> {
+        // One value that is replaced in one step.
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an insert says when it refuses itself. A number that nobody can guess is in it: a value of a row cannot look like it.
+struct Refusals {
+    fenced: String,
+    stored: String,
+    elsewhere: String,
+}
+
+impl Refusals {
+    fn new() -> Self {
+        let nonce: u128 = rand::random();
+        let says = |what| format!("{what} {nonce:032x}");
+        Self { fenced: says("fenced"), stored: says("stored"), elsewhere: says("elsewhere") }
     }
 }
 
@@ -116,23 +153,38 @@ impl Warehouse for Shelf {
 
     fn name(&self, spans: &[(i32, Span)]) -> InsertId {
         let partitions = spans.iter().map(|&(partition, _)| partition).collect();
-        InsertId::new(&self.scope, partitions, self.clickhouse.clock.now_ms() + LIFETIME_MS)
+        InsertId::new(&self.scope, self.writer.process, partitions)
     }
 
-    async fn insert(&self, id: &InsertId, table: Table, deliveries: &[&Delivery]) -> Result<u64, Failure> {
+    async fn insert(&self, id: &InsertId, table: Table, deliveries: &[&Delivery]) -> Result<Answer, Failure> {
         let body = rows::encode(table, &self.source, deliveries);
-        let failure = match self.send(id, table, body).await {
-            Ok(written) => return Ok(written),
+        let (carried, refusals) = (self.writer.tokens.of(id.partitions()), Refusals::new());
+        if carried.iter().any(|(_, token)| token.is_nil()) {
+            return Ok(Answer::Fenced);
+        }
+        let sql = self.statement(table, &carried, deliveries[0], &refusals);
+        let failure = match self.send(id, &sql, body).await {
+            Ok(written) => return Ok(Answer::Written(written)),
             Err(failure) => failure,
         };
         let rows = deliveries.len();
-        if failure::code_in(&failure.message) == Some(THROWN) && failure.message.contains(TOO_LATE) {
-            tracing::info!(
-                "{rows} rows for {table} were held up and refused as too late: asking what is stored, and again"
-            );
-            // Or it is our idea of the server's clock that is wrong. Where it does not answer, the next one is late again.
-            let _ = self.clickhouse.greet().await;
-            return Err(Failure { class: Class::Transient, ..failure });
+        let code = failure::code_in(&failure.message);
+        if code == Some(RUNNING) {
+            return Ok(Answer::Running);
+        }
+        // The text goes on with the whole condition, in which the others stand as well.
+        let says = |what: &str| code == Some(THROWN) && failure.message.contains(&format!("DB::Exception: {what}:"));
+        if says(&refusals.stored) {
+            tracing::info!("{rows} rows for {table} are stored: an attempt before had no answer");
+            return Ok(Answer::AlreadyStored);
+        }
+        if says(&refusals.fenced) && self.writer.tokens.replaced(&carried) {
+            return Ok(Answer::Superseded);
+        }
+        if says(&refusals.fenced) || says(&refusals.elsewhere) {
+            let why = if says(&refusals.fenced) { "another owner has opened a lease".into() } else { another_server() };
+            tracing::info!("{rows} rows for {table} refused: {why}");
+            return Ok(Answer::Fenced);
         }
         if self.closed.is_cancelled() {
             tracing::debug!("insert into {table} let go of, {rows} rows: {failure}");
@@ -148,15 +200,31 @@ impl Warehouse for Shelf {
         Err(failure)
     }
 
-    async fn quiesce(&self, id: &InsertId) -> Result<(), Failure> {
-        self.complain(self.clickhouse.quiesce(id).await)
-    }
-
     async fn stored(&self, spans: &[(i32, Span)]) -> Result<BTreeMap<i32, Islands>, Failure> {
         self.complain(self.clickhouse.stored(&self.source, spans).await)
     }
 
     fn read_back(&self) -> &ReadBack {
         &self.read_back
+    }
+}
+
+impl LeaseTable for Shelf {
+    async fn newest(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Newest>, Failure> {
+        let leases = self.clickhouse.leases(&self.source, self.writer.role, partitions).await;
+        let Leases { server, newest } = self.complain(leases)?;
+        *self.server() = server;
+        Ok(newest)
+    }
+
+    async fn write(&self, token: Uuid, epochs: &[(i32, u64)]) -> Result<(), Failure> {
+        let Writer { role, group, owner, .. } = &self.writer;
+        let written = self.clickhouse.write_leases(&self.source, *role, (group, owner), token, epochs).await;
+        self.complain(written)
+    }
+
+    async fn quiesce(&self, partitions: &[i32]) -> Result<(), Failure> {
+        let server = self.server().clone();
+        self.complain(self.clickhouse.quiesce(&self.scope, self.writer.process, &server, partitions).await)
     }
 }

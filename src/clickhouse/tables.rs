@@ -2,7 +2,7 @@
 
 use super::questions::quoted;
 use super::rows::{self, Column};
-use super::{ClickHouse, erase, failure, types};
+use super::{ClickHouse, erase, failure, leases, types};
 use flows::{Class, Failure, Table};
 use std::collections::HashMap;
 
@@ -22,6 +22,9 @@ const TABLES: [(&str, &[Column]); 3] = [
     ("erased", &erase::COLUMNS),
 ];
 
+/// The table that is not about rows, but about who writes them.
+const LEASES: &str = "leases";
+
 impl ClickHouse {
     /// Checks that all tables exist and keep what inserts bring.
     ///
@@ -35,13 +38,30 @@ impl ClickHouse {
         Ok(())
     }
 
+    /// Checks that the table of leases exists and keeps the newest ones. Those who write rows need it.
+    ///
+    /// # Errors
+    /// The first thing that does not fit, with what was expected and what was found.
+    pub async fn check_leases(&self) -> Result<(), Failure> {
+        self.check_engine(LEASES).await?;
+        self.check_columns(LEASES, &leases::COLUMNS).await
+    }
+
+    /// Checks that no row policy hides leases from this user.
+    ///
+    /// # Errors
+    /// When one does; or when the user may not read the table.
+    pub async fn check_lease_policy(&self) -> Result<(), Failure> {
+        self.check_row_policy(LEASES, leases::COLUMNS[0].0).await
+    }
+
     /// Checks that no row policy hides rows of the tables from this user.
     ///
     /// # Errors
     /// When one does; or when the user may not read the tables.
     pub async fn check_row_policies(&self) -> Result<(), Failure> {
         for (name, _) in TABLES {
-            self.check_row_policy(name).await?;
+            self.check_row_policy(name, "_offset").await?;
         }
         Ok(())
     }
@@ -64,7 +84,8 @@ impl ClickHouse {
             })?;
             return Err(misfit(format!("table {database}.{name} is there, and not to be seen in system.tables")));
         };
-        if let Some(why) = unfit(&engine, &sorting_key) {
+        let why = if name == LEASES { unfit_for_leases(&engine, &sorting_key) } else { unfit(&engine, &sorting_key) };
+        if let Some(why) = why {
             return Err(misfit(format!("table {database}.{name} has the engine {engine}: {why}: {REMEDY}")));
         }
         if ["Replicated", "Shared"].iter().any(|several| engine.starts_with(several)) {
@@ -98,6 +119,10 @@ impl ClickHouse {
             if kind == expected {
                 continue;
             }
+            // Nothing else than these merges into the newest lease.
+            if name == LEASES {
+                return Err(misfit(format!("{column} is {kind}, expected {expected}: {REMEDY}")));
+            }
             if let Some(why) = self.loses(column, expected, kind).await? {
                 return Err(misfit(format!(
                     "{column} is {kind}, expected {expected} or what keeps all of it; {why}: {REMEDY}"
@@ -130,8 +155,8 @@ impl ClickHouse {
 
     /// A row policy hides rows from our questions, and it is nothing that a statement could pin. Who may not see policies can still
     /// see them at work, in the plan of a question; but not while there is nothing to hide, in an empty table.
-    async fn check_row_policy(&self, name: &str) -> Result<(), Failure> {
-        let plan = format!("EXPLAIN actions = 1 SELECT _offset FROM {}", self.table(name));
+    async fn check_row_policy(&self, name: &str, column: &str) -> Result<(), Failure> {
+        let plan = format!("EXPLAIN actions = 1 SELECT {column} FROM {}", self.table(name));
         let plan: Vec<(String,)> = self.all(&plan).await?;
         let filters = |line: &&String| {
             let line = line.to_lowercase();
@@ -168,6 +193,14 @@ fn unfit(engine: &str, sorting_key: &str) -> Option<String> {
         return None;
     }
     Some(format!("its merges make one row of those with the same sorting key, which lacks {}", lacking.join(", ")))
+}
+
+/// Why the table of leases would not keep the newest of each partition, if it would not.
+fn unfit_for_leases(engine: &str, sorting_key: &str) -> Option<String> {
+    let is_ours = engine == "AggregatingMergeTree" && parts(sorting_key) == ["source", "role", "partition"];
+    (!is_ours).then(|| {
+        format!("sorted by ({sorting_key}), expected AggregatingMergeTree, sorted by (source, role, partition)")
+    })
 }
 
 /// The expressions of a sorting key, whose own commas stand in brackets.

@@ -17,6 +17,7 @@ pub const OWNER: Account = Account {
         "SHOW ON clickstream.*",
         "CREATE DATABASE, CREATE TABLE, CREATE VIEW ON clickstream.*",
         "TABLE ENGINE ON ReplacingMergeTree",
+        "TABLE ENGINE ON AggregatingMergeTree",
         // ClickHouse asks this of who makes the view.
         "SELECT ON clickstream.events",
     ],
@@ -31,6 +32,7 @@ pub const WRITER: Account = Account {
         "SELECT, INSERT ON clickstream.events",
         "SELECT, INSERT ON clickstream.rejected",
         "SELECT ON clickstream.erased",
+        "SELECT, INSERT ON clickstream.leases",
         "SELECT ON system.processes",
     ],
 };

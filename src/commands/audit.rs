@@ -1,18 +1,17 @@
 //! `clickstream audit`: the proof, offset by offset, that the tables hold what the topic held.
 
-use crate::audit::{Auditor, Expired, Findings, Healer, OtherSources, Wanted, other_sources};
+use crate::audit::{Auditor, Expired, Findings, Healer, Interrupted, Marks, OtherSources, Wanted, other_sources};
 use crate::cli::{AuditArgs, Format};
-use crate::clickhouse::{ClickHouse, Shelf, WINDOW};
+use crate::clickhouse::{ClickHouse, WINDOW};
 use crate::kafka::admin::{self, Client, Found};
 use crate::kafka::ranges::{self, Ranges};
-use crate::kafka::{Lost, Notes, Origin, TopicIdentity, Turn, native};
-use crate::seat::Seat;
+use crate::kafka::{Lost, Notes, Origin, TopicIdentity, native};
 use crate::table::grouped;
 use crate::{connect, kafka, output};
 use anyhow::{Result, anyhow, bail};
-use flows::{Meter, Span};
+use flows::Span;
 use rdkafka::consumer::Consumer;
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,11 +19,12 @@ use std::time::Duration;
 use tokio::task::block_in_place;
 
 const ANSWER: Duration = Duration::from_secs(10);
+/// How many leases others may open while something is put back: a group that rebalances all the time lets nothing be healed.
+const INTERRUPTIONS: u32 = 100;
 
 /// An audit under way.
 struct Audit {
     args: AuditArgs,
-    config: ClientConfig,
     partitions: Vec<i32>,
     identity: TopicIdentity,
     auditor: Auditor,
@@ -90,6 +90,7 @@ impl Audit {
         connect::clickhouse(&clickhouse, patience).await?;
         if args.heal {
             connect::checked(&clickhouse, patience, async || clickhouse.may_insert().await).await?;
+            connect::checked(&clickhouse, patience, async || clickhouse.check_to_write().await).await?;
         }
         connect::checked(&clickhouse, patience, async || clickhouse.check().await).await?;
         let identity = block_in_place(|| admin::identity(&client, topic))?;
@@ -102,7 +103,7 @@ impl Audit {
         }
         let source = identity.source().to_owned();
         let auditor = Auditor { clickhouse, client, ranges, topic: topic.to_owned(), source, expiry };
-        let audit = Self { args, config, partitions, identity, auditor };
+        let audit = Self { args, partitions, identity, auditor };
         audit.say(&format!("topic {} ({}), group {}", audit.auditor.topic, audit.auditor.source, audit.args.group))?;
         Ok(audit)
     }
@@ -161,23 +162,28 @@ impl Audit {
         Ok((found, marks))
     }
 
-    /// Puts back what is missing, partition by partition, once it is our turn.
+    /// Puts back what is missing, partition by partition.
     async fn heal(&mut self, found: &mut [Findings], marks: Marks) -> Result<()> {
-        let Auditor { clickhouse, client, topic, source, .. } = &self.auditor;
-        let group = &self.args.group;
-        let turn = block_in_place(|| Turn::take(&self.config, client, topic, source, group, marks))?;
-        let shelf = Shelf::new(clickhouse.clone(), source, &Turn::group(group), Arc::new(Seat::none()));
-        // What somebody who died in the middle of it has sent.
-        shelf.evict(&self.partitions).await.map_err(|failure| anyhow!("ClickHouse: {failure}"))?;
-        let mut healer = Healer { shelf, turn, meter: Meter::default() };
+        let mut healer = Healer::open(&self.auditor, &self.args.group, &marks).await?;
+        let mut interruptions = 0;
         for findings in found.iter_mut().filter(|findings| findings.missing.offsets > 0) {
+            let before = healer.healed();
             for window in Span::new(findings.low, findings.mark).windows(WINDOW) {
-                // Asked anew: whoever had the turn before us may have put it back.
-                let missing = self.auditor.missing(findings.partition, window).await?;
-                let healed = healer.heal(&mut self.auditor.ranges, findings.partition, &missing).await?;
-                findings.healed.events += healed.events;
-                findings.healed.rejects += healed.rejects;
+                loop {
+                    // Asked anew: others may have put it back.
+                    let missing = self.auditor.missing(findings.partition, window).await?;
+                    match healer.heal(&mut self.auditor.ranges, findings.partition, &missing).await {
+                        // A rebalance, mostly.
+                        Err(error) if error.is::<Interrupted>() && interruptions < INTERRUPTIONS => interruptions += 1,
+                        healed => break healed?,
+                    }
+                    tracing::info!("an ingester has opened a lease: asking again what is missing");
+                    healer.open_again(&self.auditor, &self.args.group, &marks).await?;
+                }
             }
+            let healed = healer.healed();
+            findings.healed.events = healed.events - before.events;
+            findings.healed.rejects = healed.rejects - before.rejects;
             self.say(&format!(
                 "partition {}: healed: {} events and {} rejects put back",
                 findings.partition,
@@ -279,9 +285,6 @@ impl Audit {
         if self.args.format == Format::Text { output::line(line) } else { Ok(()) }
     }
 }
-
-/// For each partition, the committed offset of the group where there is one.
-type Marks = BTreeMap<i32, Option<i64>>;
 
 /// The group's committed offsets, and what its members have noted of this topic beside them.
 fn committed(client: &Client, identity: &TopicIdentity, partitions: &[i32]) -> Result<(Marks, BTreeMap<i32, Notes>)> {

@@ -1,21 +1,22 @@
 //! `clickstream ingest`: from the topic into ClickHouse, each message exactly once.
 
 use crate::cli::IngestArgs;
-use crate::clickhouse::{ClickHouse, describe};
+use crate::clickhouse::{ClickHouse, Role, Writer, describe};
 use crate::connect;
 use crate::kafka::admin::{self, Client, Found};
-use crate::kafka::lease::Lease;
+use crate::kafka::lease::{Ended, Lease};
 use crate::kafka::member::{self, Membership, PutOut};
+use crate::kafka::opening::belongs_to;
 use crate::kafka::refused::{self, Refused};
+use crate::kafka::static_membership::InstanceFile;
 use crate::kafka::{self, Committer, Naming};
 use crate::metrics::{Observed, Ready};
 use crate::output;
-use crate::seat::Seat;
 use crate::status::{Of, Status, watch};
 use crate::stop::Stop;
 use crate::table::{self, grouped};
 use anyhow::{Result, anyhow, bail};
-use flows::{IngestError, Ledger, Meter, Policy, SettleError};
+use flows::{Claim, IngestError, Ledger, Meter, Policy, SettleError};
 use futures::{StreamExt, TryStreamExt, stream};
 use rdkafka::ClientConfig;
 use std::collections::BTreeMap;
@@ -32,7 +33,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "earliest"),
     ("partition.assignment.strategy", "cooperative-sticky"),
-    ("session.timeout.ms", "6000"), // a dead member's partitions are taken over within that: as short as brokers allow
+    ("session.timeout.ms", "6000"), // a dead member's partitions move after that: as short as brokers allow
     ("heartbeat.interval.ms", "1000"),
     // Read in batches, librdkafka takes the end of a partition for a message that was consumed, and leaves one out later.
     ("enable.partition.eof", "false"),
@@ -63,7 +64,7 @@ const AT_THE_END: [&str; 3] = ["latest", "largest", "end"];
 const A_WHILE: Duration = Duration::from_secs(30);
 
 /// The `--instance-id` of a member that has no name.
-pub const NO_SEAT: &str = "none";
+pub const NO_NAME: &str = "none";
 
 /// Ingests until a stop is requested or, with `--until-end`, everything is stored that was there at the start.
 ///
@@ -107,12 +108,13 @@ pub fn summary(meter: &Meter) -> String {
 /// See [`run`].
 pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<Meter>, ready: &Ready) -> Result<()> {
     let mut config = consumer_config(args)?;
-    let seat = seat(args)?;
-    if let Some(name) = seat.name() {
-        config.set("group.instance.id", name);
+    let instance = instance_file(args)?;
+    if let Some(instance) = &instance {
+        config.set("group.instance.id", instance.name());
     }
+    let claim = Claim::Group { group: args.group.clone(), take_over: args.take_over.clone() };
     let started = tokio::select! {
-        started = start(args) => started?,
+        started = start(args, naming, &claim) => started?,
         () = stop.requested() => return Ok(()),
     };
     let (clickhouse, until) = started;
@@ -121,9 +123,9 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
     let to = Membership {
         topic: args.kafka.topic.clone(),
         naming,
-        group: args.group.clone(),
         config,
-        seat: Arc::new(seat),
+        writer: Writer::new(Role::Ingest, &args.group),
+        claim,
         clickhouse,
         drain_timeout: args.run.drain_timeout,
         batch_timeout: args.batch_timeout,
@@ -132,14 +134,14 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
     };
     tracing::info!("ingesting {} as a member of group {}", args.kafka.topic, args.group);
     let policy = Policy::new(args.batch_rows as usize, args.batch_timeout, args.in_flight.into());
-    let mut joined = Instant::now();
+    let (mut joined, is_random) = (Instant::now(), instance.as_ref().is_some_and(InstanceFile::is_random));
     let drained = loop {
         let drained = membership(&to, policy, stop, meter).await;
         let Some(put_out) = drained.as_ref().err().and_then(|error| error.downcast_ref()) else { break drained };
         match put_out {
             // After a broker's death, a late request of ours under our old member id has us taken for somebody else. Under a
             // name that others could have it may be somebody else, who would be put out in turn.
-            PutOut::Fenced(_) if to.seat.is_ours_alone() || joined.elapsed() > A_WHILE => joined = Instant::now(),
+            PutOut::Fenced(_) if is_random || joined.elapsed() > A_WHILE => joined = Instant::now(),
             PutOut::Fenced(_) => break drained,
             PutOut::GivenAway => {}
         }
@@ -147,7 +149,7 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
     };
     if !drained? {
         bail!(
-            "not drained within --drain-timeout, or before the group went on: what was not stored is not committed either, the next start goes on there"
+            "not drained within --drain-timeout: what was not stored is not committed either, the next start goes on there"
         );
     }
     Ok(())
@@ -155,16 +157,6 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
 
 /// From joining the group to leaving it, one lease after the other; whether the last one ended in order.
 async fn membership(to: &Membership, policy: Policy, stop: &Stop, meter: &Arc<Meter>) -> Result<bool> {
-    // Under a name that the group knows, joining has partitions move at once: to us, and to others, who know nothing of what a
-    // predecessor has sent.
-    let wait = to.clickhouse.outwait(to.seat.may_begin_until());
-    if !wait.is_zero() {
-        tracing::info!("waiting {wait:?} until no insert of a predecessor can begin any more");
-        tokio::select! {
-            () = tokio::time::sleep(wait) => to.seat.succeeds(),
-            () = stop.requested() => return Ok(true),
-        }
-    }
     let (leases, opened) = mpsc::unbounded_channel();
     let (thread, committer) = member::join(to.clone(), meter.clone(), stop.clone(), leases)?;
     let drained = UnboundedReceiverStream::new(opened)
@@ -197,24 +189,32 @@ async fn ingest_lease(
     };
     match outcome {
         Ok(Some(ledger)) => {
-            lease.end(Some(ledger.marks().collect()));
+            lease.end(Ended::Drained(ledger.marks().collect()));
             Ok(true)
         }
-        Ok(None) | Err(IngestError::Settle(SettleError::Lost(_))) => {
-            // What the group has given to somebody else is theirs to store.
+        Err(IngestError::Settle(SettleError::Lost(_))) => {
             let drained = !lease.given_up.load(SeqCst);
-            lease.end(None);
+            lease.end(Ended::Fenced);
+            Ok(drained)
+        }
+        Ok(None) => {
+            let drained = !lease.given_up.load(SeqCst);
+            lease.end(Ended::Stopped);
             Ok(drained)
         }
         Err(error) => {
-            lease.end(None);
+            lease.end(Ended::Stopped);
             Err(anyhow!("stopped, nothing of the current batches is committed: {}", describe(&error)))
         }
     }
 }
 
 /// Waits for both services and checks what has to be there.
-async fn start(args: &IngestArgs) -> Result<(Arc<ClickHouse>, Option<BTreeMap<i32, i64>>)> {
+async fn start(
+    args: &IngestArgs,
+    naming: Naming,
+    claim: &Claim,
+) -> Result<(Arc<ClickHouse>, Option<BTreeMap<i32, i64>>)> {
     let patience = args.kafka.connect_timeout;
     let mut config = kafka::config(&args.kafka, &[])?;
     config.set("group.id", &args.group);
@@ -231,7 +231,16 @@ async fn start(args: &IngestArgs) -> Result<(Arc<ClickHouse>, Option<BTreeMap<i3
     connect::group(&client, "READ", topic, &partitions, patience).await?;
     connect::clickhouse(&clickhouse, patience).await?;
     connect::checked(&clickhouse, patience, async || clickhouse.may_insert().await).await?;
-    connect::checked(&clickhouse, patience, async || clickhouse.check().await).await?;
+    connect::checked(&clickhouse, patience, async || clickhouse.check_to_write().await).await?;
+    let source = match naming {
+        Naming::ById => tokio::task::block_in_place(|| admin::source(&client, topic))?,
+        Naming::ByName => topic.clone(),
+    };
+    let asked = async || clickhouse.leases(&source, Role::Ingest, &partitions).await;
+    let leases = connect::checked(&clickhouse, patience, asked).await?;
+    if let Some(group) = leases.newest.values().find_map(|lease| claim.is_refused(lease)) {
+        bail!(belongs_to(topic, group));
+    }
     let until = ends.into_iter().map(|(partition, (_, high))| (partition, high)).collect();
     Ok((clickhouse, args.until_end.then_some(until)))
 }
@@ -274,9 +283,6 @@ async fn warn_of_open_transactions(
 /// How long a broker may take to say what is behind an open transaction.
 const TRANSACTIONS: Duration = Duration::from_secs(5);
 
-/// A session has to outlast an insert's time to begin (`clickhouse::LIFETIME`), by the time that a proof of membership is good for.
-const SHORTEST_SESSION_MS: u64 = 6_000;
-
 /// What a rebalance may take beside the drain: the last commits, and waiting for inserts that were let go of.
 const BESIDE_THE_DRAIN: Duration = Duration::from_secs(30);
 /// `max.poll.interval.ms`: what librdkafka has without a setting, and the most that it takes.
@@ -288,10 +294,6 @@ fn consumer_config(args: &IngestArgs) -> Result<ClientConfig> {
     let name = |key| args.kafka.settings.name(key);
     let mut config = kafka::config(&args.kafka, DEFAULTS)?;
     config.set("group.id", &args.group);
-    let session = config.get("session.timeout.ms").and_then(|ms| ms.parse::<u64>().ok());
-    if session.is_some_and(|ms| ms < SHORTEST_SESSION_MS) {
-        bail!("{}: must be {SHORTEST_SESSION_MS} or more: the promises depend on it", name("session.timeout.ms"));
-    }
     let refresh = config.get("topic.metadata.refresh.interval.ms").and_then(|ms| ms.parse::<i64>().ok());
     if refresh.is_some_and(|ms| ms < 1) {
         bail!("{}: must be 1 or more: new partitions would not be found", name("topic.metadata.refresh.interval.ms"));
@@ -329,18 +331,24 @@ fn consumer_config(args: &IngestArgs) -> Result<ClientConfig> {
     Ok(config)
 }
 
-/// The seat to take in the group. Where there is no place to keep one, the member has no name, and a restart takes longer.
-fn seat(args: &IngestArgs) -> Result<Seat> {
-    let place = [&*args.kafka.brokers, &args.kafka.topic, &args.group];
+/// The name to be known by in the group. Where there is no place to keep one, the member has none, and a restart takes longer.
+fn instance_file(args: &IngestArgs) -> Result<Option<InstanceFile>> {
+    let of = [&*args.kafka.brokers, &args.kafka.topic, &args.group];
+    let directory = args.state_dir.as_deref();
     match args.instance_id.as_deref() {
-        Some(NO_SEAT) => Ok(Seat::none()),
-        Some(name) => Seat::named(name, &place),
-        None => Ok(Seat::any(&place).unwrap_or_else(|why| {
-            tracing::warn!(
-                "{why:#}. So this member has no name in its group: after a crash its partitions wait for a session. Nothing is lost. \
-                 Set TMPDIR to a directory that only this user can write; --instance-id none goes without a name, and without this line"
-            );
-            Seat::none()
-        })),
+        Some(NO_NAME) => Ok(None),
+        Some(name) => InstanceFile::acquire_named(directory, name, &of).map(Some),
+        None if directory.is_some() => InstanceFile::acquire(directory, &of).map(Some),
+        None => Ok(InstanceFile::acquire(None, &of).map_or_else(
+            |why| {
+                tracing::warn!(
+                    "{why:#}. So this member has no name in its group: after a crash its partitions wait for the session timeout. \
+                     Nothing is lost. --state-dir names a directory for it; --instance-id none goes without a name, and without \
+                     this line"
+                );
+                None
+            },
+            Some,
+        )),
     }
 }

@@ -3,7 +3,7 @@
 use super::home::Home;
 use crate::cli::{ClickHouseArgs, DemoArgs, HostArgs, IngestArgs, KafkaArgs, ProduceArgs, RunArgs, Settings};
 use crate::clickhouse::users::{Account, WRITER};
-use crate::commands::ingest::{NO_SEAT, ingest};
+use crate::commands::ingest::{NO_NAME, ingest};
 use crate::commands::produce::produce;
 use crate::kafka::Naming;
 use crate::latency_log::INTERVAL;
@@ -66,7 +66,9 @@ impl Pipelines {
             kafka,
             clickhouse: clickhouse_as(&WRITER, home)?,
             group: "clickstream".into(),
-            instance_id: Some(NO_SEAT.into()), // its group is gone when it is
+            instance_id: Some(NO_NAME.into()), // its group is gone when it is
+            state_dir: None,
+            take_over: None,
             batch_rows: 1_000,
             batch_timeout: args.batch_timeout,
             in_flight: 4,

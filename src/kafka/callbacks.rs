@@ -6,11 +6,9 @@ use super::member::{Consumer, Membership};
 use super::native::{Redirect, member_id};
 use super::statistics::Statistics;
 use super::{Committer, Reasons, lifeline};
-use crate::clickhouse::ClickHouse;
 use crate::failpoints::{self, Step};
-use crate::seat::Seat;
 use crate::stuck::{At, Stuck};
-use flows::Meter;
+use flows::{Meter, Tokens};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
@@ -24,8 +22,7 @@ use std::time::Duration;
 pub struct Callbacks {
     topic: String,
     drain_timeout: Duration,
-    seat: Arc<Seat>,
-    clickhouse: Arc<ClickHouse>,
+    tokens: Arc<Tokens>,
     hold: Mutex<Hold>,
     pub reach: Reach,
     stuck: Arc<Stuck>,
@@ -42,8 +39,7 @@ impl Callbacks {
         Self {
             topic: to.topic.clone(),
             drain_timeout: to.drain_timeout,
-            seat: to.seat.clone(),
-            clickhouse: to.clickhouse.clone(),
+            tokens: to.writer.tokens.clone(),
             hold: Mutex::default(),
             reach: Reach::default(),
             stuck: to.stuck.clone(),
@@ -97,6 +93,7 @@ impl Callbacks {
         hold.end_lease(patience);
         hold.places.retain(|partition, _| !gone.contains(partition));
         (hold.changed, hold.is_assigned) = (true, false);
+        self.tokens.forget(gone);
         drop(hold);
         if let Some((_, committer)) = self.tools.get() {
             if self.topic_is_gone.swap(false, Relaxed) {
@@ -109,9 +106,6 @@ impl Callbacks {
             committer.settle_up(patience.min(Duration::from_secs(2)));
             committer.forget(gone);
         }
-        // What was let go of must not begin when somebody else has asked already; nor, if the partitions are lost, when we have
-        // joined again under the same name, which lets the group give them away at once.
-        std::thread::sleep(self.clickhouse.outwait(self.seat.may_begin_until()));
     }
 }
 

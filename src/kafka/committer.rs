@@ -1,11 +1,10 @@
-//! The committer: brings watermarks to the group, the newest of each partition, for as long as it takes; and where there is
-//! nothing new, the same once more, to prove that the group still takes them from us.
+//! The committer: brings watermarks to the group, the newest of each partition, for as long as it takes.
 
 use super::loss::Loss;
 use super::marks::{Commit, Marks};
 use super::member::Consumer;
 use super::native::{self, member_id};
-use super::{Notes, Ours, Proof, Reason, TopicIdentity};
+use super::{Notes, Ours, Reason, TopicIdentity};
 use crate::failpoints::{self, Injected, Step};
 use crate::seldom::Seldom;
 use crate::stuck::{At, Stuck};
@@ -13,6 +12,7 @@ use flows::{CommitFailed, Offsets};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -32,8 +32,9 @@ const PUT_OUT: [RDKafkaErrorCode; 3] =
 /// become one commit of the newest; a mark never moves back.
 pub struct Committer {
     topic: String,
-    proof: Arc<Proof>,
     stuck: Arc<Stuck>,
+    /// The coordinator has last said that this member is none.
+    denied: AtomicBool,
     desk: Mutex<Desk>,
     work: Condvar,
     done: Notify,
@@ -44,8 +45,11 @@ struct Desk {
     marks: Marks,
     /// Whose they are: the member's id.
     member: Option<String>,
-    /// When to commit what is owed, or to prove that we are a member.
+    /// When to commit what is owed.
     commit_at: Instant,
+    /// Somebody waits until the group takes a commit, whether anything is owed or not; and how often it has for that.
+    asks: bool,
+    confirmed: u64,
     /// A commit is under way.
     busy: bool,
     last_error: Option<String>,
@@ -56,15 +60,17 @@ struct Desk {
 
 impl Committer {
     /// Starts the thread. It ends when the committer or the consumer is gone.
-    pub fn start(consumer: &Arc<Consumer>, topic: &str, proof: Arc<Proof>, stuck: Arc<Stuck>) -> Arc<Self> {
+    pub fn start(consumer: &Arc<Consumer>, topic: &str, stuck: Arc<Stuck>) -> Arc<Self> {
         let committer = Arc::new(Self {
             topic: topic.to_owned(),
-            proof,
             stuck,
+            denied: AtomicBool::default(),
             desk: Mutex::new(Desk {
                 marks: Marks::default(),
                 member: None,
                 commit_at: Instant::now(),
+                asks: false,
+                confirmed: 0,
                 busy: false,
                 last_error: None,
                 late: false,
@@ -97,15 +103,17 @@ impl Committer {
         desk.marks.begin(source, starts, !losses.is_empty());
         notes.into_iter().for_each(|(partition, notes)| desk.marks.inherit(partition, notes));
         losses.iter().filter_map(Loss::expired_offsets).for_each(|(at, offsets)| desk.marks.note_loss(at, offsets));
-        desk.commit_at = Instant::now();
+        // Also where nothing is new: a group that begins at the end of its topic shall find that end again.
+        (desk.asks, desk.commit_at) = (true, Instant::now());
         drop(desk);
-        self.proof.begin();
+        self.denied.store(false, Relaxed);
         self.work.notify_all();
     }
 
     /// All that is delivered of a partition is committed, and no message stands between that and this offset.
     pub fn note_read(&self, partition: i32, offset: i64) {
-        self.desk().marks.note_read(partition, offset);
+        let is_news = self.desk().marks.note_read(partition, offset);
+        self.commit_notes(is_news);
     }
 
     /// The id of the topic whose offsets these are; none before the first lease.
@@ -115,13 +123,23 @@ impl Committer {
 
     /// Offsets of a partition held no message, and none was deleted there.
     pub fn note_gap(&self, partition: i32) {
-        self.desk().marks.note_gap(partition);
+        let is_news = self.desk().marks.note_gap(partition);
+        self.commit_notes(is_news);
     }
 
     /// Messages were deleted before they were read.
     pub fn note_loss(&self, loss: &Loss) {
         if let Some((partition, offsets)) = loss.expired_offsets() {
             self.desk().marks.note_loss(partition, offsets);
+            self.commit_notes(true);
+        }
+    }
+
+    /// What is noted goes along with a commit, also where there is nothing else to commit.
+    fn commit_notes(&self, is_news: bool) {
+        if is_news {
+            self.desk().asks = true;
+            self.work.notify_all();
         }
     }
 
@@ -146,12 +164,33 @@ impl Committer {
         self.desk().marks.confirmed(partition)
     }
 
+    /// Waits until the coordinator has taken a commit that was sent after this was called: it still knows this member. Where nothing
+    /// is held there is nothing to ask with.
+    pub async fn confirmed_as_member(&self) {
+        let before = {
+            let mut desk = self.desk();
+            (desk.asks, desk.commit_at) = (true, Instant::now());
+            desk.confirmed
+        };
+        self.work.notify_all();
+        loop {
+            let done = self.done.notified();
+            {
+                let desk = self.desk();
+                if desk.confirmed > before || desk.marks.commit().is_none() {
+                    return;
+                }
+            }
+            done.await;
+        }
+    }
+
     /// Waits until nothing is owed and nothing under way; false if `patience` ends first, or nothing can come of it.
     pub fn settle_up(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let is_settled = |desk: MutexGuard<'_, Desk>| desk.marks.is_settled() && !desk.busy;
         while !is_settled(self.desk()) {
-            if Instant::now() >= deadline || self.proof.is_denied() || self.desk().closed {
+            if Instant::now() >= deadline || self.denied.load(Relaxed) || self.desk().closed {
                 return false;
             }
             std::thread::park_timeout(Duration::from_millis(5));
@@ -167,9 +206,8 @@ impl Committer {
     }
 
     fn run(&self, consumer: &Weak<Consumer>) {
-        while let Some(commit) = self.next() {
+        while let Some((commit, asks)) = self.next() {
             let Some(consumer) = consumer.upgrade() else { return };
-            let asked = Instant::now();
             // It waits for the coordinator for as long as that is away.
             self.stuck.is(At::Commit, "waiting for the group's coordinator");
             let outcome = if commit.is_owed { self.pay(&consumer, &commit) } else { self.bring(&consumer, &commit) };
@@ -183,11 +221,11 @@ impl Committer {
                     desk.last_error = None;
                     desk.late = false;
                     desk.marks.confirm(&commit);
-                    // Half of the time that a proof is good for is left for the next one.
-                    let next = if desk.marks.is_settled() { self.proof.good_for() / 2 } else { Duration::ZERO };
-                    desk.commit_at = asked + next;
+                    desk.commit_at = Instant::now();
+                    desk.confirmed += u64::from(asks);
                 }
                 Err(reason) => {
+                    desk.asks |= asks;
                     match desk.marks.commit() {
                         Some(_) => self.stuck.is(At::Commit, reason.to_string()),
                         // All partitions have gone meanwhile.
@@ -205,18 +243,19 @@ impl Committer {
         }
     }
 
-    /// Waits until it is time, and returns what to commit. None once closed.
-    fn next(&self) -> Option<Commit> {
+    /// Waits until it is time, and returns what to commit, and whether somebody asks for it. None once closed.
+    fn next(&self) -> Option<(Commit, bool)> {
         let mut desk = self.desk();
         while !desk.closed {
-            let Some(commit) = desk.marks.commit() else {
+            let asks = desk.asks;
+            let Some(commit) = desk.marks.commit().filter(|commit| commit.is_owed || asks) else {
                 desk = self.work.wait(desk).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let wait = desk.commit_at.saturating_duration_since(Instant::now());
             if wait.is_zero() {
-                desk.busy = true;
-                return Some(commit);
+                (desk.busy, desk.asks) = (true, false);
+                return Some((commit, asks));
             }
             desk = self.work.wait_timeout(desk, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -240,7 +279,6 @@ impl Committer {
         // its partitions are gone.
         let member = self.desk().member.clone();
         let is_still_it = || member.is_some() && member_id(consumer.client().native_client()) == member;
-        let asked = self.proof.asks();
         let taken = if is_still_it() {
             let client = consumer.client().native_client();
             let cluster = TopicIdentity::cluster(client, Duration::ZERO);
@@ -252,9 +290,8 @@ impl Committer {
             consumer.context().reasons().allowed();
         }
         match &taken {
-            Ok(()) if is_still_it() => self.proof.given(asked),
-            Ok(()) => self.proof.denied(),
-            Err(KafkaError::ConsumerCommit(code)) if PUT_OUT.contains(code) => self.proof.denied(),
+            Ok(()) => self.denied.store(!is_still_it(), Relaxed),
+            Err(KafkaError::ConsumerCommit(code)) if PUT_OUT.contains(code) => self.denied.store(true, Relaxed),
             Err(_) => {}
         }
         taken

@@ -1,14 +1,14 @@
 //! A lease: what this member owns until the next rebalance or stop, with an end for each of its two threads.
 
 use super::load::{Load, Relief};
-use super::{Committer, Identity, Proof};
+use super::{Committer, Identity};
 use crate::clickhouse::Shelf;
-use flows::{Delivery, Islands, LeaseLost, Tenure};
+use flows::{Delivery, Failure, Islands, LeaseLost, Tenure, renew_lease};
 use futures::channel::mpsc;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::mpsc::{self as thread_mpsc, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{self as thread_mpsc, TryRecvError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +38,9 @@ pub struct Hold {
     pub changed: bool,
     /// The group has said what is this member's, and has taken nothing back since.
     pub is_assigned: bool,
+    /// An insert was refused because another owner has opened a lease: the group has to confirm that this member is one, before it
+    /// opens the next.
+    pub was_fenced: bool,
     pub lease: Option<Source>,
 }
 
@@ -49,10 +52,20 @@ pub struct Source {
     /// Nothing more comes: its stream has ended, and its pipeline drains while the member goes on polling.
     is_finished: bool,
     load: Arc<Load>,
-    ended: thread_mpsc::Receiver<Option<Vec<(i32, i64)>>>,
+    ended: thread_mpsc::Receiver<Ended>,
     lost: CancellationToken,
     given_up: Arc<AtomicBool>,
-    proof: Arc<Proof>,
+}
+
+/// How a lease's pipeline has ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// All that was delivered is stored, up to these marks.
+    Drained(Vec<(i32, i64)>),
+    /// Another owner has opened a lease, or the topic is another one.
+    Fenced,
+    /// Otherwise: what of it is stored has to be asked.
+    Stopped,
 }
 
 /// The far end of a lease, for the pipeline.
@@ -65,20 +78,20 @@ pub struct Lease {
     pub shelf: Arc<Shelf>,
     /// The right to write them.
     pub tenure: Arc<Holding>,
-    /// The drain took longer than it may, or the group has gone on without us.
+    /// The drain took longer than it may.
     pub given_up: Arc<AtomicBool>,
     load: Arc<Load>,
-    ended: thread_mpsc::Sender<Option<Vec<(i32, i64)>>>,
+    ended: thread_mpsc::Sender<Ended>,
 }
 
 impl Lease {
     /// Both ends of a new lease.
-    pub fn open(starts: Vec<(i32, i64)>, shelf: Arc<Shelf>, identity: Identity, proof: Arc<Proof>) -> (Source, Self) {
+    pub fn open(starts: Vec<(i32, i64)>, shelf: Arc<Shelf>, identity: Identity) -> (Source, Self) {
         let (deliveries, receiver) = mpsc::channel(HAULS);
         let (end, ended) = thread_mpsc::channel();
         let (lost, given_up) = (shelf.closed(), Arc::new(AtomicBool::new(false)));
         let load = Arc::new(Load::default());
-        let tenure = Arc::new(Holding { proof: proof.clone(), identity, lost: lost.clone() });
+        let tenure = Arc::new(Holding { shelf: shelf.clone(), identity, lost: lost.clone() });
         let lease = Self {
             deliveries: receiver,
             starts,
@@ -88,7 +101,7 @@ impl Lease {
             load: load.clone(),
             ended: end,
         };
-        (Source { deliveries, stuck: None, is_finished: false, load, ended, lost, given_up, proof }, lease)
+        (Source { deliveries, stuck: None, is_finished: false, load, ended, lost, given_up }, lease)
     }
 
     /// Where its ledger commits.
@@ -96,16 +109,16 @@ impl Lease {
         Relief { committer: committer.clone(), load: self.load.clone() }
     }
 
-    /// Tells the member how it ended: with these watermarks, or not in order.
-    pub fn end(self, marks: Option<Vec<(i32, i64)>>) {
+    /// Tells the member how it ended.
+    pub fn end(self, ended: Ended) {
         // A member that does not wait for it any more has taken it for abandoned.
-        let _ = self.ended.send(marks);
+        let _ = self.ended.send(ended);
     }
 }
 
 /// The right to write rows of a lease's partitions.
 pub struct Holding {
-    proof: Arc<Proof>,
+    shelf: Arc<Shelf>,
     identity: Identity,
     lost: CancellationToken,
 }
@@ -123,13 +136,14 @@ impl Holding {
 
 impl Tenure for Holding {
     async fn prove(&self) -> Result<(), LeaseLost> {
-        while !self.lost.is_cancelled() {
-            if self.proof.holds() {
-                return if self.identity.still_holds().await { Ok(()) } else { Err(LeaseLost) };
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
+        if !self.lost.is_cancelled() && self.identity.still_holds().await { Ok(()) } else { Err(LeaseLost) }
+    }
+
+    async fn renew(&self, partitions: &[i32]) -> Result<Result<(), LeaseLost>, Failure> {
+        if self.lost.is_cancelled() {
+            return Ok(Err(LeaseLost));
         }
-        Err(LeaseLost)
+        renew_lease(&*self.shelf, self.shelf.tokens(), partitions).await
     }
 }
 
@@ -154,32 +168,16 @@ impl Source {
     }
 
     /// Ends the stream, once all has had room, without waiting for the pipeline; how that ended, when it has.
-    fn finish(&mut self) -> Option<Option<Vec<(i32, i64)>>> {
+    fn finish(&mut self) -> Option<Ended> {
         if !self.is_finished && self.flush() {
             self.is_finished = true;
             self.deliveries.close_channel();
         }
         match self.ended.try_recv() {
-            Ok(marks) => Some(marks.filter(|_| self.is_finished)),
-            Err(TryRecvError::Disconnected) => Some(None),
+            Ok(Ended::Drained(_)) if !self.is_finished => Some(Ended::Stopped),
+            Ok(ended) => Some(ended),
+            Err(TryRecvError::Disconnected) => Some(Ended::Stopped),
             Err(TryRecvError::Empty) => None,
-        }
-    }
-
-    /// Whether to go on waiting. A member that was put out while it drains, because it was frozen, say, would wait in vain: no
-    /// proof comes any more, and nothing is sent without.
-    fn may_drain(&self, deadline: Instant) -> bool {
-        Instant::now() < deadline && !self.proof.is_denied()
-    }
-
-    /// How the pipeline ended; none where it has not, and is not to be waited for any longer.
-    fn await_end(&self, deadline: Instant) -> Option<Option<Vec<(i32, i64)>>> {
-        loop {
-            match self.ended.recv_timeout(LOOK_AGAIN) {
-                Ok(marks) => return Some(marks),
-                Err(RecvTimeoutError::Timeout) if self.may_drain(deadline) => {}
-                Err(_) => return None,
-            }
         }
     }
 
@@ -214,49 +212,45 @@ impl Hold {
         if patience.is_zero() {
             source.lost.cancel();
         }
-        while !source.flush() && source.may_drain(deadline) && !source.deliveries.is_closed() {
+        while !source.flush() && Instant::now() < deadline && !source.deliveries.is_closed() {
             std::thread::park_timeout(LOOK_AGAIN);
         }
-        let drained = source.stuck.is_none();
+        let is_whole = source.stuck.is_none();
         source.deliveries.close_channel();
-        let marks = match source.await_end(deadline) {
-            Some(marks) => marks.filter(|_| drained),
-            None => {
-                if !patience.is_zero() {
-                    if source.proof.is_denied() {
-                        tracing::info!("the group has gone on without us: letting go of what is not stored yet");
-                    } else {
-                        tracing::warn!("not drained within {patience:?}: letting go of what is not stored yet");
-                    }
-                    source.given_up.store(true, SeqCst);
-                }
-                source.lost.cancel();
-                // The pipeline only has to notice; it is not waited for by anybody else.
-                source.ended.recv_timeout(Duration::from_secs(5)).ok().flatten().filter(|_| drained)
+        let in_time = source.ended.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        let ended = in_time.unwrap_or_else(|_| {
+            if !patience.is_zero() {
+                tracing::warn!("not drained within {patience:?}: letting go of what is not stored yet");
+                source.given_up.store(true, SeqCst);
             }
-        };
+            source.lost.cancel();
+            // The pipeline only has to notice; it is not waited for by anybody else.
+            source.ended.recv_timeout(Duration::from_secs(5)).unwrap_or(Ended::Stopped)
+        });
         // A task that was let go of may still be at work for a moment: from here on it sends nothing more.
         source.lost.cancel();
-        self.resume_from(marks.as_deref());
+        self.resume_from(if is_whole { ended } else { Ended::Stopped });
     }
 
     /// Ends the lease as its pipeline drains, for as long as that takes: true when everything that was delivered is stored. A member
     /// that calls this again and again goes on polling meanwhile, so its group can take partitions back.
     pub fn finish_lease(&mut self) -> bool {
         let Some(source) = &mut self.lease else { return self.places.is_empty() };
-        let Some(marks) = source.finish() else { return false };
+        let Some(ended) = source.finish() else { return false };
         source.lost.cancel();
         self.lease = None;
-        self.resume_from(marks.as_deref());
+        self.resume_from(ended);
         // What did not end in order is asked about, and delivered again.
         self.changed = self.places.values().any(|place| matches!(place, Place::Unknown));
         !self.changed
     }
 
     /// Every place is where the ledger says it is; without a ledger, or where they differ, it has to be asked for.
-    fn resume_from(&mut self, marks: Option<&[(i32, i64)]>) {
+    fn resume_from(&mut self, ended: Ended) {
+        self.was_fenced |= matches!(ended, Ended::Fenced);
+        let marks = if let Ended::Drained(marks) = ended { marks } else { Vec::new() };
         for (partition, place) in &mut self.places {
-            let mark = marks.and_then(|marks| marks.iter().find(|(at, _)| at == partition));
+            let mark = marks.iter().find(|(at, _)| at == partition);
             match (&place, mark) {
                 (Place::At(next, _), Some((_, mark))) if mark == next => {}
                 _ => *place = Place::Unknown,

@@ -63,8 +63,11 @@ impl Marks {
     }
 
     /// Behind its mark, a partition holds no message before this offset.
-    pub fn note_read(&mut self, partition: i32, offset: i64) {
-        self.notes.entry(partition).or_default().read = Some(offset);
+    ///
+    /// True where that is news, and more than the mark says.
+    pub fn note_read(&mut self, partition: i32, offset: i64) -> bool {
+        let before = self.notes.entry(partition).or_default().read.replace(offset);
+        before != Some(offset) && self.held.get(&partition).is_none_or(|held| offset > *held)
     }
 
     /// The id of the topic of the last lease; none before the first.
@@ -73,8 +76,10 @@ impl Marks {
     }
 
     /// Offsets of a partition held no message, and none was deleted there.
-    pub fn note_gap(&mut self, partition: i32) {
-        self.notes.entry(partition).or_default().has_gaps = true;
+    ///
+    /// True where that is news.
+    pub fn note_gap(&mut self, partition: i32) -> bool {
+        !std::mem::replace(&mut self.notes.entry(partition).or_default().has_gaps, true)
     }
 
     /// Messages of a partition were deleted before they were read.

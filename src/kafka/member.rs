@@ -11,13 +11,12 @@ use super::lifeline;
 use super::loss::Loss;
 use super::native::{Inbox, member_id};
 use super::opening::{Opened, Opening};
-use super::{Committer, Naming, Proof};
-use crate::clickhouse::ClickHouse;
-use crate::seat::Seat;
+use super::{Committer, Naming};
+use crate::clickhouse::{ClickHouse, Writer};
 use crate::stop::Stop;
 use crate::stuck::{At, Stuck};
 use anyhow::{Context, Result, anyhow};
-use flows::{Class, Failure, Meter};
+use flows::{Claim, Class, Failure, Meter};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset};
@@ -38,9 +37,9 @@ const LOOK: Duration = Duration::from_millis(500);
 pub struct Membership {
     pub topic: String,
     pub naming: Naming,
-    pub group: String,
     pub config: ClientConfig,
-    pub seat: Arc<Seat>,
+    pub writer: Writer,
+    pub claim: Claim,
     pub clickhouse: Arc<ClickHouse>,
     pub drain_timeout: Duration,
     /// Within this time a partial batch is stored.
@@ -69,7 +68,6 @@ struct Member {
     consumer: Arc<Consumer>,
     to: Membership,
     committer: Arc<Committer>,
-    proof: Arc<Proof>,
     meter: Arc<Meter>,
     leases: tokio::sync::mpsc::UnboundedSender<Result<Lease>>,
     stop: Stop,
@@ -87,21 +85,18 @@ pub fn join(
     stop: Stop,
     leases: tokio::sync::mpsc::UnboundedSender<Result<Lease>>,
 ) -> Result<(std::thread::JoinHandle<()>, Arc<Committer>)> {
-    let session_ms = to.config.get("session.timeout.ms").and_then(|ms| ms.parse().ok()).unwrap_or(6_000);
-    let proof = Arc::new(Proof::new(Duration::from_millis(session_ms), to.clickhouse.clock().clone()));
     let consumer: Consumer = to
         .config
         .create_with_context(Callbacks::new(&to, meter.clone()))
         .context("cannot set up the Kafka consumer: check --kafka settings")?;
     let consumer = Arc::new(consumer);
     let inbox = Inbox::new(consumer.client().native_client(), HAUL);
-    let committer = Committer::start(&consumer, &to.topic, proof.clone(), to.stuck.clone());
+    let committer = Committer::start(&consumer, &to.topic, to.stuck.clone());
     consumer.context().equip(inbox.redirect(), committer.clone());
     consumer.subscribe(&[&to.topic]).context("cannot subscribe")?;
     to.stuck.is(At::Group, "this member is joining it");
     lag::keep_asking(&consumer, &to.topic, &to.stuck)?;
     let member = Member {
-        proof,
         committer: committer.clone(),
         runtime: Handle::current(),
         opening: None,
@@ -172,7 +167,16 @@ impl Member {
             } else if !hold.places.is_empty() {
                 let unknown = hold.places.iter().filter(|(_, place)| matches!(place, Place::Unknown));
                 let partitions = unknown.map(|(&partition, _)| partition).collect();
-                self.opening = Some(Opening::start(&self.runtime, &self.consumer, &self.to, &self.meter, partitions));
+                let was_fenced = hold.was_fenced;
+                self.opening = Some(Opening::start(
+                    &self.runtime,
+                    &self.consumer,
+                    &self.to,
+                    &self.meter,
+                    &self.committer,
+                    was_fenced,
+                    partitions,
+                ));
             }
         }
         let Some(opened) = self.opening.as_mut().and_then(Opening::poll) else { return };
@@ -217,8 +221,8 @@ impl Member {
         let (source, notes) = (opened.identity.source(), opened.notes);
         self.committer.begin(hold.member.clone(), source, &starts, notes, &opened.losses);
         tracing::info!(?starts, "lease opened");
-        let (source, lease) = Lease::open(starts, opened.shelf, opened.identity, self.proof.clone());
-        hold.lease = Some(source);
+        let (source, lease) = Lease::open(starts, opened.shelf, opened.identity);
+        (hold.lease, hold.was_fenced) = (Some(source), false);
         let _ = self.leases.send(Ok(lease));
     }
 

@@ -4,6 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use flows::Span;
 use serde::{Serialize, Serializer};
 use std::fmt;
+use std::time::Duration;
 
 /// The ranges of lost messages that are kept: Kafka takes 4 KB of metadata.
 const KEPT: usize = 16;
@@ -13,6 +14,9 @@ const MARK: &str = "clickstream/";
 const VERSION: u32 = 1;
 /// Characters of a cluster's id that are kept: Kafka's have 22.
 const CLUSTER: usize = 128;
+
+/// How long an insert of a member of that time may wait before it begins, by ClickHouse's clock.
+pub const UNMARKED_LIFETIME: Duration = Duration::from_secs(4);
 
 /// The metadata of one partition's committed offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +126,11 @@ impl Metadata {
             Some(topic) => Self::Ours(Ours { cluster, topic, notes }),
             None => Self::Foreign,
         }
+    }
+
+    /// Whether a member has written this that knew no leases: its last inserts may begin for [`UNMARKED_LIFETIME`] after it is gone.
+    pub fn is_unmarked(text: &str) -> bool {
+        is_topic_id(text.split(';').next().unwrap_or_default())
     }
 
     /// The form before the first marked one: the topic's id alone, and then the notes.

@@ -2,12 +2,12 @@
 
 use super::loss::Loss;
 use super::member::{Consumer, Membership};
-use super::{Identity, Naming, Notes, Origin, admin, native};
-use crate::clickhouse::{ClickHouse, Shelf};
-use crate::seat::Seat;
+use super::metadata::{Metadata, UNMARKED_LIFETIME};
+use super::{Committer, Identity, Naming, Notes, Origin, admin, native};
+use crate::clickhouse::{ClickHouse, Shelf, Writer};
 use crate::stuck::{At, Stuck};
 use anyhow::{Result, anyhow};
-use flows::{Backoff, Class, Failure, Islands, Meter};
+use flows::{Backoff, Claim, Class, Failure, Islands, Meter, OpenError, open_lease};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
@@ -47,6 +47,8 @@ struct Found {
     identity: Identity,
     /// For each partition the offset to go on at.
     positions: Vec<(i32, i64)>,
+    /// A member of before there were leases has committed for one of them.
+    is_unmarked: bool,
     losses: Vec<Loss>,
     notes: Vec<(i32, Notes)>,
 }
@@ -62,10 +64,13 @@ pub struct Start {
 struct Question {
     consumer: Arc<Consumer>,
     clickhouse: Arc<ClickHouse>,
-    seat: Arc<Seat>,
+    writer: Writer,
+    claim: Claim,
+    committer: Arc<Committer>,
+    /// Another owner has opened a lease meanwhile.
+    was_fenced: bool,
     topic: String,
     naming: Naming,
-    group: String,
     from_end: bool,
     partitions: Vec<i32>,
     since: Instant,
@@ -81,16 +86,20 @@ impl Opening {
         consumer: &Arc<Consumer>,
         to: &Membership,
         meter: &Arc<Meter>,
+        committer: &Arc<Committer>,
+        was_fenced: bool,
         partitions: Vec<i32>,
     ) -> Self {
         to.stuck.is(At::Lease, "what is committed and stored is being asked");
         let question = Question {
             consumer: consumer.clone(),
             clickhouse: to.clickhouse.clone(),
-            seat: to.seat.clone(),
+            writer: to.writer.clone(),
+            claim: to.claim.clone(),
+            committer: committer.clone(),
+            was_fenced,
             topic: to.topic.clone(),
             naming: to.naming,
-            group: to.group.clone(),
             from_end: matches!(to.config.get("auto.offset.reset"), Some("latest" | "largest" | "end")),
             partitions,
             since: Instant::now(),
@@ -140,19 +149,39 @@ impl Question {
 
     async fn once(self: Arc<Self>) -> Result<Opened, Failure> {
         let kafka = self.clone();
+        if self.was_fenced {
+            self.committer.confirmed_as_member().await;
+        }
         let asked = tokio::task::spawn_blocking(move || kafka.ask_kafka());
-        self.clickhouse.check().await?;
+        self.clickhouse.check_to_write().await?;
         let asked = asked.await.map_err(|crash| transient(format!("asking Kafka crashed: {crash}")))?;
-        let Found { identity, positions, losses, notes } = asked?;
+        let Found { identity, positions, is_unmarked, losses, notes } = asked?;
         self.consumer.context().reach.starts(&positions);
         let source = identity.source();
-        let shelf = Shelf::new(self.clickhouse.clone(), source, &self.group, self.seat.clone());
-        shelf.evict(&self.partitions).await?;
+        let shelf = Shelf::new(self.clickhouse.clone(), source, self.writer.clone());
+        // First the lease, then the question: what others had on its way has ended, or will be refused.
+        let opened = open_lease(&shelf, &self.writer.tokens, &self.claim, &self.partitions).await;
+        opened.map_err(|error| self.not_opened(error))?;
+        if is_unmarked {
+            tokio::time::sleep(UNMARKED_LIFETIME).await;
+        }
         let mut stored = self.clickhouse.stored_from(source, &positions).await?;
         let start =
             |(partition, first)| Start { partition, first, stored: stored.remove(&partition).unwrap_or_default() };
         let starts = positions.into_iter().map(start).collect();
         Ok(Opened { shelf: Arc::new(shelf), identity, losses, notes, starts })
+    }
+
+    fn not_opened(&self, error: OpenError) -> Failure {
+        match error {
+            OpenError::Failure(failure) => failure,
+            OpenError::OtherGroup { group, .. } => {
+                let topic = &self.topic;
+                let message = if self.was_fenced { taken_over(topic, &group) } else { belongs_to(topic, &group) };
+                Failure { class: Class::Permanent, ended: true, message }
+            }
+            error => transient(error.to_string()),
+        }
     }
 
     /// Which topic it is, and where to go on.
@@ -168,6 +197,7 @@ impl Question {
             native::committed(self.consumer.client().native_client(), wanted, ANSWER).map_err(unanswered)?;
         let ends = admin::ends(&self.consumer, &self.topic, &self.partitions, ANSWER).map_err(unanswered)?;
         let is_another = self.consumer.context().last_source().is_some_and(|last| last != identity.source());
+        let mut is_unmarked = false;
         let (mut positions, mut losses, mut all_notes) = (Vec::new(), Vec::new(), Vec::new());
         let mut translated = BTreeMap::new();
         for place in committed.elements() {
@@ -175,6 +205,7 @@ impl Question {
             place.error().map_err(unanswered)?;
             let (low, high) = ends[&place.partition()];
             let origin = identity.origin(place.metadata());
+            is_unmarked |= Metadata::is_unmarked(place.metadata());
             let is_made_again = origin == Origin::MadeAgain;
             let other_cluster = if let Origin::OtherCluster(other) = &origin { Some(other.clone()) } else { None };
             let mut notes = origin.notes();
@@ -217,7 +248,7 @@ impl Question {
             all_notes.push((place.partition(), notes));
         }
         self.say_translated(&identity, &translated);
-        Ok(Found { identity, positions, losses, notes: all_notes })
+        Ok(Found { identity, positions, is_unmarked, losses, notes: all_notes })
     }
 
     /// Offsets came from another cluster, and count here. Said once, however often it is asked until the lease is open.
@@ -249,6 +280,21 @@ impl Question {
         error.rdkafka_error_code().into_iter().for_each(|code| reasons.note_answer(code));
         transient(format!("Kafka: {}", reasons.explain("READ", &self.topic, error)))
     }
+}
+
+/// What it means that another group owns the rows of a topic.
+pub fn belongs_to(topic: &str, group: &str) -> String {
+    format!(
+        "the rows of topic {topic} in this database are those of group {group}; a second group would store each of them twice: \
+         nothing was read. --group {group} shares its work, --take-over {group} ends its members and goes on in their place"
+    )
+}
+
+fn taken_over(topic: &str, group: &str) -> String {
+    format!(
+        "group {group} has taken over the rows of topic {topic} (--take-over): members of this group stop. Nothing is lost: group \
+         {group} stores what this one has not"
+    )
 }
 
 fn transient(message: String) -> Failure {

@@ -122,7 +122,7 @@ impl Observed {
         let clickhouse = clickhouse.clone();
         let asking = tokio::spawn(async move {
             let at = Instant::now();
-            let answered = matches!(tokio::time::timeout(ANSWER, clickhouse.greet()).await, Ok(Ok(())));
+            let answered = matches!(tokio::time::timeout(ANSWER, clickhouse.ping()).await, Ok(Ok(())));
             *asked = Some((at, answered));
             tokio::time::sleep(PAUSE).await;
             answered

@@ -28,7 +28,11 @@ pub fn killed(course: &mut Course) {
 /// For 15 s, and in long runs for any time up to a minute: longer than the session, and than an insert is waited for.
 pub fn frozen(course: &mut Course) {
     let clickhouse = OwnClickHouse::start();
-    let scene = Scene::open(course, |ground| Ground { clickhouse: clickhouse.url(), ..ground }, &[]);
+    let mut setting = course.draw();
+    setting.end_sessions_soon();
+    course.sets(&setting);
+    let ground = Ground { clickhouse: clickhouse.url(), ..setting.ground() };
+    let scene = Scene::set(setting, &ground, &[]);
     let members = || scene.shop.kafka.members(&scene.shop.group);
     let before = members();
     assert_eq!(before.len(), 1);

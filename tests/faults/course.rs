@@ -162,8 +162,8 @@ fn variable(name: &str) -> Option<f64> {
 /// How a member is known to its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Members {
-    /// By the name of its seat, as by default: one that is started after a crash takes over at once.
-    Seated,
+    /// By the name that it keeps, as by default: one that is started after a crash takes over at once.
+    Static,
     /// By the name that it is given.
     Named,
     /// Not at all: the dead one's session has to end first.
@@ -179,19 +179,26 @@ pub struct Setting {
     pub strategy: &'static str,
     pub members: Members,
     pub rate: u32,
+    session_s: u32,
     batch_timeout: &'static str,
 }
+
+/// The shortest `session.timeout.ms` that brokers allow, and Kafka's default, in seconds.
+const SESSIONS_S: [u32; 2] = [6, 45];
 
 impl Setting {
     fn draw(rng: &mut StdRng) -> Self {
         let mut of = |choices: &[u32]| *choices.choose(rng).expect("there are some");
         let (partitions, rows, in_flight) = (of(&[1, 3, 12]), of(&[10, 200, 1_000]), of(&[1, 4, 16]));
+        let members = [Members::Static, Members::Named, Members::Dynamic][of(&[0, 1, 2]) as usize];
         Self {
             partitions: partitions as i32,
             rows,
             in_flight,
             strategy: ["range", "cooperative-sticky"][of(&[0, 1]) as usize],
-            members: [Members::Seated, Members::Named, Members::Dynamic][of(&[0, 1, 2]) as usize],
+            members,
+            // A dynamic member's death lasts for a whole session, which a scenario would have to wait for.
+            session_s: if members == Members::Dynamic { SESSIONS_S[0] } else { of(&SESSIONS_S) },
             // As by default, where batches leave by time.
             rate: if (rows, in_flight) == (1_000, 4) { 100 } else { fast(rows) },
             batch_timeout: "5s",
@@ -201,6 +208,22 @@ impl Setting {
     /// For what is about inserts on their way: there is one at each moment, and the next one does not wait.
     pub const fn keep_inserting(&mut self) {
         (self.batch_timeout, self.rate) = ("1s", fast(self.rows));
+    }
+
+    /// For what needs several members: each of them has partitions.
+    pub fn share_out(&mut self) {
+        self.partitions = self.partitions.max(3);
+    }
+
+    /// For what lasts until a session is over: the shortest there is.
+    pub const fn end_sessions_soon(&mut self) {
+        self.session_s = SESSIONS_S[0];
+    }
+
+    /// Members that come and go without a name. Their sessions are short.
+    pub const fn have_no_names(&mut self) {
+        self.members = Members::Dynamic;
+        self.end_sessions_soon();
     }
 
     pub fn ground(&self) -> Ground {
@@ -214,9 +237,10 @@ impl Setting {
             format!("--batch-timeout={}", self.batch_timeout),
             format!("--in-flight={}", self.in_flight),
             format!("--kafka=partition.assignment.strategy={}", self.strategy),
+            format!("--kafka=session.timeout.ms={}000", self.session_s),
         ];
         match self.members {
-            Members::Seated => {}
+            Members::Static => {}
             Members::Named => flags.push(format!("--instance-id={member}")),
             Members::Dynamic => flags.push("--instance-id=none".into()),
         }
@@ -236,8 +260,9 @@ const fn fast(rows: u32) -> u32 {
 
 impl std::fmt::Display for Setting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { partitions, rows, in_flight, strategy, members, rate, .. } = self;
-        write!(f, "{partitions} partitions, {rows} rows x {in_flight}, {strategy}, {members:?}, {rate}/s")
+        let Self { partitions, rows, in_flight, strategy, members, session_s, rate, .. } = self;
+        write!(f, "{partitions} partitions, {rows} rows x {in_flight}, {strategy}, ")?;
+        write!(f, "{members:?}, sessions of {session_s} s, {rate}/s")
     }
 }
 

@@ -4,15 +4,20 @@
 //! from a seed (batch size, partitions, members, moments), which it prints, and is judged by an oracle that reads Kafka and
 //! ClickHouse with clients of its own. The rules of `tests/it` hold here too.
 //!
-//! Faults that are no scenario here are proved elsewhere: F12, F13 `it rejects`, F15, F16, F19 `it basics`, F18 `it errors`.
+//! Faults that are no scenario here are proved elsewhere: F12, F13 `it rejects`, F15, F16, F19 `it basics`, F18 `it errors`,
+//! F22 `it settings`, F26 `it refusals`.
 
 mod answers;
 mod brokers;
 mod clickhouse;
 mod commits;
 mod course;
+mod groups;
 mod ingester;
+mod inserts;
 mod members;
+mod offsets;
+mod owners;
 mod scene;
 mod soak;
 mod steps;
@@ -55,6 +60,16 @@ const SCENARIOS: &[Scenario] = &[
     ("f17_committed_offset_out_of_range", topic::out_of_range),
     ("f20_the_broker_stalls_under_the_producer", brokers::stalls),
     ("f21_everything_at_random", soak::soak),
+    ("f23_a_second_group_is_refused_or_takes_over", groups::second),
+    ("f24_a_member_is_removed_by_hand", owners::removed_by_hand),
+    ("f24_two_processes_have_one_instance_id", owners::instance_id_twice),
+    ("f24_the_clock_of_clickhouse_is_set_back", owners::clock_set_back),
+    ("f24_the_leases_are_emptied", owners::leases_emptied),
+    ("f25_an_insert_is_held_back", inserts::held_back),
+    ("f25_inserts_are_repeated", inserts::repeated),
+    ("f25_answers_are_lost", inserts::answers_lost),
+    ("f27_offsets_are_set_by_hand", offsets::set_by_hand),
+    ("f27_offsets_are_set_back_while_an_audit_heals", offsets::set_back_while_healing),
 ];
 
 fn main() -> ExitCode {

@@ -1,7 +1,7 @@
 //! F9, F10: members join and leave, or are cut off.
 
 use crate::answers::behind_a_proxy;
-use crate::course::{Course, Members, is_at_work};
+use crate::course::{Course, is_at_work};
 use crate::support::proxy::{Mishap, Proxy};
 use crate::support::sampler::Sampler;
 use crate::support::shop::{Ground, Shop};
@@ -26,6 +26,8 @@ pub fn eager(course: &mut Course) {
 fn join_and_leave(course: &mut Course, strategy: &'static str) {
     let mut setting = course.draw();
     (setting.strategy, setting.partitions) = (strategy, setting.partitions.max(3));
+    // Those that are killed stay away for longer than that.
+    setting.end_sessions_soon();
     course.sets(&setting);
     let shop = Shop::open_in(&setting.ground());
     let load = shop.produce(&setting.load());
@@ -72,9 +74,7 @@ pub fn handed_on_with_an_insert_on_its_way(course: &mut Course) {
     let sampler = Sampler::start(&shop);
     is_at_work(&shop);
     for _ in course.rounds(3) {
-        let happened = proxy.happened();
-        proxy.plan([Mishap::Late(Duration::from_millis(course.rng.random_range(2_500..3_500)))]);
-        eventually(PATIENCE, "an insert is on its way", || is(proxy.happened() > happened, proxy.left()));
+        proxy.meets([Mishap::Late(Duration::from_millis(course.rng.random_range(2_500..3_500)))]);
         course.fault();
         let mut guest = shop.ingest(&setting.flags("guest"));
         course.recovers(&shop);
@@ -82,10 +82,8 @@ pub fn handed_on_with_an_insert_on_its_way(course: &mut Course) {
         // The first of a name waits for a while before it joins.
         guest.says("lease opened", 1);
         // And what it keeps, when it is given more, it begins anew: some time after the other one is told to leave.
-        let happened = proxy.happened();
         let late = Mishap::Late(Duration::from_millis(course.rng.random_range(2_500..3_500)));
-        proxy.plan(vec![late; setting.in_flight as usize]);
-        eventually(PATIENCE, "an insert is on its way", || is(proxy.happened() > happened, proxy.left()));
+        proxy.meets(vec![late; setting.in_flight as usize]);
         course.fault();
         guest.drains();
         course.recovers(&shop);
@@ -101,7 +99,8 @@ pub fn handed_on_with_an_insert_on_its_way(course: &mut Course) {
 /// learn that its session is over, and has rows left to write, since its inserts come late: another member writes them meanwhile.
 pub fn cut_off(course: &mut Course) {
     let mut setting = course.draw();
-    (setting.in_flight, setting.rows, setting.members) = (1, 200, Members::Dynamic);
+    (setting.in_flight, setting.rows) = (1, 200);
+    setting.have_no_names();
     setting.keep_inserting();
     course.sets(&setting);
     let (_kafka, wire) = OwnKafka::start_behind_a_wire();

@@ -2,6 +2,7 @@
 
 use crate::course::{Course, Setting, is_at_work};
 use crate::support::process::Program;
+use crate::support::proxy::Proxy;
 use crate::support::sampler::Sampler;
 use crate::support::shop::{Ground, Production, Shop};
 
@@ -10,6 +11,8 @@ pub struct Scene {
     pub shop: Shop,
     pub setting: Setting,
     pub ingester: Program,
+    /// Those of the ingester.
+    flags: Vec<String>,
     load: Production,
     sampler: Sampler,
 }
@@ -19,12 +22,44 @@ impl Scene {
     /// ingester has some more flags.
     pub fn open(course: &mut Course, ground: impl FnOnce(Ground) -> Ground, more: &[&str]) -> Self {
         let setting = course.draw();
-        let shop = Shop::open_in(&ground(setting.ground()));
+        let ground = ground(setting.ground());
+        Self::set(setting, &ground, more)
+    }
+
+    /// Opens it with this setting, on these services.
+    pub fn set(setting: Setting, ground: &Ground, more: &[&str]) -> Self {
+        let shop = Shop::open_in(ground);
         let load = shop.produce(&setting.load());
-        let ingester = shop.ingester_at_work(&[&setting.flags("one")[..], more].concat());
+        let flags = [&setting.flags("one")[..], more].concat();
+        let ingester = shop.ingester_at_work(&flags);
         let sampler = Sampler::start(&shop);
         is_at_work(&shop);
-        Self { shop, setting, ingester, load, sampler }
+        Self { shop, setting, ingester, flags: flags.into_iter().map(str::to_owned).collect(), load, sampler }
+    }
+
+    /// Opens it with this setting, on these services, and a proxy between the ingester and ClickHouse.
+    pub fn behind_a_proxy(setting: Setting, ground: &Ground, more: &[&str]) -> (Self, Proxy) {
+        let proxy = Proxy::start(&ground.clickhouse);
+        (Self::set(setting, ground, &[&["--clickhouse-url", &proxy.url()], more].concat()), proxy)
+    }
+
+    /// Starts the ingester again, which has ended.
+    pub fn start_again(&mut self) {
+        let flags: Vec<_> = self.flags.iter().map(String::as_str).collect();
+        self.ingester = self.shop.ingest(&flags);
+    }
+
+    /// Starts another ingester, with the name of another member, and without a proxy.
+    pub fn another(&self) -> Program {
+        self.shop.ingest(&self.setting.flags("another"))
+    }
+
+    /// The one who watches looks away while this is done: what is committed may go back.
+    #[track_caller]
+    pub fn unwatched(&mut self, act: impl FnOnce(&mut Shop)) {
+        self.sampler.ends();
+        act(&mut self.shop);
+        self.sampler = Sampler::start(&self.shop);
     }
 
     /// A fault is over.

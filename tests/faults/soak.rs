@@ -28,7 +28,7 @@ struct World {
 pub fn soak(course: &mut Course) {
     let (kafka, clickhouse) = (OwnKafka::start(1), OwnClickHouse::start());
     let mut setting = course.draw();
-    setting.members = Members::Seated;
+    setting.members = Members::Static;
     course.sets(&setting);
     let proxy = Proxy::start(&clickhouse.url());
     let ground = Ground { brokers: kafka.brokers(), clickhouse: clickhouse.url(), ..setting.ground() };
@@ -46,6 +46,7 @@ pub fn soak(course: &mut Course) {
     }
     let manifest = load.stop();
     world.shop.drained();
+    world.proxy.holds_nothing();
     world.members.iter_mut().for_each(Program::drains);
     sampler.saw_only_stored_offsets_committed();
     course.judge(&world.shop, &manifest);
@@ -66,7 +67,7 @@ impl World {
 
     /// One fault, from its beginning to its end.
     fn strike(&mut self, course: &mut Course) {
-        match course.rng.random_range(0..9) {
+        match course.rng.random_range(0..10) {
             0 | 1 => {
                 let nth = course.rng.random_range(0..self.members.len());
                 self.members.swap_remove(nth).kill();
@@ -100,8 +101,15 @@ impl World {
                 course.moment(LASTS / 4);
                 self.members[nth].wake();
             }
+            8 => {
+                // None, while Kafka shares partitions out.
+                let members = self.shop.kafka.members(&self.shop.group);
+                members.iter().take(1).for_each(|member| self.shop.kafka.remove_member(&self.shop.group, member));
+            }
             _ => {
                 self.proxy.plan([
+                    Mishap::Repeated(LASTS / 10),
+                    Mishap::Late(LASTS / 2),
                     Mishap::CutInRequest(50),
                     Mishap::CutBeforeAnswer,
                     Mishap::Though(500, Some(159), "Code: 159. DB::Exception: as told".into()),

@@ -25,8 +25,8 @@ pub fn die_12(course: &mut Course) {
 
 fn die(course: &mut Course, partitions: i32) {
     let mut setting = course.draw();
-    // Seated, so that the next one works at once; several inserts at once, so that it dies in the middle of the others.
-    (setting.partitions, setting.members, setting.in_flight) = (partitions, Members::Seated, 8);
+    // Static, so that the next one works at once; several inserts at once, so that it dies in the middle of the others.
+    (setting.partitions, setting.members, setting.in_flight) = (partitions, Members::Static, 8);
     course.sets(&setting);
     let shop = Shop::open_in(&setting.ground());
     let flags = setting.flags("one");
@@ -60,7 +60,9 @@ fn die(course: &mut Course, partitions: i32) {
 
 /// Stalls are shorter and longer than what is waited for: an insert's time to begin, a session.
 pub fn stall_and_fail(course: &mut Course) {
-    let setting = course.draw();
+    let mut setting = course.draw();
+    setting.end_sessions_soon();
+    course.sets(&setting);
     let shop = Shop::open_in(&setting.ground());
     let flags = setting.flags("one");
     let sampler = Sampler::start(&shop);

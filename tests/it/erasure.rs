@@ -107,7 +107,7 @@ fn what_was_erased_comes_back_on_no_way() {
     set_back(&shop);
     shop.ingest(&["--until-end"]).succeeds();
     gone("offsets set back");
-    shop.ingest(&["--until-end", "--group", &format!("{}-other", shop.group)]).succeeds();
+    shop.ingest(&["--until-end", "--group", &format!("{}-other", shop.group), "--take-over", &shop.group]).succeeds();
     gone("another group");
     let mut audit = shop.run("audit", &["--format", "json"]);
     audit.succeeds();

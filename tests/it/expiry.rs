@@ -1,6 +1,5 @@
 //! What a table's TTL has deleted is no gap and is not put back; and an audit can be told where to begin.
 
-use crate::audits::lose;
 use crate::raw::{self, Raw};
 use crate::support::PATIENCE;
 use crate::support::process::Program;
@@ -128,7 +127,7 @@ fn since_does_not_ask_after_what_retention_has_deleted_before() {
     raw::send_at(&shop, 2, &vec![event(9); 10], ago(9));
     raw::send_at(&shop, 2, &vec![event(1); 10], ago(1));
     shop.ingest(&["--until-end"]).succeeds();
-    lose(&shop, "_offset BETWEEN 2 AND 4");
+    shop.lose("_offset BETWEEN 2 AND 4");
     raw::delete_before(&shop, 2, 5);
     let (out, _) = fails(shop.run("audit", &["--heal"]));
     assert!(out.contains("cannot be healed: 2..=4"), "{out}");

@@ -169,13 +169,13 @@ fn addresses_without_a_host_or_a_port_are_wrong_usage() {
 fn settings_of_flags_and_variable_add_up_and_a_flag_wins() {
     let shop = Shop::open();
     shop.produce(&["--count", "10", "--rate", "max"]).finish();
-    let lines = [("CLICKSTREAM_KAFKA", "session.timeout.ms=5999\nfetch.wait.max.ms=50\n")];
+    let lines = [("CLICKSTREAM_KAFKA", "max.poll.interval.ms=59999\nfetch.wait.max.ms=50\n")];
     refused(
         shop.run_with("ingest", &["--kafka", "fetch.min.bytes=1"], &lines),
         1,
-        &["CLICKSTREAM_KAFKA session.timeout.ms=…", "6000"],
+        &["CLICKSTREAM_KAFKA max.poll.interval.ms=…", "60000"],
     );
-    let args = ["--until-end", "--kafka", "session.timeout.ms=6000"];
+    let args = ["--until-end", "--kafka", "max.poll.interval.ms=60000"];
     shop.run_with("ingest", &args, &lines).succeeds();
     assert_eq!(shop.stored(), 10);
     for (flags, lines, name) in [

@@ -62,7 +62,8 @@ fn a_message_cannot_say_why_it_is_refused() {
     shop.sql("ALTER TABLE db.events ADD CONSTRAINT c CHECK user_id = 'user_1'");
     // Of what ClickHouse says of a setting, and of what our own statement throws.
     let users = [
-        "this insert begins too late",
+        "Code: 395. DB::Exception: fenced",
+        "Code: 216. DB::Exception: Query with id = x is already running",
         "Unknown setting 'deduplicate_insert' (UNKNOWN_SETTING)",
         "Setting limit should not be changed (SETTING_CONSTRAINT_VIOLATION)",
         "Code: 241. DB::Exception: memory",

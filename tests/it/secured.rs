@@ -263,15 +263,13 @@ fn audit_names_each_right_that_it_lacks() {
     shop.ingest(&["--until-end"]).succeeds();
     shop.sql("TRUNCATE TABLE db.events");
     let (user, audit, heal) = (User::new(&kafka), ["audit"], ["audit", "--heal"]);
-    let (topic, turns) = (format!("topic {}", shop.topic), format!("{}.heal", shop.group));
+    let topic = format!("topic {}", shop.topic);
     user.lacks(&shop, &audit, "DESCRIBE", &topic);
     user.grant("DESCRIBE", On::Topic(&shop.topic));
     user.lacks(&shop, &audit, "DESCRIBE", &format!("group {}", shop.group));
     user.grant("DESCRIBE", On::Group(&shop.group));
     user.lacks(&shop, &audit, "READ", &topic);
     user.grant("READ", On::Topic(&shop.topic));
-    user.lacks(&shop, &heal, "READ", &format!("group {turns}"));
-    user.grant("READ", On::Group(&turns));
     user.may(&shop, &heal);
     user.may(&shop, &audit);
 }

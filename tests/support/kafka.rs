@@ -98,11 +98,34 @@ impl Kafka {
 
     /// Sets the group's offsets back to the topic's beginning, as soon as it has no members any more.
     pub fn set_back(&self, topic: &str) {
+        self.commit(topic, &(0..self.partitions).map(|partition| (partition, 0)).collect(), "");
+    }
+
+    /// Commits these offsets with this metadata, as another client does, as soon as the group has no members any more.
+    pub fn commit(&self, topic: &str, offsets: &BTreeMap<i32, i64>, metadata: &str) {
         let mut list = TopicPartitionList::new();
-        for partition in 0..self.partitions {
-            list.add_partition_offset(topic, partition, Offset::Offset(0)).expect("a valid offset");
+        for (&partition, &offset) in offsets {
+            list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a valid offset");
+            list.find_partition(topic, partition).expect("it was added").set_metadata(metadata);
         }
-        eventually(super::PATIENCE, "the group's offsets are set back", || self.asks.commit(&list, CommitMode::Sync));
+        eventually(super::PATIENCE, "the offsets are committed", || self.asks.commit(&list, CommitMode::Sync));
+    }
+
+    /// Deletes the group and its offsets, as soon as it has no members any more.
+    pub fn delete_group(&self, group: &str) {
+        let (admin, runtime, options) = self.admin();
+        eventually(super::PATIENCE, "the group is deleted", || {
+            let deleted =
+                runtime.block_on(admin.delete_groups(&[group], &options)).map_err(|error| error.to_string())?;
+            deleted.into_iter().try_for_each(|group| group.map(drop)).map_err(|(_, code)| code.to_string())
+        });
+    }
+
+    /// The id of the group's member whose client has this id.
+    pub fn member_of(&self, group: &str, client_id: &str) -> Option<String> {
+        let list = self.asks.fetch_group_list(Some(group), ANSWER).expect("the group's coordinator answers");
+        let mut members = list.groups().iter().flat_map(|group| group.members());
+        members.find(|member| member.client_id() == client_id).map(|member| member.id().to_owned())
     }
 
     /// The ids of the group's members, in alphabetical order.

@@ -8,6 +8,7 @@ pub mod browser;
 pub mod clickhouse;
 pub mod demo;
 pub mod door;
+pub mod eviction;
 pub mod java;
 pub mod kafka;
 pub mod manifest;

@@ -124,6 +124,19 @@ impl Program {
         });
     }
 
+    /// The lines that it ended with: one that failed says why.
+    pub fn last_words(&self) -> Vec<String> {
+        self.stderr().lines().filter(|line| line.starts_with("clickstream: ")).map(str::to_owned).collect()
+    }
+
+    /// Waits until it gives up: with exit code 1, and one line that names this.
+    #[track_caller]
+    pub fn gives_up(&mut self, naming: &str) {
+        assert_eq!(self.exit_code(PATIENCE), Some(1), "exit code");
+        let words = self.last_words();
+        assert!(words.len() == 1 && words[0].contains(naming), "one line that names {naming}: {words:?}");
+    }
+
     /// How often its log has this text in it.
     pub fn said(&self, text: &str) -> usize {
         self.stderr().matches(text).count()

@@ -1,6 +1,7 @@
 //! A proxy between `ingest` and ClickHouse that breaks what it is told to: connections, and answers.
 
 use super::door::Door;
+use super::{PATIENCE, eventually, is};
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -23,11 +24,15 @@ pub enum Mishap {
     Silence,
     /// The server sees it only after this time, even if nobody waits for it any more.
     Late(Duration),
+    /// The server sees it at once and, on a connection of its own, once more after this time. The client gets the first answer.
+    Repeated(Duration),
     /// The server does not see it; this is the answer: a status, a code of ClickHouse, a body.
     Instead(u16, Option<u16>, String),
     /// The server has stored it; this is the answer.
     Though(u16, Option<u16>, String),
 }
+
+type Draw = dyn FnMut() -> Option<Mishap> + Send;
 
 /// A proxy. Each connection carries one request.
 pub struct Proxy {
@@ -38,9 +43,13 @@ pub struct Proxy {
 struct Shared {
     server: String,
     mishaps: Mutex<VecDeque<Mishap>>,
+    /// Decides about each insert for which nothing is planned.
+    draw: Mutex<Option<Box<Draw>>>,
     /// Questions with this text in them are not passed on; this is their answer.
     refused: Mutex<Option<(String, Mishap)>>,
     happened: AtomicUsize,
+    /// Inserts that are held back, or are to come once more.
+    held: AtomicUsize,
     /// Bodies of inserts with more bytes than this are answered with 413.
     most_bytes: AtomicUsize,
 }
@@ -51,8 +60,10 @@ impl Proxy {
         let shared = Arc::new(Shared {
             server: url.trim_start_matches("http://").to_owned(),
             mishaps: Mutex::default(),
+            draw: Mutex::default(),
             refused: Mutex::default(),
             happened: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
             most_bytes: AtomicUsize::new(usize::MAX),
         });
         let mine = shared.clone();
@@ -71,6 +82,11 @@ impl Proxy {
         self.shared.mishaps.lock().unwrap().extend(mishaps);
     }
 
+    /// Has this decide about each insert from now on, besides what is planned.
+    pub fn draw(&self, draw: impl FnMut() -> Option<Mishap> + Send + 'static) {
+        *self.shared.draw.lock().unwrap() = Some(Box::new(draw));
+    }
+
     /// From now on, larger bodies of inserts are refused, as proxies do.
     pub fn takes_no_more_than(&self, bytes: usize) {
         self.shared.most_bytes.store(bytes, SeqCst);
@@ -79,6 +95,7 @@ impl Proxy {
     /// Has nothing more happen to inserts.
     pub fn forget(&self) {
         self.shared.mishaps.lock().unwrap().clear();
+        *self.shared.draw.lock().unwrap() = None;
     }
 
     /// Answers questions that have this text in them so, and does not pass them on.
@@ -102,6 +119,21 @@ impl Proxy {
         self.shared.happened.load(SeqCst)
     }
 
+    /// Waits until an insert has met one more of these.
+    #[track_caller]
+    pub fn meets(&self, mishaps: impl IntoIterator<Item = Mishap>) {
+        let happened = self.happened();
+        self.plan(mishaps);
+        eventually(PATIENCE, "an insert meets what is planned", || is(self.happened() > happened, self.left()));
+    }
+
+    /// Waits until every insert that was held back, or was to come once more, has been answered by the server.
+    #[track_caller]
+    pub fn holds_nothing(&self) {
+        let held = || self.shared.held.load(SeqCst);
+        eventually(PATIENCE, "nothing is held back any more", || is(held() == 0, held()));
+    }
+
     /// How many are still to happen.
     pub fn left(&self) -> usize {
         self.shared.mishaps.lock().unwrap().len()
@@ -109,10 +141,25 @@ impl Proxy {
 }
 
 impl Shared {
+    /// What becomes of the next insert.
+    fn next(&self) -> Option<Mishap> {
+        let planned = self.mishaps.lock().unwrap().pop_front();
+        planned.or_else(|| self.draw.lock().unwrap().as_mut().and_then(|draw| draw()))
+    }
+
+    /// Does this after a time, and counts it as held back until it is done.
+    fn held_back<T>(&self, time: Duration, act: impl FnOnce() -> T) -> T {
+        self.held.fetch_add(1, SeqCst);
+        std::thread::sleep(time);
+        let done = act();
+        self.held.fetch_sub(1, SeqCst);
+        done
+    }
+
     /// One request. Whatever fails here is what a broken connection is.
-    fn serve(&self, mut client: TcpStream) -> Option<()> {
+    fn serve(self: &Arc<Self>, mut client: TcpStream) -> Option<()> {
         let (head, rest) = read_head(&mut client)?;
-        let is_insert = head.lines().next()?.contains("query=INSERT");
+        let is_insert = is_batch(head.lines().next()?);
         if let Some((with, Mishap::Instead(status, code, text))) = self.refused.lock().unwrap().clone()
             && !is_insert
         {
@@ -125,7 +172,7 @@ impl Shared {
             server.write_all(&body).ok()?;
             return pass_on(client, server);
         }
-        let mishap = if is_insert { self.mishaps.lock().unwrap().pop_front() } else { None };
+        let mishap = if is_insert { self.next() } else { None };
         if is_insert && content_length(&head)? > self.most_bytes.load(SeqCst) {
             read_body(&mut client, &head, rest)?;
             return answer(&mut client, 413, None, "<html><title>413 Request Entity Too Large</title></html>");
@@ -149,25 +196,45 @@ impl Shared {
                 server.write_all(head.as_bytes()).ok()?;
                 server.write_all(&body).ok()
             }
+            Mishap::Late(time) => {
+                let said = self.held_back(time, || ask(server, &head, &body))?;
+                client.write_all(&said).ok()
+            }
+            Mishap::Repeated(time) => {
+                let (mine, head_again, body_again) = (self.clone(), head.clone(), body.clone());
+                std::thread::spawn(move || {
+                    mine.held_back(time, || ask(TcpStream::connect(&mine.server).ok()?, &head_again, &body_again))
+                });
+                client.write_all(&ask(server, &head, &body)?).ok()
+            }
             told => {
-                if let Mishap::Late(time) = told {
-                    std::thread::sleep(time);
-                }
-                server.write_all(head.as_bytes()).ok()?;
-                server.write_all(&body).ok()?;
-                let mut said = Vec::new();
-                server.read_to_end(&mut said).ok()?;
+                let said = ask(server, &head, &body)?;
                 match told {
                     Mishap::CutInAnswer => client.write_all(&said[..said.len() / 2]).ok(),
                     // Until the client loses its patience.
                     Mishap::Silence => client.read(&mut [0]).ok().map(drop),
                     Mishap::Though(status, code, text) => answer(&mut client, status, code, &text),
-                    Mishap::Late(_) => client.write_all(&said).ok(),
                     _ => Some(()),
                 }
             }
         }
     }
+}
+
+/// Whether a request with this first line is an insert of a batch: into any table but that of the leases.
+fn is_batch(line: &str) -> bool {
+    let Some((_, rest)) = line.split_once("query=INSERT") else { return false };
+    let into = rest.split("%28").next().unwrap_or(rest).split('(').next().unwrap_or(rest);
+    !into.contains("leases")
+}
+
+/// The server's answer to this request.
+fn ask(mut server: TcpStream, head: &str, body: &[u8]) -> Option<Vec<u8>> {
+    server.write_all(head.as_bytes()).ok()?;
+    server.write_all(body).ok()?;
+    let mut said = Vec::new();
+    server.read_to_end(&mut said).ok()?;
+    Some(said)
 }
 
 /// The head of a request, and what came behind it.

@@ -19,7 +19,7 @@ fn pair(line: &str) -> Option<(i32, i64)> {
 /// Looks from its start until it is asked.
 pub struct Sampler {
     stop: Sender<()>,
-    thread: JoinHandle<Result<u32, String>>,
+    thread: Option<JoinHandle<Result<u32, String>>>,
 }
 
 impl Sampler {
@@ -78,15 +78,21 @@ impl Sampler {
             }
             Ok(seen)
         });
-        Self { stop, thread }
+        Self { stop, thread: Some(thread) }
     }
 
     /// Asserts that at no moment an offset was committed whose row was not stored, nor one lower than before.
     #[track_caller]
-    pub fn saw_only_stored_offsets_committed(self) {
+    pub fn saw_only_stored_offsets_committed(mut self) {
+        self.ends();
+    }
+
+    /// Asserts the same, and looks no more.
+    #[track_caller]
+    pub fn ends(&mut self) {
         // A witness who has found something has left already.
         let _ = self.stop.send(());
-        match self.thread.join().expect("the sampler does not panic") {
+        match self.thread.take().expect("it ends once").join().expect("the sampler does not panic") {
             Ok(seen) => assert!(seen > 0, "the sampler saw no commit at all"),
             Err(found) => panic!("{found}"),
         }

@@ -154,6 +154,36 @@ impl Shop {
         program
     }
 
+    /// Starts an ingester as on another machine: what it keeps is in a directory of this name.
+    pub fn ingest_on(&self, machine: &str, args: &[&str]) -> Program {
+        let elsewhere = self.dir.join(machine);
+        std::fs::create_dir_all(&elsewhere).expect("a directory of ours");
+        self.run_with("ingest", args, &[("TMPDIR", elsewhere.to_str().expect("plain names"))])
+    }
+
+    /// From now on this is about another group on the same topic and tables. Returns the name of the one before.
+    pub fn change_group(&mut self, group: &str) -> String {
+        self.kafka = Kafka::new(&self.kafka.brokers, group, self.kafka.partitions);
+        std::mem::replace(&mut self.group, group.to_owned())
+    }
+
+    /// Loses the rows that match, as a backup that was restored does; both tables, no merge. Returns how many.
+    #[track_caller]
+    pub fn lose(&self, condition: &str) -> i64 {
+        let before = self.stored();
+        for table in ["events", "rejected"] {
+            self.sql(&format!(
+                "CREATE TABLE db.kept ENGINE = Memory AS SELECT * FROM db.{table} WHERE NOT ({condition})"
+            ));
+            self.sql(&format!("TRUNCATE TABLE db.{table}"));
+            self.sql(&format!("INSERT INTO db.{table} SELECT * FROM db.kept"));
+            self.sql("DROP TABLE db.kept");
+        }
+        let lost = before - self.stored();
+        assert!(lost > 0, "nothing was lost");
+        lost
+    }
+
     /// Starts an ingester.
     pub fn ingest(&self, args: &[&str]) -> Program {
         self.run("ingest", args)

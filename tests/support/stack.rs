@@ -3,6 +3,7 @@
 use super::clickhouse::ClickHouse;
 use super::wire::Wire;
 use rustix::process::{Pid, Signal, kill_process};
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
@@ -93,17 +94,55 @@ impl Drop for Stack {
 pub struct OwnClickHouse {
     stack: Stack,
     port: u16,
+    clock: Option<Clock>,
+}
+
+/// A file that says by how many seconds a server's clock is ahead. It stands beside the server's data.
+struct Clock(PathBuf);
+
+impl Clock {
+    fn set(&self, ahead: i64) {
+        // Not truncated: the server has it mapped into its memory.
+        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&self.0);
+        file.and_then(|mut file| file.write_all(&ahead.to_ne_bytes())).expect("a file of ours");
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl OwnClickHouse {
     pub fn start() -> Self {
-        let port = free_port();
-        let own = Self {
-            stack: Stack::new(&[("--clickhouse-port", port), ("--clickhouse-tcp-port", free_port())], &[]),
-            port,
-        };
+        let own = Self::new();
         own.up();
         own
+    }
+
+    /// One with a clock that can be set. Only the library lets that be done, not a `clickhouse` of the machine.
+    pub fn start_with_clock() -> Self {
+        let mut own = Self::new();
+        let clock = Clock(own.stack.data.with_extension("clock"));
+        clock.set(0);
+        let path = clock.0.to_str().expect("plain names").to_owned();
+        own.stack.environment =
+            vec![("STACK_CLICKHOUSE_CLOCK", path), ("CLICKSTREAM_CLICKHOUSE", "embedded".to_owned())];
+        own.clock = Some(clock);
+        own.up();
+        own
+    }
+
+    fn new() -> Self {
+        let port = free_port();
+        let stack = Stack::new(&[("--clickhouse-port", port), ("--clickhouse-tcp-port", free_port())], &[]);
+        Self { stack, port, clock: None }
+    }
+
+    /// Sets its clock to so many seconds before the time of this machine.
+    pub fn set_clock_back(&self, seconds: i64) {
+        self.clock.as_ref().expect("it was started with a clock").set(-seconds);
     }
 
     pub fn url(&self) -> String {

@@ -2,26 +2,37 @@
 
 use super::ms;
 use super::records::{BAD, ODD};
-use super::server::{Doubt, Fate, InsertId, Lie, Sent, Server, answered};
-use flows::{Class, Delivery, Failure, Islands, ReadBack, Span, Table, Warehouse};
+use super::server::{Begun, Fate, InsertId, Lie, Request, Row, Sent, Server, answered};
+use flows::{Answer, Class, Delivery, Failure, Islands, LeaseTable, Newest, ReadBack, Span, Table, Tokens, Warehouse};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
+use uuid::Uuid;
 
-/// It panics at an insert of a row that is stored, or that an earlier insert may still store.
+/// It panics where a row comes to be stored twice.
 pub struct Depot {
     server: Mutex<Server>,
     /// Inserts that a client awaits: now, and at most.
     awaited: AtomicUsize,
     peak: AtomicUsize,
-    /// Questions whether an insert has ended, and questions of any kind.
-    quiesced: AtomicUsize,
+    /// Questions of any kind.
     asked: AtomicUsize,
+    /// Attempts of inserts, refused ones too.
+    attempts: AtomicUsize,
+    processes: AtomicU64,
     read_back: ReadBack,
+}
+
+/// One process's way to the depot: what it inserts carries its tokens.
+pub struct Sink {
+    pub depot: Arc<Depot>,
+    pub tokens: Tokens,
+    group: String,
+    process: u64,
 }
 
 impl Depot {
@@ -45,11 +56,25 @@ impl Depot {
             server: Mutex::new(server),
             awaited: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
-            quiesced: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
+            attempts: AtomicUsize::new(0),
+            processes: AtomicU64::new(0),
             read_back: ReadBack::default(),
         }
         .trusted()
+    }
+
+    /// A process of a group that writes there, without a lease.
+    pub fn sink(self: &Arc<Self>, group: &str) -> Sink {
+        let process = self.processes.fetch_add(1, SeqCst);
+        Sink { depot: self.clone(), tokens: Tokens::default(), group: group.into(), process }
+    }
+
+    /// One that has a lease of these partitions, however it came by it.
+    pub fn sink_with_lease(self: &Arc<Self>, partitions: impl IntoIterator<Item = i32>) -> Sink {
+        let sink = self.sink("group");
+        partitions.into_iter().for_each(|partition| sink.takes_over(partition));
+        sink
     }
 
     /// As if its lease had stored something before: the first inserts of a test need no question.
@@ -73,8 +98,9 @@ impl Depot {
         self
     }
 
-    pub fn doubting(self, doubt: Doubt) -> Self {
-        self.lock().doubt = doubt;
+    /// To which a proxy sends each request once more, so long after it.
+    pub fn repeating(self, after: Duration) -> Self {
+        self.lock().repeats = Some(after);
         self
     }
 
@@ -92,12 +118,12 @@ impl Depot {
         self
     }
 
-    /// All rows, sorted, as they are when nothing runs any more: duplicates show, and so do inserts that were let go
-    /// of.
+    /// All rows, sorted, as they are when nothing runs any more and nothing is on its way: so what was let go of shows.
     pub fn rows(&self) -> Vec<(i32, i64, Table)> {
         let mut server = self.lock();
-        let ends = server.running.iter().map(|insert| insert.ends).max();
-        server.catch_up(ends.unwrap_or_else(Instant::now));
+        while let Some(last) = server.last() {
+            server.catch_up(last);
+        }
         let mut rows: Vec<_> =
             server.rows.iter().map(|&(table, partition, offset)| (partition, offset, table)).collect();
         rows.sort_by_key(|&(partition, offset, table)| (partition, offset, table == Table::Rejected));
@@ -130,9 +156,9 @@ impl Depot {
         (self.awaited.load(SeqCst), self.peak.load(SeqCst))
     }
 
-    /// How often it was asked whether an insert has ended.
-    pub fn quiesced(&self) -> usize {
-        self.quiesced.load(SeqCst)
+    /// How many attempts of inserts came, those that were refused too.
+    pub fn attempts(&self) -> usize {
+        self.attempts.load(SeqCst)
     }
 
     /// How many questions it was asked.
@@ -140,17 +166,19 @@ impl Depot {
         self.asked.load(SeqCst)
     }
 
-    /// How many inserts were refused because they came too long after they were named.
-    pub fn stale(&self) -> usize {
-        self.lock().stale
+    /// Somebody empties the table of leases.
+    pub fn empty_leases(&self) {
+        self.lock().empty_leases();
     }
 
-    /// Quiesces all that dead owners of these partitions left running, and nothing of others.
-    pub async fn evict(&self, partitions: &[i32]) {
-        let left: Vec<_> = self.lock().running_in(partitions);
-        for id in left {
-            while self.quiesce(&id).await.is_err() {}
-        }
+    /// So long, at most, requests are on their way.
+    pub fn late(&self, late: Duration) {
+        self.lock().late = late.as_millis() as u64;
+    }
+
+    /// The group of a partition's newest lease.
+    pub fn owner(&self, partition: i32) -> Option<String> {
+        self.lock().newest(partition).map(|row| row.group.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Server> {
@@ -171,18 +199,29 @@ impl Depot {
     }
 }
 
-impl Warehouse for Depot {
-    type InsertId = InsertId;
+impl Sink {
+    /// Takes a lease at once, as nothing but a test can.
+    pub fn takes_over(&self, partition: i32) {
+        let mut server = self.depot.lock();
+        let epoch = server.newest(partition).map_or(1, |row| row.epoch + 1);
+        let token = self.tokens.new_token();
+        server.write(Row { partition, epoch, token, group: self.group.clone() }).unwrap_or_default();
+        self.tokens.hold([partition], token);
+    }
+}
+
+impl Warehouse for Sink {
+    type InsertId = (InsertId, Vec<i32>);
 
     fn read_back(&self) -> &ReadBack {
-        &self.read_back
+        &self.depot.read_back
     }
 
-    fn name(&self, _: &[(i32, Span)]) -> InsertId {
-        self.lock().name()
+    fn name(&self, spans: &[(i32, Span)]) -> Self::InsertId {
+        (self.depot.lock().name(), spans.iter().map(|(partition, _)| *partition).collect())
     }
 
-    async fn insert(&self, id: &InsertId, table: Table, rows: &[&Delivery]) -> Result<u64, Failure> {
+    async fn insert(&self, id: &Self::InsertId, table: Table, rows: &[&Delivery]) -> Result<Answer, Failure> {
         let holds = |product| {
             table == Table::Events && rows.iter().any(|row| row.event().is_none_or(|it| it.product == product))
         };
@@ -194,24 +233,64 @@ impl Warehouse for Depot {
             None
         };
         let rows: Vec<_> = rows.iter().map(|row| (row.partition, row.offset())).collect();
-        let (nth, answers, answer) = self.lock().accept(id, table, rows, refused)?;
-        let _awaited = Awaited::new(self);
-        sleep_until(answers).await;
-        self.lock().answer(nth);
-        answer
-    }
-
-    async fn quiesce(&self, id: &InsertId) -> Result<(), Failure> {
-        self.quiesced.fetch_add(1, SeqCst);
-        self.ask().await?;
-        let ends = self.lock().end(id);
-        if let Some(ends) = ends {
-            sleep_until(ends).await;
+        let carries = self.tokens.of(&id.1);
+        let request = Request { id: id.0, owner: self.process, carries, table, rows, refused };
+        self.depot.attempts.fetch_add(1, SeqCst);
+        let accepted = self.depot.lock().accept(&request);
+        match accepted {
+            Err((at, unanswered)) => {
+                sleep_until(at).await;
+                Err(unanswered)
+            }
+            Ok(Begun::Refused(Answer::Fenced)) if self.tokens.replaced(&request.carries) => Ok(Answer::Superseded),
+            Ok(Begun::Refused(answer)) => Ok(answer),
+            Ok(Begun::Runs(nth, answers, answer)) => {
+                let _awaited = Awaited::new(&self.depot);
+                sleep_until(answers).await;
+                if self.depot.lock().answer(nth) { Err(answered(Class::Transient)) } else { answer }
+            }
         }
-        Ok(())
     }
 
     async fn stored(&self, spans: &[(i32, Span)]) -> Result<BTreeMap<i32, Islands>, Failure> {
+        self.depot.stored(spans).await
+    }
+}
+
+impl LeaseTable for Sink {
+    async fn newest(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Newest>, Failure> {
+        self.depot.ask().await?;
+        let mut server = self.depot.lock();
+        server.catch_up(Instant::now());
+        let newest = |partition: &i32| {
+            let Row { epoch, token, group, .. } = server.newest(*partition)?.clone();
+            Some((*partition, Newest { epoch, token, group }))
+        };
+        Ok(partitions.iter().filter_map(newest).collect())
+    }
+
+    async fn write(&self, token: Uuid, epochs: &[(i32, u64)]) -> Result<(), Failure> {
+        self.depot.ask().await?;
+        let mut outcome = Ok(());
+        for &(partition, epoch) in epochs {
+            outcome = self.depot.lock().write(Row { partition, epoch, token, group: self.group.clone() }).and(outcome);
+        }
+        outcome
+    }
+
+    async fn quiesce(&self, partitions: &[i32]) -> Result<(), Failure> {
+        self.depot.ask().await?;
+        let running = self.depot.lock().running_in(partitions, self.process);
+        if let Some((_, ends)) = running.into_iter().max_by_key(|(_, ends)| *ends) {
+            sleep_until(ends).await;
+        }
+        self.depot.ask().await
+    }
+}
+
+impl Depot {
+    /// Which offsets of these spans are stored.
+    pub async fn stored(&self, spans: &[(i32, Span)]) -> Result<BTreeMap<i32, Islands>, Failure> {
         self.ask().await?;
         let mut server = self.lock();
         server.catch_up(Instant::now());

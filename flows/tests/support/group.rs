@@ -1,7 +1,7 @@
 //! A consumer group: the offsets that it keeps, and the lease that it gives.
 
-use super::Depot;
-use flows::{CommitFailed, Delivery, LeaseLost, Offsets, Tenure};
+use super::{Depot, Sink};
+use flows::{CommitFailed, Delivery, Failure, LeaseLost, Offsets, Tenure, renew_lease};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -62,6 +62,16 @@ impl Group {
     /// Where a new owner goes on.
     pub fn committed(&self) -> BTreeMap<i32, i64> {
         self.book().committed.clone()
+    }
+
+    /// Somebody sets the offsets of all partitions back by so many.
+    pub fn set_back(&self, by: i64) {
+        let mut book = self.book();
+        book.committed.values_mut().for_each(|mark| *mark = (*mark - by).max(0));
+        if by > 0 {
+            // Whoever commits afterwards is another member than before.
+            book.owners.values_mut().for_each(|owner| *owner = 0);
+        }
     }
 
     /// All commits that were tried: when (since the group was opened), and the marks.
@@ -195,12 +205,22 @@ impl Lease {
     }
 }
 
-impl Tenure for Lease {
+/// A lease, and the sink by which it is renewed.
+pub struct Held {
+    pub lease: Arc<Lease>,
+    pub sink: Arc<Sink>,
+}
+
+impl Tenure for Held {
     async fn prove(&self) -> Result<(), LeaseLost> {
-        let takes = self.takes();
+        let takes = self.lease.takes();
         if !takes.is_zero() {
             sleep(takes).await;
         }
-        self.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).map(drop).map_err(|_| LeaseLost)
+        self.lease.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).map(drop).map_err(|_| LeaseLost)
+    }
+
+    async fn renew(&self, partitions: &[i32]) -> Result<Result<(), LeaseLost>, Failure> {
+        renew_lease(&*self.sink, &self.sink.tokens, partitions).await
     }
 }

@@ -9,10 +9,10 @@ mod records;
 mod server;
 mod wire;
 
-pub use depot::Depot;
-pub use group::{Commits, Group, Lease};
+pub use depot::{Depot, Sink};
+pub use group::{Commits, Group, Held, Lease};
 pub use records::{BAD, ODD, bad, event, events, odd, passed, reject, timeline};
-pub use server::{Doubt, FRESH, Fate, Lie, Sent};
+pub use server::{Fate, Lie, Sent};
 pub use wire::Wire;
 
 use flows::{Batch, Delivery, Durable, IngestError, Ledger, Meter, Policy, SettleError, ingest, settle};
@@ -32,6 +32,7 @@ pub fn apart(rows: usize, in_flight: usize) -> Policy {
 /// `ingest` with a double behind every door.
 pub struct Rig {
     pub depot: Arc<Depot>,
+    pub sink: Arc<Sink>,
     pub lease: Arc<Lease>,
     pub group: Arc<Group>,
     pub meter: Arc<Meter>,
@@ -42,7 +43,8 @@ impl Rig {
     pub fn new(depot: Depot) -> Self {
         let depot = Arc::new(depot);
         let group = Arc::new(Group::new(depot.clone(), 4));
-        Self { depot, lease: Arc::default(), group, meter: Arc::default() }
+        let sink = Arc::new(depot.sink_with_lease(0..8));
+        Self { depot, sink, lease: Arc::default(), group, meter: Arc::default() }
     }
 
     pub fn ledger(&self) -> Ledger<Commits> {
@@ -58,7 +60,11 @@ impl Rig {
         let group = self.group.clone();
         let source = source.inspect(move |delivery| group.saw(delivery));
         let ledger = self.ledger();
-        ingest(source, policy, self.depot.clone(), self.lease.clone(), self.meter.clone(), ledger)
+        ingest(source, policy, self.sink.clone(), Arc::new(self.held()), self.meter.clone(), ledger)
+    }
+
+    pub fn held(&self) -> Held {
+        Held { lease: self.lease.clone(), sink: self.sink.clone() }
     }
 
     /// The pipeline over deliveries that are all there from the start, with an insert for each chunk.
@@ -75,6 +81,6 @@ impl Rig {
         deliveries.iter().for_each(|delivery| self.group.saw(delivery));
         // Each partition goes on where its first delivery begins.
         let mut ends = deliveries.iter().rev().map(|delivery| (delivery.partition, delivery.span.first)).collect();
-        settle(Batch::gather(vec![deliveries], &mut ends)?, &*self.depot, &*self.lease, &self.meter).await
+        settle(Batch::gather(vec![deliveries], &mut ends)?, &*self.sink, &self.held(), &self.meter).await
     }
 }

@@ -1,12 +1,13 @@
 //! The server's side of the warehouse: what is stored, what runs, and what becomes of it.
 
 use super::ms;
-use flows::{Class, Failure, Table};
+use flows::{Answer, Class, Failure, Table};
 use rand::RngExt;
 use rand::rngs::StdRng;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// What becomes of an insert. A row of the product "bad" turns all that would store it into a refusal.
 #[derive(Clone, Copy, Debug)]
@@ -48,16 +49,10 @@ pub enum Lie {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InsertId(usize);
 
-/// What `quiesce` does about an insert that still runs.
-#[derive(Clone, Copy, Debug)]
-pub enum Doubt {
-    Await,
-    Kill,
-}
-
 /// An insert as the warehouse saw it. Times count from when the depot was opened.
 #[derive(Clone, Debug)]
 pub struct Sent {
+    pub id: InsertId,
     pub table: Table,
     pub rows: Vec<(i32, i64)>,
     pub began: Duration,
@@ -65,8 +60,41 @@ pub struct Sent {
     pub answered: Option<Duration>,
 }
 
-/// So long after it was named an insert may begin.
-pub const FRESH: Duration = ms(5_000);
+/// What a client sends.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub id: InsertId,
+    /// The process that sends it.
+    pub owner: u64,
+    pub carries: Vec<(i32, Uuid)>,
+    pub table: Table,
+    pub rows: Vec<(i32, i64)>,
+    pub refused: Option<Class>,
+}
+
+/// Something that comes to the server later than it was sent.
+#[derive(Clone, Debug)]
+pub enum Mail {
+    Insert(Request),
+    Lease(Row),
+}
+
+/// A row of `leases`.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub partition: i32,
+    pub epoch: u64,
+    pub token: Uuid,
+    pub group: String,
+}
+
+/// What became of a request when it came.
+pub enum Begun {
+    /// It has refused itself, or is taken for a copy of one that runs.
+    Refused(Answer),
+    /// It runs: its number, when it is answered, and with what.
+    Runs(usize, Instant, Result<Answer, Failure>),
+}
 
 pub struct Server {
     pub opened: Instant,
@@ -74,27 +102,29 @@ pub struct Server {
     /// The positions in `rows`.
     pub index: BTreeSet<(i32, i64)>,
     pub running: Vec<Running>,
-    /// The positions in `running`.
-    pub busy: HashSet<(i32, i64)>,
     pub sent: Vec<Sent>,
-    pub named: HashMap<InsertId, Instant>,
-    /// Inserts that came too long after they were named.
-    pub stale: usize,
+    /// Numbers of inserts that were killed.
+    pub killed: HashSet<usize>,
+    pub leases: Vec<Row>,
+    pub mail: Vec<(Instant, Mail)>,
+    pub names: usize,
     /// The fates of the first inserts; then all are stored and take `takes`, unless there is a mood.
     pub script: VecDeque<(Fate, Duration)>,
     pub takes: Duration,
     /// How the first questions fail.
     pub baffled: VecDeque<Class>,
-    pub doubt: Doubt,
     pub lie: Option<Lie>,
     pub mood: Option<StdRng>,
+    /// How long, in milliseconds, requests and copies of them may be on their way, in a moody server.
+    pub late: u64,
+    /// A copy of each request comes so long after it.
+    pub repeats: Option<Duration>,
 }
 
 /// An insert on the server. It goes on without its client.
 pub struct Running {
-    pub id: InsertId,
-    table: Table,
-    rows: Vec<(i32, i64)>,
+    pub nth: usize,
+    pub request: Request,
     /// So many of the rows are stored in the end.
     stores: usize,
     pub ends: Instant,
@@ -107,54 +137,72 @@ impl Server {
             rows: Vec::new(),
             index: BTreeSet::new(),
             running: Vec::new(),
-            busy: HashSet::new(),
             sent: Vec::new(),
-            named: HashMap::new(),
-            stale: 0,
+            killed: HashSet::new(),
+            leases: Vec::new(),
+            mail: Vec::new(),
+            names: 0,
             script: VecDeque::new(),
             takes: Duration::ZERO,
             baffled: VecDeque::new(),
-            doubt: Doubt::Await,
             lie: None,
             mood: None,
+            late: 90_000,
+            repeats: None,
         }
     }
 
     pub fn name(&mut self) -> InsertId {
-        let id = InsertId(self.named.len());
-        self.named.insert(id, Instant::now());
-        id
+        self.names += 1;
+        InsertId(self.names)
     }
 
-    /// Begins an insert; returns its number, and when it is answered with what.
-    pub fn accept(
-        &mut self,
-        id: &InsertId,
-        table: Table,
-        rows: Vec<(i32, i64)>,
-        refused: Option<Class>,
-    ) -> Result<(usize, Instant, Result<u64, Failure>), Failure> {
+    /// A request of a client comes: at once, or later, where it is not answered; in some cases it comes once more.
+    pub fn accept(&mut self, request: &Request) -> Result<Begun, (Instant, Failure)> {
         let now = Instant::now();
         self.catch_up(now);
-        if now - self.named[id] > FRESH {
-            self.stale += 1;
-            return Err(answered(Class::Transient));
+        assert!(!request.rows.is_empty(), "an insert without rows");
+        if let Some(rng) = &mut self.mood {
+            let (held_back, repeated) = (rng.random_bool(0.03), rng.random_bool(0.05));
+            let on_its_way = ms(rng.random_range(0..self.late));
+            if held_back || repeated {
+                self.mail.push((now + on_its_way, Mail::Insert(request.clone())));
+            }
+            if held_back {
+                return Err((now + ms(20), unanswered()));
+            }
         }
-        assert!(!rows.is_empty(), "an insert without rows");
-        for row in &rows {
-            assert!(!self.index.contains(row), "{row:?} is sent though it is stored");
-            assert!(self.busy.insert(*row), "{row:?} is sent while an insert of it may still be running");
+        if let Some(after) = self.repeats {
+            // Whatever made the first one fail has passed by then.
+            let copy = Request { refused: None, ..request.clone() };
+            self.mail.push((now + after, Mail::Insert(copy)));
         }
-        let (fate, takes) = self.fate(rows.len());
+        Ok(self.begin(request, now))
+    }
+
+    /// An insert begins. It runs before it looks at the leases and at its first row: nothing comes in between.
+    fn begin(&mut self, request: &Request, now: Instant) -> Begun {
+        if self.running.iter().any(|running| running.request.id == request.id) {
+            return Begun::Refused(Answer::Running);
+        }
+        let is_newest =
+            |&(partition, token): &(i32, Uuid)| self.newest(partition).is_some_and(|row| row.token == token);
+        if !request.carries.iter().all(is_newest) {
+            return Begun::Refused(Answer::Fenced);
+        }
+        if self.index.contains(&request.rows[0]) {
+            return Begun::Refused(Answer::AlreadyStored);
+        }
+        let (fate, takes) = self.fate(request.rows.len());
         let refused = match self.lie {
-            Some(Lie::Memory(most)) if rows.len() > most => Some(Class::TooLarge),
-            _ => refused,
+            Some(Lie::Memory(most)) if request.rows.len() > most => Some(Class::TooLarge),
+            _ => request.refused,
         };
         let stored = match self.lie {
-            Some(Lie::Limits(limit)) => rows.len().min(limit),
-            _ => rows.len(),
+            Some(Lie::Limits(limit)) => request.rows.len().min(limit),
+            _ => request.rows.len(),
         };
-        let named = if self.lie == Some(Lie::NamesNone) { 0 } else { stored as u64 };
+        let named = Answer::Written(if self.lie == Some(Lie::NamesNone) { 0 } else { stored as u64 });
         let (stores, late, answer) = match (fate, refused) {
             (Fate::Stored, Some(class)) => (0, ms(0), Err(answered(class))),
             (Fate::Stored, None) => (stored, ms(0), Ok(named)),
@@ -170,15 +218,18 @@ impl Server {
             (Fate::Panic, _) => panic!("as scripted"),
         };
         let (answers, stores) = (now + takes, if refused.is_some() { 0 } else { stores });
-        self.sent.push(Sent { table, rows: rows.clone(), began: now - self.opened, answered: None });
-        self.running.push(Running { id: *id, table, rows, stores, ends: answers + late });
-        Ok((self.sent.len() - 1, answers, answer))
+        let nth = self.sent.len();
+        let Request { id, table, rows, .. } = request.clone();
+        self.sent.push(Sent { id, table, rows, began: now - self.opened, answered: None });
+        self.running.push(Running { nth, request: request.clone(), stores, ends: answers + late });
+        Begun::Runs(nth, answers, answer)
     }
 
-    /// The client has waited for the answer.
-    pub fn answer(&mut self, nth: usize) {
+    /// The client has waited for the answer; whether the insert was killed meanwhile.
+    pub fn answer(&mut self, nth: usize) -> bool {
         self.catch_up(Instant::now());
         self.sent[nth].answered = Some(self.opened.elapsed());
+        self.killed.contains(&nth)
     }
 
     fn fate(&mut self, rows: usize) -> (Fate, Duration) {
@@ -189,6 +240,7 @@ impl Server {
         let fate = match rng.random_range(0..100) {
             0..12 => Fate::Failed,
             12..24 => Fate::Unanswered,
+            // What is stored of it holds its first row, or nothing.
             24..32 => Fate::Part(rng.random_range(0..=rows)),
             32..44 => Fate::Late(ms(rng.random_range(1..4_000))),
             44..46 => Fate::Permanent,
@@ -199,42 +251,87 @@ impl Server {
         (fate, ms(rng.random_range(0..if hangs { 5_000 } else { 60 })))
     }
 
-    /// When the insert `id` ends, if it is not over by now.
-    pub fn end(&mut self, id: &InsertId) -> Option<Instant> {
-        self.catch_up(Instant::now());
-        let nth = self.running.iter().position(|insert| insert.id == *id)?;
-        let kill = match &mut self.mood {
-            Some(rng) => rng.random_bool(0.5),
-            None => matches!(self.doubt, Doubt::Kill),
+    pub fn newest(&self, partition: i32) -> Option<&Row> {
+        self.leases.iter().filter(|row| row.partition == partition).max_by_key(|row| (row.epoch, row.token))
+    }
+
+    /// Somebody empties the table of leases.
+    pub fn empty_leases(&mut self) {
+        self.leases.clear();
+    }
+
+    /// A lease is written: whether its writer is told, and whether it comes about at once, late, or not at all.
+    pub fn write(&mut self, row: Row) -> Result<(), Failure> {
+        let now = Instant::now();
+        self.catch_up(now);
+        let Some(rng) = &mut self.mood else {
+            self.leases.push(row);
+            return Ok(());
         };
-        if kill {
-            self.running[nth].stores = 0;
-            self.running[nth].ends = Instant::now();
+        let (outcome, late) = (rng.random_range(0..100), ms(rng.random_range(0..self.late)));
+        match outcome {
+            0..3 => self.mail.push((now + late, Mail::Lease(row))),
+            3..6 => {}
+            6..9 => self.leases.push(row),
+            9..14 => {
+                self.leases.push(row.clone());
+                self.mail.push((now + late, Mail::Lease(row)));
+                return Ok(());
+            }
+            _ => {
+                self.leases.push(row);
+                return Ok(());
+            }
         }
-        Some(self.running[nth].ends)
+        Err(unanswered())
     }
 
-    /// The inserts under way that touch these partitions.
-    pub fn running_in(&self, partitions: &[i32]) -> Vec<InsertId> {
-        let touches = |insert: &&Running| insert.rows.iter().any(|(partition, _)| partitions.contains(partition));
-        self.running.iter().filter(touches).map(|insert| insert.id).collect()
+    /// The inserts under way that touch these partitions. Those of other processes may be killed.
+    pub fn running_in(&mut self, partitions: &[i32], me: u64) -> Vec<(usize, Instant)> {
+        let now = Instant::now();
+        self.catch_up(now);
+        let touches = |running: &&mut Running| running.request.carries.iter().any(|(at, _)| partitions.contains(at));
+        let mut found = Vec::new();
+        for running in self.running.iter_mut().filter(touches) {
+            let is_killed = self.mood.as_mut().is_some_and(|rng| rng.random_bool(0.5));
+            if is_killed && running.request.owner != me {
+                self.killed.insert(running.nth);
+                (running.stores, running.ends) = (0, now);
+            }
+            found.push((running.nth, running.ends));
+        }
+        found
     }
 
-    /// Lets happen what has happened by `now`.
+    /// Lets happen what has happened by `now`, in its order.
     pub fn catch_up(&mut self, now: Instant) {
-        for insert in self.running.extract_if(.., |insert| insert.ends <= now).collect::<Vec<_>>() {
-            for (nth, row) in insert.rows.into_iter().enumerate() {
-                self.busy.remove(&row);
-                if nth < insert.stores {
-                    self.store((insert.table, row.0, row.1));
+        loop {
+            let ends = self.running.iter().map(|running| running.ends).min();
+            let comes = self.mail.iter().map(|(at, _)| *at).min();
+            let Some(next) = ends.into_iter().chain(comes).min().filter(|next| *next <= now) else { return };
+            for insert in self.running.extract_if(.., |insert| insert.ends == next).collect::<Vec<_>>() {
+                for row in insert.request.rows.into_iter().take(insert.stores) {
+                    self.store((insert.request.table, row.0, row.1));
+                }
+            }
+            for (_, mail) in self.mail.extract_if(.., |(at, _)| *at == next).collect::<Vec<_>>() {
+                match mail {
+                    Mail::Insert(request) => drop(self.begin(&request, next)),
+                    Mail::Lease(row) => self.leases.push(row),
                 }
             }
         }
     }
 
+    /// When all has come and ended that is on its way now.
+    pub fn last(&self) -> Option<Instant> {
+        let ends = self.running.iter().map(|running| running.ends);
+        ends.chain(self.mail.iter().map(|(at, _)| *at)).max()
+    }
+
     pub fn store(&mut self, row: (Table, i32, i64)) {
         self.rows.push(row);
-        self.index.insert((row.1, row.2));
+        assert!(self.index.insert((row.1, row.2)), "{row:?} is stored twice");
     }
 }
 
@@ -242,6 +339,6 @@ pub fn answered(class: Class) -> Failure {
     Failure { class, ended: true, message: format!("{class:?}, as scripted") }
 }
 
-fn unanswered() -> Failure {
+pub fn unanswered() -> Failure {
     Failure { ended: false, ..answered(Class::Transient) }
 }

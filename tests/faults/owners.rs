@@ -1,0 +1,166 @@
+//! F24: somebody else owns the partitions of a member that lives and has inserts on their way.
+
+use crate::course::{Course, Members, is_at_work};
+use crate::scene::Scene;
+use crate::support::process::Program;
+use crate::support::proxy::{Mishap, Proxy};
+use crate::support::sampler::Sampler;
+use crate::support::shop::{Ground, Shop};
+use crate::support::stack::OwnClickHouse;
+use crate::support::{PATIENCE, eventually};
+use rand::RngExt;
+use std::ops::Range;
+use std::time::Duration;
+
+/// How far into its work a fault may come.
+const INTO_WORK: Duration = Duration::from_secs(3);
+
+/// More than an insert is held back and a session together take, and less than a clock is set back.
+const WITHOUT_A_CLOCK: Duration = Duration::from_secs(25);
+
+/// After which time an insert comes to ClickHouse: the next owner has asked by then what is stored, and is at work.
+const LATE: Range<u64> = 2_500..3_700;
+
+fn late(course: &mut Course, ms: Range<u64>) -> Mishap {
+    Mishap::Late(Duration::from_millis(course.rng.random_range(ms)))
+}
+
+/// Kafka gives its partitions to another one at once, whatever it has on its way. It joins again.
+pub fn removed_by_hand(course: &mut Course) {
+    const VICTIM: &str = "victim";
+    let mut setting = course.draw();
+    setting.share_out();
+    setting.keep_inserting();
+    course.sets(&setting);
+    let (ground, client) = (setting.ground(), format!("--kafka=client.id={VICTIM}"));
+    let (mut scene, proxy) = Scene::behind_a_proxy(setting, &ground, &[&client]);
+    let mut other = scene.another();
+    other.says("lease opened", 1);
+    for _ in course.rounds(3) {
+        course.moment(INTO_WORK);
+        let leases = scene.ingester.said("lease opened");
+        proxy.meets(vec![late(course, LATE); scene.setting.in_flight as usize]);
+        let (kafka, group) = (&scene.shop.kafka, &scene.shop.group);
+        let victim = eventually(PATIENCE, "it is a member", || {
+            kafka.member_of(group, VICTIM).ok_or_else(|| kafka.members(group))
+        });
+        kafka.remove_member(group, &victim);
+        course.fault();
+        proxy.forget();
+        scene.ingester.says("lease opened", leases + 1);
+        scene.recovers(course);
+    }
+    proxy.holds_nothing();
+    other.drains();
+    scene.closes(course);
+}
+
+/// Two processes, on two machines as it were, have one instance id. Both live; one is frozen or has inserts on their way when the
+/// other takes over, and they are frozen in turn. In the end one of them gives up, and says why.
+pub fn instance_id_twice(course: &mut Course) {
+    const MACHINES: [&str; 2] = ["left", "right"];
+    let mut setting = course.draw();
+    setting.members = Members::Named;
+    setting.keep_inserting();
+    course.sets(&setting);
+    let ground = setting.ground();
+    let (proxy, shop) = (Proxy::start(&ground.clickhouse), Shop::open_in(&ground));
+    let (flags, url) = (setting.flags("twin"), proxy.url());
+    let flags = [&flags[..], &["--clickhouse-url", &url]].concat();
+    let load = shop.produce(&setting.load());
+    let (mut here, mut one) = (0, shop.ingest_on(MACHINES[0], &flags));
+    let sampler = Sampler::start(&shop);
+    is_at_work(&shop);
+    for round in course.rounds(3) {
+        course.moment(INTO_WORK);
+        proxy.meets(vec![late(course, LATE); setting.in_flight as usize]);
+        if round % 2 == 0 {
+            one.freeze();
+        }
+        course.fault();
+        let two = shop.ingest_on(MACHINES[1 - here], &flags);
+        proxy.forget();
+        course.recovers(&shop);
+        one.wake();
+        course.moment(INTO_WORK);
+        two.freeze();
+        course.moment(INTO_WORK);
+        two.wake();
+        let mut twins = [one, two];
+        let stays = who_stays(&mut twins);
+        here = (here + stays) % 2;
+        one = twins.into_iter().nth(stays).expect("one of two");
+        course.recovers(&shop);
+        course.weigh(&one);
+    }
+    proxy.holds_nothing();
+    let manifest = load.stop();
+    shop.drained();
+    one.drains();
+    sampler.saw_only_stored_offsets_committed();
+    course.judge(&shop, &manifest);
+}
+
+/// Waits until one of them has given up, in one line that says what it shares with the other. Returns which of them is left.
+#[track_caller]
+fn who_stays(twins: &mut [Program; 2]) -> usize {
+    let ended = eventually(PATIENCE, "one of the two gives up", || {
+        twins.iter_mut().position(Program::has_ended).ok_or("both are running")
+    });
+    twins[ended].gives_up("instance");
+    1 - ended
+}
+
+/// ClickHouse's clock is set back by a minute while an insert is on its way, whose sender is killed, or lives.
+pub fn clock_set_back(course: &mut Course) {
+    let clickhouse = OwnClickHouse::start_with_clock();
+    let mut setting = course.draw();
+    setting.keep_inserting();
+    course.sets(&setting);
+    let ground = Ground { clickhouse: clickhouse.url(), ..setting.ground() };
+    let (mut scene, proxy) = Scene::behind_a_proxy(setting, &ground, &[]);
+    for round in course.rounds(2) {
+        course.moment(INTO_WORK);
+        // Longer than it takes to start again, and to be sure that whoever died has nothing more to come.
+        proxy.meets([late(course, 5_500..8_000)]);
+        let before = scene.shop.number("SELECT toUnixTimestamp(now())");
+        clickhouse.set_clock_back(60 * i64::from(round + 1));
+        assert!(scene.shop.number("SELECT toUnixTimestamp(now())") < before, "the clock was set back");
+        course.fault();
+        if round % 2 == 0 {
+            scene.ingester.kill();
+            scene.start_again();
+        }
+        // Nothing waits until that clock says again what it said before.
+        scene.shop.drained_to(&scene.shop.ends(), WITHOUT_A_CLOCK);
+        scene.recovers(course);
+        proxy.holds_nothing();
+    }
+    scene.closes(course);
+}
+
+/// An administrator empties the table that says who owns what, under two members and inserts on their way. They go on by
+/// themselves, and so does one that comes just now.
+pub fn leases_emptied(course: &mut Course) {
+    let mut setting = course.draw();
+    setting.share_out();
+    setting.keep_inserting();
+    course.sets(&setting);
+    let ground = setting.ground();
+    let (mut scene, proxy) = Scene::behind_a_proxy(setting, &ground, &[]);
+    let mut other = scene.another();
+    other.says("lease opened", 1);
+    for round in course.rounds(4) {
+        course.moment(INTO_WORK);
+        proxy.meets([late(course, LATE)]);
+        scene.shop.sql("TRUNCATE TABLE db.leases");
+        course.fault();
+        let guest = (round % 2 == 1).then(|| scene.shop.ingest(&scene.setting.flags("guest")));
+        scene.recovers(course);
+        assert!(scene.ingester.is_running() && other.is_running(), "they go on by themselves");
+        guest.into_iter().for_each(|mut guest| guest.drains());
+    }
+    proxy.holds_nothing();
+    other.drains();
+    scene.closes(course);
+}
