@@ -139,7 +139,7 @@ impl Depot {
     pub fn holds(&self, partition: i32, offset: i64) -> bool {
         let mut server = self.lock();
         server.catch_up(Instant::now());
-        server.index.contains(&(partition, offset))
+        server.index.contains_key(&(partition, offset))
     }
 
     /// The inserts, in the order of their beginning.
@@ -299,7 +299,7 @@ impl Depot {
         }
         let islands = |&(partition, span): &(i32, Span)| {
             let offsets = server.index.range((partition, span.first)..(partition, span.next));
-            (partition, Islands::new(offsets.map(|&(_, offset)| Span::new(offset, offset + 1)).collect()))
+            (partition, Islands::new(offsets.map(|(&(_, offset), _)| Span::new(offset, offset + 1)).collect()))
         };
         Ok(spans.iter().map(islands).collect())
     }

@@ -4,7 +4,7 @@ use super::ms;
 use flows::{Answer, Class, Failure, Table};
 use rand::RngExt;
 use rand::rngs::StdRng;
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -26,6 +26,8 @@ pub enum Fate {
     Permanent,
     /// Refused with an error that nobody knows, the one of an odd row; nothing was stored.
     Unexplained,
+    /// The rows are stored, and a view then fails on one of them: the answer says that the insert was refused.
+    Complained,
     /// Refused with another one; nothing was stored.
     Flaky,
     /// The client panics.
@@ -99,8 +101,8 @@ pub enum Begun {
 pub struct Server {
     pub opened: Instant,
     pub rows: Vec<(Table, i32, i64)>,
-    /// The positions in `rows`.
-    pub index: BTreeSet<(i32, i64)>,
+    /// The positions in `rows`, and the table of each.
+    pub index: BTreeMap<(i32, i64), Table>,
     pub running: Vec<Running>,
     pub sent: Vec<Sent>,
     /// Numbers of inserts that were killed.
@@ -135,7 +137,7 @@ impl Server {
         Self {
             opened: Instant::now(),
             rows: Vec::new(),
-            index: BTreeSet::new(),
+            index: BTreeMap::new(),
             running: Vec::new(),
             sent: Vec::new(),
             killed: HashSet::new(),
@@ -166,7 +168,9 @@ impl Server {
             let (held_back, repeated) = (rng.random_bool(0.03), rng.random_bool(0.05));
             let on_its_way = ms(rng.random_range(0..self.late));
             if held_back || repeated {
-                self.mail.push((now + on_its_way, Mail::Insert(request.clone())));
+                // What an expression of the table has failed on may go in later.
+                let refused = request.refused.filter(|class| *class == Class::Data || rng.random_bool(0.5));
+                self.mail.push((now + on_its_way, Mail::Insert(Request { refused, ..request.clone() })));
             }
             if held_back {
                 return Err((now + ms(20), unanswered()));
@@ -190,7 +194,7 @@ impl Server {
         if !request.carries.iter().all(is_newest) {
             return Begun::Refused(Answer::Fenced);
         }
-        if self.index.contains(&request.rows[0]) {
+        if self.index.get(&request.rows[0]) == Some(&request.table) {
             return Begun::Refused(Answer::AlreadyStored);
         }
         let (fate, takes) = self.fate(request.rows.len());
@@ -211,6 +215,7 @@ impl Server {
             (Fate::Part(part), _) => (part.min(stored), ms(0), Err(answered(Class::Transient))),
             (Fate::Late(late), _) => (stored, late, Err(unanswered())),
             (Fate::Permanent, _) => (0, ms(0), Err(answered(Class::Permanent))),
+            (Fate::Complained, _) => (stored, ms(0), Err(answered(Class::Unexplained))),
             (Fate::Unexplained, _) => (0, ms(0), Err(answered(Class::Unexplained))),
             (Fate::Flaky, _) => {
                 (0, ms(0), Err(Failure { message: "Code: 1001. flaky".into(), ..answered(Class::Unexplained) }))
@@ -244,7 +249,8 @@ impl Server {
             24..32 => Fate::Part(rng.random_range(0..=rows)),
             32..44 => Fate::Late(ms(rng.random_range(1..4_000))),
             44..46 => Fate::Permanent,
-            46..49 => Fate::Flaky,
+            46..48 => Fate::Flaky,
+            48..51 => Fate::Complained,
             _ => Fate::Stored,
         };
         let hangs = rng.random_bool(0.1);
@@ -331,7 +337,8 @@ impl Server {
 
     pub fn store(&mut self, row: (Table, i32, i64)) {
         self.rows.push(row);
-        assert!(self.index.insert((row.1, row.2)), "{row:?} is stored twice");
+        let before = self.index.insert((row.1, row.2), row.0);
+        assert!(before.is_none(), "{row:?} is stored twice: it was in {before:?}");
     }
 }
 
