@@ -7,7 +7,7 @@
 //!
 //! The idea is that of Martin Kleppmann's "How to do distributed locking" (2016), with the check inside of the insert.
 
-use crate::{Backoff, Failure, LeaseLost};
+use crate::{Backoff, Class, Failure, LeaseLost};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -200,7 +200,11 @@ async fn supersede(
 ) -> Result<(), OpenError> {
     let token = tokens.new_token();
     // The epoch is literal: a write that comes late, or twice, does not become the newest by that.
-    let epochs: Vec<_> = partitions.iter().map(|at| (*at, newest.get(at).map_or(1, |lease| lease.epoch + 1))).collect();
+    let next = |at: &i32| {
+        let epoch = newest.get(at).map_or(Some(1), |lease| lease.epoch.checked_add(1));
+        epoch.map(|epoch| (*at, epoch)).ok_or_else(|| spent(*at))
+    };
+    let epochs = partitions.iter().map(next).collect::<Result<Vec<_>, _>>()?;
     table.write(token, &epochs).await?;
     let read = table.newest(partitions).await?;
     if let Some(&lost) = partitions.iter().find(|at| read.get(at).is_none_or(|lease| lease.token != token)) {
@@ -209,10 +213,19 @@ async fn supersede(
     tokens.hold(partitions.iter().copied(), token);
     let mut backoff = Backoff::default();
     while let Err(failure) = table.quiesce(partitions).await {
-        if failure.class == crate::Class::Permanent {
+        if failure.class == Class::Permanent {
             return Err(failure.into());
         }
         backoff.wait().await;
     }
     Ok(())
+}
+
+/// No epoch is larger than that of a partition's newest lease: somebody has written it by hand.
+fn spent(partition: i32) -> Failure {
+    let message = format!(
+        "the newest lease of partition {partition} has the largest epoch that there is, so none can follow it: delete that row from \
+         the table `leases`; nothing is lost"
+    );
+    Failure { class: Class::Permanent, ended: true, message }
 }

@@ -286,7 +286,7 @@ impl Question {
 pub fn belongs_to(topic: &str, group: &str) -> String {
     format!(
         "the rows of topic {topic} in this database are those of group {group}; a second group would store each of them twice: \
-         nothing was read. --group {group} shares its work, --take-over {group} ends its members and goes on in their place"
+         nothing is stored by this one. --group {group} shares its work, --take-over {group} ends its members and goes on in their place"
     )
 }
 

@@ -1,7 +1,7 @@
 //! What becomes of a batch whose insert failed. That nothing is stored twice, the depot checks.
 
 use crate::support::{Depot, Fate, Lie, Rig, events, ms, odd, reject};
-use flows::{Class, IngestError, Meter, SettleError, Table};
+use flows::{Claim, Class, IngestError, Meter, OpenError, SettleError, Table, open_lease};
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_insert_commits_nothing_until_it_is_resolved() {
@@ -185,4 +185,16 @@ async fn what_is_read_back_once_is_not_asked_about_again() {
     let rig = Rig::new(Depot::taking(ms(1)).fresh());
     rig.all(events(0, 0..50), 10, 1).await.unwrap();
     assert_eq!((rig.depot.sent().len(), rig.depot.asked()), (5, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_none_can_follow_is_said_and_not_passed_over() {
+    let rig = Rig::new(Depot::taking(ms(1)));
+    let (sink, claim) = (rig.depot.sink("group"), Claim::Group { group: "group".into(), take_over: None });
+    for (epoch, is_refused) in [(u64::MAX - 1, false), (u64::MAX, true)] {
+        rig.depot.forge(0, epoch);
+        let opened = open_lease(&sink, &sink.tokens, &claim, &[0, 1]).await;
+        let is_permanent = matches!(&opened, Err(OpenError::Failure(why)) if why.class == Class::Permanent);
+        assert_eq!((opened.is_err(), is_permanent), (is_refused, is_refused), "{opened:?}");
+    }
 }
