@@ -182,7 +182,11 @@ impl Warehouse for Shelf {
             return Ok(Answer::Superseded);
         }
         if says(&refusals.fenced) || says(&refusals.elsewhere) {
-            let why = if says(&refusals.fenced) { "another owner has opened a lease".into() } else { another_server() };
+            let why = if says(&refusals.fenced) {
+                "another owner has opened a lease, or it is gone from the table".into()
+            } else {
+                another_server()
+            };
             tracing::info!("{rows} rows for {table} refused: {why}");
             return Ok(Answer::Fenced);
         }

@@ -47,9 +47,11 @@ struct Desk {
     member: Option<String>,
     /// When to commit what is owed.
     commit_at: Instant,
-    /// Somebody waits until the group takes a commit, whether anything is owed or not; and how often it has for that.
+    /// There is to be a commit, whether anything is owed or not.
     asks: bool,
-    confirmed: u64,
+    /// How many commits have begun, and which of them the group has taken last.
+    begun: u64,
+    taken: u64,
     /// A commit is under way.
     busy: bool,
     last_error: Option<String>,
@@ -70,7 +72,8 @@ impl Committer {
                 member: None,
                 commit_at: Instant::now(),
                 asks: false,
-                confirmed: 0,
+                begun: 0,
+                taken: 0,
                 busy: false,
                 last_error: None,
                 late: false,
@@ -170,14 +173,14 @@ impl Committer {
         let before = {
             let mut desk = self.desk();
             (desk.asks, desk.commit_at) = (true, Instant::now());
-            desk.confirmed
+            desk.begun
         };
         self.work.notify_all();
         loop {
             let done = self.done.notified();
             {
                 let desk = self.desk();
-                if desk.confirmed > before || desk.marks.commit().is_none() {
+                if desk.taken > before || desk.marks.commit().is_none() {
                     return;
                 }
             }
@@ -222,7 +225,7 @@ impl Committer {
                     desk.late = false;
                     desk.marks.confirm(&commit);
                     desk.commit_at = Instant::now();
-                    desk.confirmed += u64::from(asks);
+                    desk.taken = desk.begun;
                 }
                 Err(reason) => {
                     desk.asks |= asks;
@@ -255,6 +258,7 @@ impl Committer {
             let wait = desk.commit_at.saturating_duration_since(Instant::now());
             if wait.is_zero() {
                 (desk.busy, desk.asks) = (true, false);
+                desk.begun += 1;
                 return Some((commit, asks));
             }
             desk = self.work.wait_timeout(desk, wait).unwrap_or_else(PoisonError::into_inner).0;
