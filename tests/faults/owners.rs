@@ -16,7 +16,7 @@ use std::time::Duration;
 const INTO_WORK: Duration = Duration::from_secs(3);
 
 /// More than an insert is held back and a session together take, and less than a clock is set back.
-const WITHOUT_A_CLOCK: Duration = Duration::from_secs(25);
+const WITHOUT_A_CLOCK: Duration = Duration::from_secs(45);
 
 /// After which time an insert comes to ClickHouse: the next owner has asked by then what is stored, and is at work.
 const LATE: Range<u64> = 2_500..3_700;
