@@ -4,7 +4,7 @@ use crate::clickhouse::ClickHouse;
 use crate::kafka::Reason;
 use crate::kafka::admin::{self, Client, Found};
 use anyhow::{Result, anyhow, bail};
-use flows::{Backoff, Class, Failure};
+use flows::{Backoff, ErrorKind, Failure};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaResult;
 use std::collections::BTreeMap;
@@ -131,7 +131,7 @@ async fn asked<A>(
         let left = deadline.saturating_duration_since(Instant::now());
         let failure = match tokio::time::timeout(left.max(Duration::from_millis(100)), question()).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(failure)) if failure.class == Class::Permanent => return Err(refused(failure)),
+            Ok(Err(failure)) if failure.kind == ErrorKind::Permanent => return Err(refused(failure)),
             Ok(Err(failure)) => failure.message,
             Err(_) => "no answer".into(),
         };

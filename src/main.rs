@@ -17,6 +17,7 @@ mod http;
 mod kafka;
 mod latency_log;
 mod log;
+mod log_throttle;
 mod manifest;
 mod metrics;
 mod output;
@@ -26,9 +27,8 @@ mod private;
 mod rejections;
 mod report;
 mod secrets;
-mod seldom;
+mod shutdown;
 mod status;
-mod stop;
 mod stuck;
 mod table;
 

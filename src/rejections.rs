@@ -2,9 +2,9 @@
 //!
 //! A producer that changes its format has every message rejected, while lag, failures and latency look as they always do.
 
-use crate::seldom::Seldom;
+use crate::log_throttle::LogThrottle;
 use crate::table::grouped;
-use flows::{Meter, RejectKind};
+use flows::{Metrics, RejectKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,16 +15,16 @@ const FEW_AGAIN: Duration = Duration::from_secs(60);
 
 /// Looks at one ingester's rejects.
 pub struct Rejections {
-    meter: Arc<Meter>,
+    metrics: Arc<Metrics>,
     since: Instant,
     /// Rows and rejects when the window began.
     before: (u64, u64),
-    few: Seldom,
+    few: LogThrottle,
 }
 
 impl Rejections {
-    pub fn new(meter: Arc<Meter>) -> Self {
-        Self { meter, since: Instant::now(), before: (0, 0), few: Seldom::every(FEW_AGAIN) }
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, since: Instant::now(), before: (0, 0), few: LogThrottle::every(FEW_AGAIN) }
     }
 
     /// Warns, if a window has passed and there is something to say.
@@ -36,12 +36,12 @@ impl Rejections {
 
     /// Warns of what came since the last time, if there is something to say.
     pub fn say(&mut self) {
-        let rejects = self.meter.rejects.total();
-        let rows = Meter::read(&self.meter.events) + rejects;
+        let rejects = self.metrics.rejects.total();
+        let rows = Metrics::read(&self.metrics.events) + rejects;
         let (rows_before, rejects_before) = std::mem::replace(&mut self.before, (rows, rejects));
         let within = std::mem::replace(&mut self.since, Instant::now()).elapsed();
         let (rows, rejects) = (rows - rows_before, rejects - rejects_before);
-        let kind = self.meter.rejects.take_most_frequent();
+        let kind = self.metrics.rejects.take_most_frequent();
         let Some(kind) = kind.filter(|_| rejects > 0) else { return };
         if rejects * 2 >= rows || self.few.now() {
             tracing::warn!("{}", sentence(rows, rejects, within, &kind));

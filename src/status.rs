@@ -5,7 +5,7 @@ use crate::percentile;
 use crate::rejections::{Rejections, share};
 use crate::stuck::Stuck;
 use crate::table::grouped;
-use flows::{Meter, Stage};
+use flows::{Metrics, Stage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -18,15 +18,15 @@ const LOG_EVERY: u32 = 10;
 
 /// Which pipeline it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Of {
+pub enum Pipeline {
     Produce,
     Ingest,
 }
 
 /// The display of one pipeline.
 pub struct Status {
-    of: Of,
-    meter: Arc<Meter>,
+    of: Pipeline,
+    metrics: Arc<Metrics>,
     bar: ProgressBar,
     ticks: u32,
     /// When it was last shown, and the rows and rejects up to then.
@@ -36,11 +36,11 @@ pub struct Status {
 }
 
 impl Status {
-    pub fn new(of: Of, meter: Arc<Meter>, stuck: Arc<Stuck>) -> Self {
+    pub fn new(of: Pipeline, metrics: Arc<Metrics>, stuck: Arc<Stuck>) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("a constant template that is valid"));
-        let rejections = Rejections::new(meter.clone());
-        Self { of, meter, bar, ticks: 0, last: (Instant::now(), 0, 0), rejections, stuck }
+        let rejections = Rejections::new(metrics.clone());
+        Self { of, metrics, bar, ticks: 0, last: (Instant::now(), 0, 0), rejections, stuck }
     }
 
     /// Shows how it goes.
@@ -64,13 +64,13 @@ impl Status {
     }
 
     fn line(&mut self, recorder: &Recorder) -> String {
-        let rejects = self.meter.rejects.total();
-        let events = Meter::read(&self.meter.events) + rejects;
+        let rejects = self.metrics.rejects.total();
+        let events = Metrics::read(&self.metrics.events) + rejects;
         let (since, before, rejects_before) = std::mem::replace(&mut self.last, (Instant::now(), events, rejects));
         let rate = (events - before) as f64 / since.elapsed().as_secs_f64().max(0.001);
         let percentile = |stage, percent| percentile::at(recorder.total().of(stage), percent) as f64 / 1e9;
         match self.of {
-            Of::Produce => format!(
+            Pipeline::Produce => format!(
                 "{:.0} events/s · {} acknowledged · ack p50 {:.3} s p99 {:.3} s · slip p99 {:.3} s",
                 rate,
                 grouped(events),
@@ -78,12 +78,12 @@ impl Status {
                 percentile(Stage::Ack, 99.0),
                 percentile(Stage::Slip, 99.0),
             ),
-            Of::Ingest => format!(
+            Pipeline::Ingest => format!(
                 "{:.0} rows/s · {} rows · lag {} · {} batches · e2e p50 {:.2} s p99 {:.2} s · {} rejected{} · {} retries",
                 rate,
                 grouped(events),
-                grouped(Meter::read(&self.meter.lag)),
-                grouped(Meter::read(&self.meter.batches)),
+                grouped(Metrics::read(&self.metrics.lag)),
+                grouped(Metrics::read(&self.metrics.batches)),
                 percentile(Stage::EndToEnd, 50.0),
                 percentile(Stage::EndToEnd, 99.0),
                 grouped(rejects),
@@ -91,7 +91,7 @@ impl Status {
                     0 => String::new(),
                     new => format!(" ({} now)", share(new, events - before)),
                 },
-                grouped(Meter::read(&self.meter.retries)),
+                grouped(Metrics::read(&self.metrics.retries)),
             ),
         }
     }

@@ -1,6 +1,6 @@
 //! What stops the flow, since when and why: for `/readyz`, `/metrics` and the log. `docs/operations.md` says what to do.
 
-use crate::seldom::Seldom;
+use crate::log_throttle::LogThrottle;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ pub enum At {
     /// Partitions are this member's, and it is not known what of them is committed and stored.
     Lease,
     /// Messages wait, and none is stored.
-    Delivery,
+    Storing,
     /// Rows are stored, and their offsets are not committed.
     Commit,
     /// Messages were handed to Kafka, and none is acknowledged.
@@ -29,10 +29,10 @@ pub enum At {
 
 impl At {
     /// Those of an ingester, those first that bring the later ones with them.
-    pub const INGEST: [Self; 5] = [Self::Kafka, Self::Group, Self::Lease, Self::Delivery, Self::Commit];
+    pub const INGEST: [Self; 5] = [Self::Kafka, Self::Group, Self::Lease, Self::Storing, Self::Commit];
     /// Those of a producer.
     pub const PRODUCE: [Self; 1] = [Self::Acknowledgement];
-    const ALL: [Self; 6] = [Self::Kafka, Self::Group, Self::Lease, Self::Delivery, Self::Commit, Self::Acknowledgement];
+    const ALL: [Self; 6] = [Self::Kafka, Self::Group, Self::Lease, Self::Storing, Self::Commit, Self::Acknowledgement];
 
     /// Its label in `/metrics`.
     pub const fn as_str(self) -> &'static str {
@@ -40,7 +40,7 @@ impl At {
             Self::Kafka => "kafka",
             Self::Group => "group",
             Self::Lease => "lease",
-            Self::Delivery => "delivery",
+            Self::Storing => "delivery",
             Self::Commit => "commit",
             Self::Acknowledgement => "acknowledgement",
         }
@@ -58,7 +58,7 @@ impl At {
             Self::Kafka => "Kafka has not said where the topic ends",
             Self::Group => "the group has not assigned partitions",
             Self::Lease => "no lease could be opened, so nothing is read",
-            Self::Delivery => "messages wait and none is stored",
+            Self::Storing => "messages wait and none is stored",
             Self::Commit => "offsets are stored and not committed",
             Self::Acknowledgement => "messages wait for Kafka and none is acknowledged",
         }
@@ -69,7 +69,7 @@ impl At {
 #[derive(Debug, Default)]
 pub struct Stuck {
     places: [Mutex<Option<Lasting>>; At::ALL.len()],
-    said: Seldom,
+    said: LogThrottle,
 }
 
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! The table of percentiles that `report`, `produce`, `ingest` and `demo` print.
 
 use crate::percentile;
-use flows::{Latencies, Outside, Stage};
+use flows::{Latencies, OutOfRange, Stage};
 use hdrhistogram::Histogram;
 use std::fmt::Write;
 
@@ -19,7 +19,7 @@ pub const TOO_FEW: &str = "–: too few events for that percentile";
 #[derive(Clone, Copy)]
 pub struct Row<'h> {
     pub histogram: &'h Histogram<u64>,
-    pub outside: Outside,
+    pub outside: OutOfRange,
 }
 
 /// A table of the stages that have something in them, in the order of an event's way, and the promise below it.
@@ -76,7 +76,7 @@ pub fn promise(e2e: &Histogram<u64>, promised_ns: u64) -> Option<String> {
 pub fn outside(rows: &[(&str, Row<'_>)]) -> Vec<String> {
     let mut lines = Vec::new();
     for (name, row) in rows {
-        let Outside { negative, below, above } = row.outside;
+        let OutOfRange { negative, below, above } = row.outside;
         let kinds = [
             (negative, "below zero, so two clocks are apart (clock skew); they count as 1 µs"),
             (below, "below 1 µs; they count as that"),
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     fn row(histogram: &Histogram<u64>) -> Row<'_> {
-        Row { histogram, outside: Outside::default() }
+        Row { histogram, outside: OutOfRange::default() }
     }
 
     #[test]

@@ -1,42 +1,42 @@
-//! A batch: the deliveries of one insert, and the spans that they cover.
+//! A batch: the records of one insert, and the ranges that they cover.
 
-use crate::{Delivery, OutOfOrder, Span};
+use crate::{OffsetRange, OutOfOrder, Record};
 use std::collections::BTreeMap;
 
-/// Deliveries that are settled together, and for each partition among them the one span they cover.
+/// Records that are settled together, and for each partition among them the one range they cover.
 #[derive(Debug)]
 pub struct Batch {
-    chunks: Vec<Vec<Delivery>>,
-    spans: Vec<(i32, Span)>,
+    chunks: Vec<Vec<Record>>,
+    ranges: Vec<(i32, OffsetRange)>,
 }
 
 impl Batch {
     /// Gathers chunks into a batch. `ends` says for each partition where the batch before it ended, and moves along.
     ///
     /// # Errors
-    /// [`OutOfOrder`] where the spans of a partition do not chain, among each other or to the batch before, and where a
+    /// [`OutOfOrder`] where the ranges of a partition do not chain, among each other or to the batch before, and where a
     /// partition has no end: it is not ours. This is found here, before anything is sent, because rows that are sent twice
     /// are stored twice.
-    pub fn gather(chunks: Vec<Vec<Delivery>>, ends: &mut BTreeMap<i32, i64>) -> Result<Self, OutOfOrder> {
-        let mut spans: Vec<(i32, Span)> = Vec::new();
-        for delivery in chunks.iter().flatten() {
+    pub fn gather(chunks: Vec<Vec<Record>>, ends: &mut BTreeMap<i32, i64>) -> Result<Self, OutOfOrder> {
+        let mut ranges: Vec<(i32, OffsetRange)> = Vec::new();
+        for record in chunks.iter().flatten() {
             // A handful of partitions: a scan beats a map.
-            match spans.iter_mut().find(|(partition, _)| *partition == delivery.partition) {
-                Some((partition, span)) => *span = span.chain(*partition, delivery.span)?,
-                None => spans.push((delivery.partition, delivery.span.chained_to(delivery.partition, ends)?)),
+            match ranges.iter_mut().find(|(partition, _)| *partition == record.partition) {
+                Some((partition, range)) => *range = range.chain(*partition, record.range)?,
+                None => ranges.push((record.partition, record.range.chained_to(record.partition, ends)?)),
             }
         }
-        ends.extend(spans.iter().map(|&(partition, span)| (partition, span.next)));
-        Ok(Self { chunks, spans })
+        ends.extend(ranges.iter().map(|&(partition, range)| (partition, range.next)));
+        Ok(Self { chunks, ranges })
     }
 
-    /// The deliveries, in the order of the stream.
-    pub fn deliveries(&self) -> impl Iterator<Item = &Delivery> {
+    /// The records, in the order of the stream.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.chunks.iter().flatten()
     }
 
-    /// The span of each partition in it, in the order of their first delivery.
-    pub fn spans(&self) -> &[(i32, Span)] {
-        &self.spans
+    /// The range of each partition in it, in the order of their first record.
+    pub fn ranges(&self) -> &[(i32, OffsetRange)] {
+        &self.ranges
     }
 }

@@ -1,8 +1,8 @@
-//! Which rows the warehouse refuses: groups of rows are halved until each culprit stands alone.
+//! Which rows the sink refuses: groups of rows are halved until each culprit stands alone.
 
 use crate::refusal::Known;
 use crate::settle::{Outcome, Refusal, RefusedRow, Settling};
-use crate::{Class, Content, Delivery, Failure, Reason, Reject, SettleError, Table, Tenure, Warehouse};
+use crate::{ErrorKind, Failure, Ownership, Payload, Reason, Record, Reject, SettleError, Sink, Table};
 
 /// Rows that are stored step by step, and those of them that are refused.
 ///
@@ -12,7 +12,7 @@ use crate::{Class, Content, Delivery, Failure, Reason, Reject, SettleError, Tabl
 pub(crate) struct Culprits<'d> {
     table: Table,
     /// The next one last.
-    groups: Vec<(Vec<&'d Delivery>, Group)>,
+    groups: Vec<(Vec<&'d Record>, Group)>,
     /// Each was refused alone, once, with an error that was a row's fault before.
     suspects: Vec<Refusal<'d>>,
     known: Known,
@@ -33,16 +33,16 @@ enum Group {
 
 impl<'d> Culprits<'d> {
     /// Nothing is known of any row.
-    pub fn among(table: Table, rows: Vec<&'d Delivery>) -> Self {
+    pub fn among(table: Table, rows: Vec<&'d Record>) -> Self {
         Self::begin(table, rows, Group::Whole)
     }
 
     /// Some of them were sent before, in another insert.
-    pub fn among_sent(table: Table, rows: Vec<&'d Delivery>) -> Self {
+    pub fn among_sent(table: Table, rows: Vec<&'d Record>) -> Self {
         Self::begin(table, rows, Group::Part)
     }
 
-    fn begin(table: Table, rows: Vec<&'d Delivery>, group: Group) -> Self {
+    fn begin(table: Table, rows: Vec<&'d Record>, group: Group) -> Self {
         let groups = if rows.is_empty() { Vec::new() } else { vec![(rows, group)] };
         Self { table, groups, suspects: Vec::new(), known: Known::default(), found: Vec::new() }
     }
@@ -53,7 +53,7 @@ impl<'d> Culprits<'d> {
     }
 
     /// Tries the next rows; false when each is stored, or found to be a culprit.
-    pub async fn step<W: Warehouse, T: Tenure>(&mut self, at: &Settling<'_, W, T>) -> Result<bool, SettleError> {
+    pub async fn step<W: Sink, T: Ownership>(&mut self, at: &Settling<'_, W, T>) -> Result<bool, SettleError> {
         if let Some(nth) = self.suspects.iter().position(|suspect| suspect.accepted < at.accepted()) {
             let suspect = self.suspects.swap_remove(nth);
             self.try_suspect(at, suspect).await?;
@@ -70,10 +70,10 @@ impl<'d> Culprits<'d> {
         Ok(true)
     }
 
-    async fn try_group<W: Warehouse, T: Tenure>(
+    async fn try_group<W: Sink, T: Ownership>(
         &mut self,
         at: &Settling<'_, W, T>,
-        mut rows: Vec<&'d Delivery>,
+        mut rows: Vec<&'d Record>,
         group: Group,
     ) -> Result<(), SettleError> {
         let is_part = !matches!(group, Group::Whole);
@@ -95,7 +95,7 @@ impl<'d> Culprits<'d> {
             },
         };
         let second = rows.split_off(rows.len() / 2);
-        if failure.class == Class::TooLarge {
+        if failure.kind == ErrorKind::TooLarge {
             at.room().exceeded(rows.len() + second.len());
             self.groups.extend([(second, Group::Part), (rows, Group::Part)]);
             return Ok(());
@@ -111,7 +111,7 @@ impl<'d> Culprits<'d> {
 
     /// What becomes of a row that was tried alone. One that was refused once, with an error that was the fault of another row, is
     /// tried again when others have gone in.
-    async fn judge<W: Warehouse, T: Tenure>(
+    async fn judge<W: Sink, T: Ownership>(
         &mut self,
         at: &Settling<'_, W, T>,
         outcome: Outcome<'d>,
@@ -127,7 +127,7 @@ impl<'d> Culprits<'d> {
     }
 
     /// Tries a suspect once more, now that other rows have gone in since it was refused.
-    async fn try_suspect<W: Warehouse, T: Tenure>(
+    async fn try_suspect<W: Sink, T: Ownership>(
         &mut self,
         at: &Settling<'_, W, T>,
         suspect: Refusal<'d>,
@@ -142,14 +142,14 @@ impl<'d> Culprits<'d> {
     ///
     /// An error that nobody knows may be the server's fault and not the row's. So the row is rejected only if the server
     /// has taken other rows since this one was first refused, or else takes the reject of this one.
-    async fn condemn<W: Warehouse, T: Tenure>(
+    async fn condemn<W: Sink, T: Ownership>(
         &mut self,
         at: &Settling<'_, W, T>,
         mut refusal: Refusal<'d>,
     ) -> Result<(), SettleError> {
         loop {
             let reject = refuse(refusal.rows[0], &refusal.failure);
-            let is_proved = refusal.failure.class == Class::Data || at.accepted() > refusal.accepted;
+            let is_proved = refusal.failure.kind == ErrorKind::Data || at.accepted() > refusal.accepted;
             if is_proved || at.try_reject(&reject).await? {
                 // Where the errors have changed, some were the server's.
                 if refusal.is_steady {
@@ -166,9 +166,9 @@ impl<'d> Culprits<'d> {
     }
 }
 
-/// The reject that an event becomes when the warehouse refuses its row. Its payload is the event as JSON again: the same
+/// The reject that an event becomes when the sink refuses its row. Its payload is the event as JSON again: the same
 /// fields and values, without what was ignored when it was read.
-fn refuse(row: &Delivery, failure: &Failure) -> Delivery {
+fn refuse(row: &Record, failure: &Failure) -> Record {
     let event = row.event().expect("only rows of `events` are refused one by one");
     let reject = Reject {
         key: event.user.as_bytes().to_vec(),
@@ -177,5 +177,5 @@ fn refuse(row: &Delivery, failure: &Failure) -> Delivery {
         field: None,
         detail: failure.message.clone(),
     };
-    Delivery { content: Content::Reject(Box::new(reject)), ..*row }
+    Record { payload: Payload::Rejected(Box::new(reject)), ..*row }
 }

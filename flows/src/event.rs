@@ -2,7 +2,7 @@
 
 use crate::contract::{self, MAX_TEXT_BYTES};
 use crate::diagnosis::{self, Diagnosis};
-use crate::{Content, Reject};
+use crate::{Payload, Reject};
 use chrono::{DateTime, Datelike, NaiveDate, Timelike};
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
@@ -97,13 +97,13 @@ impl Event {
 
     /// Decodes a message into an event, or into the reject that keeps its bytes and says what is wrong. Never fails:
     /// every message becomes one row somewhere.
-    pub fn decode(key: Option<&[u8]>, payload: Option<&[u8]>) -> Content {
+    pub fn decode(key: Option<&[u8]>, payload: Option<&[u8]>) -> Payload {
         let key = key.unwrap_or_default();
         match payload.ok_or_else(diagnosis::no_payload).and_then(|payload| parse(key, payload)) {
-            Ok(event) => Content::Event(event),
+            Ok(event) => Payload::Event(event),
             Err(Diagnosis { reason, field, detail }) => {
                 let (key, payload) = (key.to_vec(), payload.unwrap_or_default().to_vec());
-                Content::Reject(Box::new(Reject { key, payload, reason, field, detail }))
+                Payload::Rejected(Box::new(Reject { key, payload, reason, field, detail }))
             }
         }
     }
@@ -219,7 +219,7 @@ mod tests {
 
     fn reason(json: &[u8]) -> Reason {
         match Event::decode(Some(b"k"), Some(json)) {
-            Content::Reject(reject) => {
+            Payload::Rejected(reject) => {
                 assert_eq!(
                     (reject.key.as_slice(), reject.payload.as_slice()),
                     (b"k".as_slice(), json),
@@ -300,7 +300,7 @@ mod tests {
             assert_eq!(reason(GOOD.replace(from, to).as_bytes()), expected, "{to}");
         }
         assert_eq!(reason(b"{\"event_id\":\"\xff\xfe\"}"), Reason::NotJson);
-        assert!(matches!(Event::decode(None, None), Content::Reject(reject) if reject.reason == Reason::NullPayload));
+        assert!(matches!(Event::decode(None, None), Payload::Rejected(reject) if reject.reason == Reason::NullPayload));
     }
 
     proptest! {

@@ -1,12 +1,12 @@
-//! From deliveries to committed offsets.
+//! From records to committed offsets.
 
 use crate::stages::ChunksTimeout;
-use crate::{Batch, Delivery, Ledger, Meter, Offsets, OutOfOrder, Policy, SettleError, Tenure, Warehouse, settle};
+use crate::{Batch, BatchConfig, Ledger, Metrics, Offsets, OutOfOrder, Ownership, Record, SettleError, Sink, settle};
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Takes `deliveries` to the warehouse and their offsets to the ledger, until the stream ends or something stops it.
+/// Takes `records` to the sink and their offsets to the ledger, until the stream ends or something stops it.
 ///
 /// Ending the source *is* the drain: the last chunk is flushed, the inserts under way finish, the ledger commits, and the
 /// ledger comes back. A rebalance and a shutdown both do just that. Dropping the future is the opposite: inserts are let go
@@ -14,24 +14,24 @@ use tokio_util::task::AbortOnDropHandle;
 ///
 /// # Errors
 /// See [`IngestError`]. All offsets committed until then are those of stored rows.
-pub async fn ingest<W: Warehouse, T: Tenure, O: Offsets>(
-    deliveries: impl Stream<Item = Delivery>,
-    policy: Policy,
-    warehouse: Arc<W>,
-    tenure: Arc<T>,
-    meter: Arc<Meter>,
+pub async fn ingest<W: Sink, T: Ownership, O: Offsets>(
+    records: impl Stream<Item = Record>,
+    batching: BatchConfig,
+    sink: Arc<W>,
+    ownership: Arc<T>,
+    metrics: Arc<Metrics>,
     ledger: Ledger<O>,
 ) -> Result<Ledger<O>, IngestError> {
     let mut ends = ledger.marks().collect();
-    deliveries
-        .chunks_timeout(policy.rows, policy.bytes, policy.linger()) // 1,000 rows, 1 MB, or the deadline of the first one
-        .ready_chunks(policy.coalesce) //             chunks already due leave as one insert: ClickHouse is the slower one
+    records
+        .chunks_timeout(batching.rows, batching.bytes, batching.linger()) // 1,000 rows, 1 MB, or the deadline of the first one
+        .ready_chunks(batching.coalesce) //             chunks already due leave as one insert: ClickHouse is the slower one
         .map(move |chunks| Batch::gather(chunks, &mut ends)) // what does not chain is never sent
         .map(|batch| {
-            let (warehouse, tenure, meter) = (warehouse.clone(), tenure.clone(), meter.clone());
-            spawn(async move { settle(batch?, &*warehouse, &*tenure, &meter).await })
+            let (sink, ownership, metrics) = (sink.clone(), ownership.clone(), metrics.clone());
+            spawn(async move { settle(batch?, &*sink, &*ownership, &metrics).await })
         }) //                                         → Durable: retries and doubt are resolved in there
-        .buffered(policy.in_flight) //                several inserts at once, their results in order
+        .buffered(batching.in_flight) //                several inserts at once, their results in order
         .try_fold(ledger, |ledger, durable| ledger.commit(durable).map(|kept| kept.map_err(IngestError::from)))
         .await //                                     commits in order, and is the only one who can
 }

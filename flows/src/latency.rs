@@ -55,7 +55,7 @@ const DIGITS: u8 = 3;
 
 /// Latencies that lie outside the range of the histograms. Each counts there as the nearest end, never not at all, and here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outside {
+pub struct OutOfRange {
     /// Below zero: the clocks of two machines are apart.
     pub negative: u64,
     /// From zero to 1 µs.
@@ -64,14 +64,14 @@ pub struct Outside {
     pub above: u64,
 }
 
-impl Outside {
+impl OutOfRange {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-impl std::ops::AddAssign for Outside {
+impl std::ops::AddAssign for OutOfRange {
     fn add_assign(&mut self, other: Self) {
         self.negative += other.negative;
         self.below += other.below;
@@ -83,7 +83,7 @@ impl std::ops::AddAssign for Outside {
 #[derive(Clone, Debug)]
 pub struct Latencies {
     histograms: Vec<Histogram<u64>>,
-    outside: [Outside; Stage::ALL.len()],
+    outside: [OutOfRange; Stage::ALL.len()],
 }
 
 impl Default for Latencies {
@@ -122,7 +122,7 @@ impl Latencies {
     }
 
     /// How many latencies of a stage were out of range.
-    pub const fn outside(&self, stage: Stage) -> Outside {
+    pub const fn outside(&self, stage: Stage) -> OutOfRange {
         self.outside[stage as usize]
     }
 
@@ -156,7 +156,7 @@ mod tests {
         let histogram = latencies.of(Stage::Transit);
         assert_eq!(
             (histogram.len(), latencies.outside(Stage::Transit)),
-            (3, Outside { negative: 1, below: 1, above: 1 })
+            (3, OutOfRange { negative: 1, below: 1, above: 1 })
         );
         assert!(latencies.outside(Stage::Batch).is_empty());
         assert!(histogram.min() <= LOWEST);

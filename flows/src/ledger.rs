@@ -1,6 +1,6 @@
 //! The ledger: one watermark for each partition, moved forward by durable batches and by nothing else.
 
-use crate::{Durable, Meter, OutOfOrder, Stage, now};
+use crate::{Durable, Metrics, OutOfOrder, Stage, now};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -32,29 +32,29 @@ pub struct CommitFailed(pub String);
 pub struct Ledger<O> {
     marks: BTreeMap<i32, i64>,
     offsets: O,
-    meter: Arc<Meter>,
+    metrics: Arc<Metrics>,
 }
 
 impl<O: Offsets> Ledger<O> {
     /// A ledger for the partitions in `starts`, each with the first offset that is not accounted for.
-    pub fn open(starts: impl IntoIterator<Item = (i32, i64)>, offsets: O, meter: Arc<Meter>) -> Self {
-        Self { marks: starts.into_iter().collect(), offsets, meter }
+    pub fn open(starts: impl IntoIterator<Item = (i32, i64)>, offsets: O, metrics: Arc<Metrics>) -> Self {
+        Self { marks: starts.into_iter().collect(), offsets, metrics }
     }
 
     /// Moves the watermarks over `durable` and commits them.
     ///
     /// # Errors
-    /// [`OutOfOrder`] when a span does not begin at its partition's watermark, or the partition is not on the ledger; nothing
+    /// [`OutOfOrder`] when a range does not begin at its partition's watermark, or the partition is not on the ledger; nothing
     /// is committed then.
     pub async fn commit(mut self, durable: Durable) -> Result<Self, OutOfOrder> {
-        let spans = durable.batch().spans();
-        for &(partition, span) in spans {
-            span.chained_to(partition, &self.marks)?;
+        let ranges = durable.batch().ranges();
+        for &(partition, range) in ranges {
+            range.chained_to(partition, &self.marks)?;
         }
-        let marks: Vec<_> = spans.iter().map(|&(partition, span)| (partition, span.next)).collect();
+        let marks: Vec<_> = ranges.iter().map(|&(partition, range)| (partition, range.next)).collect();
         self.marks.extend(marks.iter().copied());
         let confirmed = self.offsets.commit(&marks).await;
-        Meter::count(if confirmed.is_ok() { &self.meter.commits } else { &self.meter.commits_owed }, 1);
+        Metrics::count(if confirmed.is_ok() { &self.metrics.commits } else { &self.metrics.commits_owed }, 1);
         self.record(&durable);
         Ok(self)
     }
@@ -67,11 +67,11 @@ impl<O: Offsets> Ledger<O> {
     fn record(&self, durable: &Durable) {
         let committed = now();
         let (mut events, mut newest) = (0, 0);
-        let mut latencies = self.meter.latencies();
-        for delivery in durable.batch().deliveries() {
-            if let Some(event) = delivery.event() {
-                latencies.record(Stage::Transit, delivery.received - event.timestamp_ns());
-                latencies.record(Stage::Batch, durable.began() - delivery.received);
+        let mut latencies = self.metrics.latencies();
+        for record in durable.batch().records() {
+            if let Some(event) = record.event() {
+                latencies.record(Stage::Transit, record.received - event.timestamp_ns());
+                latencies.record(Stage::Batch, durable.began() - record.received);
                 latencies.record(Stage::EndToEnd, durable.queryable() - event.timestamp_ns());
                 newest = newest.max(event.timestamp_ms);
                 events += 1;
@@ -79,6 +79,6 @@ impl<O: Offsets> Ledger<O> {
         }
         latencies.record_all(Stage::Insert, durable.queryable() - durable.began(), events);
         latencies.record_all(Stage::Commit, committed - durable.stored(), events);
-        self.meter.newest_ms.fetch_max(u64::try_from(newest).unwrap_or(0), Relaxed);
+        self.metrics.newest_ms.fetch_max(u64::try_from(newest).unwrap_or(0), Relaxed);
     }
 }

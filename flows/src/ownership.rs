@@ -7,7 +7,7 @@
 //!
 //! The idea is that of Martin Kleppmann's "How to do distributed locking" (2016), with the check inside of the insert.
 
-use crate::{Backoff, Class, Failure, LeaseLost};
+use crate::{Backoff, ErrorKind, Failure, LeaseLost};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -213,7 +213,7 @@ async fn supersede(
     tokens.hold(partitions.iter().copied(), token);
     let mut backoff = Backoff::default();
     while let Err(failure) = table.quiesce(partitions).await {
-        if failure.class == Class::Permanent {
+        if failure.kind == ErrorKind::Permanent {
             return Err(failure.into());
         }
         backoff.wait().await;
@@ -227,5 +227,5 @@ fn spent(partition: i32) -> Failure {
         "the newest lease of partition {partition} has the largest epoch that there is, so none can follow it: delete that row from \
          the table `leases`; nothing is lost"
     );
-    Failure { class: Class::Permanent, ended: true, message }
+    Failure { kind: ErrorKind::Permanent, ended: true, message }
 }

@@ -1,6 +1,6 @@
 //! From due times to acknowledged events.
 
-use crate::{Event, Fault, Message, Meter, Shoppers, Stage, now};
+use crate::{Event, Fault, Message, Metrics, Shoppers, Stage, now};
 use futures::{Stream, StreamExt, TryStreamExt};
 use std::future::Future;
 
@@ -60,16 +60,16 @@ pub async fn produce<E>(
     mut shoppers: Shoppers,
     topic: &impl Topic,
     in_flight: usize,
-    meter: &Meter,
+    metrics: &Metrics,
     mut keep: impl FnMut(Receipt) -> Result<(), E>,
 ) -> Result<Tally, E> {
     schedule
         .map(|due| (due, shoppers.next(due)))
-        .then(|(due, message)| send(topic, message, due, meter)) // one after another: the topic's order is the stream's order
+        .then(|(due, message)| send(topic, message, due, metrics)) // one after another: the topic's order is the stream's order
         .buffered(in_flight) //                                    acks in order, bounded in flight: this is the backpressure
         .map(Ok)
         .try_fold(Tally::default(), |tally, receipt| {
-            let tally = tally.count(&receipt, meter);
+            let tally = tally.count(&receipt, metrics);
             std::future::ready(keep(receipt).map(|()| tally))
         })
         .await
@@ -80,26 +80,26 @@ async fn send<T: Topic>(
     topic: &T,
     message: Message,
     due: i64,
-    meter: &Meter,
+    metrics: &Metrics,
 ) -> impl Future<Output = Receipt> + use<T> {
     let acked = topic.send(&message).await;
     let handed = now();
-    Meter::count(&meter.bytes, message.payload.as_ref().map_or(0, |payload| payload.len() as u64));
+    Metrics::count(&metrics.bytes, message.payload.as_ref().map_or(0, |payload| payload.len() as u64));
     // The topic has its own copy of the payload by now: only what the receipt needs waits for the acknowledgement.
     let Message { event, fault, .. } = message;
     async move { Receipt { event, fault, acked: acked.await, times: [due, handed, now()] } }
 }
 
 impl Tally {
-    fn count(mut self, receipt: &Receipt, meter: &Meter) -> Self {
+    fn count(mut self, receipt: &Receipt, metrics: &Metrics) -> Self {
         let [due, handed, acked] = receipt.times;
-        let mut latencies = meter.latencies();
+        let mut latencies = metrics.latencies();
         latencies.record(Stage::Slip, handed - due);
         match receipt.acked {
             Ok(_) => {
                 latencies.record(Stage::Ack, acked - handed);
                 self.acknowledged += 1;
-                Meter::count(&meter.events, 1);
+                Metrics::count(&metrics.events, 1);
             }
             Err(_) => self.lost += 1,
         }

@@ -5,7 +5,7 @@
 //! Once that has shown an error to be a row's fault, other rows of the batch with the same error need less: each is refused
 //! alone, others go in, and it is refused again.
 
-use crate::{Class, Failure, Table};
+use crate::{ErrorKind, Failure, Table};
 
 /// How often the same rows are refused, for a reason that is in no list, before they are taken apart.
 const WHOLE: u32 = 3;
@@ -19,9 +19,9 @@ pub(crate) const ALONE: u32 = 6;
 pub(crate) struct Known(Vec<String>);
 
 impl Known {
-    /// One more; those whose class says all are left out.
+    /// One more; those whose kind says all are left out.
     pub fn learn(&mut self, failure: &Failure) {
-        if failure.class == Class::Unexplained && !self.is(failure) {
+        if failure.kind == ErrorKind::Unexplained && !self.is(failure) {
             self.0.push(beginning(failure).to_owned());
         }
     }
@@ -33,12 +33,12 @@ impl Known {
 
     /// Whether it is known to be the fault of rows: because it says so, or because it was before.
     pub fn is(&self, failure: &Failure) -> bool {
-        failure.class == Class::Data || self.is_learned(failure)
+        failure.kind == ErrorKind::Data || self.is_learned(failure)
     }
 
     /// Whether a row was condemned for it, though it does not say that the row is bad.
     pub fn is_learned(&self, failure: &Failure) -> bool {
-        failure.class == Class::Unexplained && self.0.iter().any(|known| known == beginning(failure))
+        failure.kind == ErrorKind::Unexplained && self.0.iter().any(|known| known == beginning(failure))
     }
 }
 
@@ -51,13 +51,13 @@ fn beginning(failure: &Failure) -> &str {
 ///
 /// `rows` is their number, `is_part` whether they were split off a group that was refused already, and `is_known` whether the error is
 /// known to be the fault of rows.
-pub(crate) fn limit(table: Table, class: Class, rows: usize, is_part: bool, is_known: bool) -> Option<u32> {
-    match (class, table) {
-        (Class::Data | Class::Unexplained, Table::Events) if is_known => Some(1),
-        (Class::TooLarge, _) if rows > 1 => Some(WHOLE),
-        (Class::Unexplained, Table::Events) if rows == 1 => Some(ALONE),
-        (Class::Unexplained, Table::Events) if is_part => Some(1),
-        (Class::Unexplained, Table::Events) => Some(WHOLE),
+pub(crate) fn limit(table: Table, kind: ErrorKind, rows: usize, is_part: bool, is_known: bool) -> Option<u32> {
+    match (kind, table) {
+        (ErrorKind::Data | ErrorKind::Unexplained, Table::Events) if is_known => Some(1),
+        (ErrorKind::TooLarge, _) if rows > 1 => Some(WHOLE),
+        (ErrorKind::Unexplained, Table::Events) if rows == 1 => Some(ALONE),
+        (ErrorKind::Unexplained, Table::Events) if is_part => Some(1),
+        (ErrorKind::Unexplained, Table::Events) => Some(WHOLE),
         // A row of `rejected` is only bytes: there is nothing in it that could be to blame. A single row that does not fit into
         // the server's memory waits for the server.
         _ => None,

@@ -1,6 +1,6 @@
 //! What was rejected, counted: by reason since the start, and by reason and field since somebody last looked.
 
-use crate::{Content, Delivery, Reason};
+use crate::{Payload, Reason, Record};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -28,10 +28,10 @@ pub struct RejectKind {
 }
 
 impl Rejects {
-    /// Counts the rejects among these deliveries; the others are passed over.
-    pub fn count<'d>(&self, deliveries: impl IntoIterator<Item = &'d Delivery>) {
-        for delivery in deliveries {
-            let Content::Reject(reject) = &delivery.content else { continue };
+    /// Counts the rejects among these records; the others are passed over.
+    pub fn count<'d>(&self, records: impl IntoIterator<Item = &'d Record>) {
+        for record in records {
+            let Payload::Rejected(reject) = &record.payload else { continue };
             self.by_reason[reject.reason as usize].fetch_add(1, Relaxed);
             self.bytes.fetch_add((reject.key.len() + reject.payload.len()) as u64, Relaxed);
             // There are no more kinds than reasons times fields: a scan beats a map.
@@ -43,7 +43,7 @@ impl Rejects {
                     reason: reject.reason,
                     field: reject.field,
                     count: 1,
-                    position: (delivery.partition, delivery.offset()),
+                    position: (record.partition, record.offset()),
                     detail: reject.detail.clone(),
                 }),
             }
@@ -79,11 +79,11 @@ impl Rejects {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Event, Span};
+    use crate::{Event, OffsetRange};
 
-    fn rejected(offset: i64, payload: Option<&str>) -> Delivery {
-        let content = Event::decode(None, payload.map(str::as_bytes));
-        Delivery { partition: 3, span: Span::new(offset, offset + 1), received: 0, content }
+    fn rejected(offset: i64, payload: Option<&str>) -> Record {
+        let payload = Event::decode(None, payload.map(str::as_bytes));
+        Record { partition: 3, range: OffsetRange::new(offset, offset + 1), received: 0, payload }
     }
 
     #[test]
@@ -93,8 +93,8 @@ mod tests {
         let price = r#"{"price":"1"}"#;
         let user = r#"{"user_id":1}"#;
         let payloads = [None, Some(price), Some(user), Some(good), Some(price), None, Some(price), Some("[]")];
-        let deliveries: Vec<_> = (7..).zip(payloads).map(|(offset, payload)| rejected(offset, payload)).collect();
-        rejects.count(&deliveries);
+        let records: Vec<_> = (7..).zip(payloads).map(|(offset, payload)| rejected(offset, payload)).collect();
+        rejects.count(&records);
         let expected = [(Reason::NullPayload, 2), (Reason::WrongType, 4), (Reason::NotJson, 1), (Reason::Refused, 0)];
         assert_eq!(expected.map(|(reason, _)| rejects.of(reason)), expected.map(|(_, count)| count));
         let sizes = payloads.iter().flatten().map(|payload| payload.len() as u64).sum::<u64>() - good.len() as u64;
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!((kind.reason, kind.field, kind.count), (Reason::WrongType, Some("price"), 3));
         assert_eq!(kind.position, (3, 8));
         assert_eq!(rejects.take_most_frequent(), None);
-        rejects.count(&deliveries[..1]);
+        rejects.count(&records[..1]);
         assert_eq!((rejects.total(), rejects.take_most_frequent().unwrap().count), (8, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! How many rows go into one insert, where the warehouse has no room for a whole batch.
+//! How many rows go into one insert, where the sink has no room for a whole batch.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

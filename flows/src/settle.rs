@@ -4,8 +4,8 @@ use crate::culprits::Culprits;
 use crate::refusal::{self, Known};
 use crate::room::Room;
 use crate::{
-    Answer, Backoff, Batch, Class, Content, Delivery, Failure, LeaseLost, Meter, OutOfOrder, Table, Tenure, Warehouse,
-    now,
+    Answer, Backoff, Batch, ErrorKind, Failure, LeaseLost, Metrics, OutOfOrder, Ownership, Payload, Record, Sink,
+    Table, now,
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -79,7 +79,7 @@ pub enum SettleError {
     /// Somebody else owns the partitions now.
     #[error(transparent)]
     Lost(#[from] LeaseLost),
-    /// The deliveries did not chain.
+    /// The records did not chain.
     #[error(transparent)]
     OutOfOrder(#[from] OutOfOrder),
 }
@@ -93,24 +93,24 @@ pub enum SettleError {
 ///
 /// # Errors
 /// See [`SettleError`].
-pub async fn settle<W: Warehouse, T: Tenure>(
+pub async fn settle<W: Sink, T: Ownership>(
     batch: Batch,
-    warehouse: &W,
-    tenure: &T,
-    meter: &Meter,
+    sink: &W,
+    ownership: &T,
+    metrics: &Metrics,
 ) -> Result<Durable, SettleError> {
     let began = now();
-    let _settling = Meter::during(&meter.in_flight);
+    let _settling = Metrics::during(&metrics.in_flight);
     let (mut events, mut rejects, mut skipped) = (Vec::new(), Vec::new(), 0);
-    for delivery in batch.deliveries() {
-        match delivery.content {
-            Content::Event(_) => events.push(delivery),
-            Content::Reject(_) => rejects.push(delivery),
-            Content::Stored => skipped += delivery.span.len(),
+    for record in batch.records() {
+        match record.payload {
+            Payload::Event(_) => events.push(record),
+            Payload::Rejected(_) => rejects.push(record),
+            Payload::AlreadyStored => skipped += record.range.len(),
         }
     }
     let total = (events.len() + rejects.len()) as u64;
-    let settling = Settling { batch: &batch, warehouse, tenure, meter };
+    let settling = Settling { batch: &batch, sink, ownership, metrics };
     let mut culprits = Culprits::among(Table::Events, events);
     let (mut saved, mut rejected) = (Instant::now(), 0);
     while culprits.step(&settling).await? {
@@ -123,9 +123,9 @@ pub async fn settle<W: Warehouse, T: Tenure>(
     let queryable = now();
     rejected += settling.reject(culprits.take(), rejects).await?;
 
-    Meter::count(&meter.events, total - rejected);
-    Meter::count(&meter.skipped, skipped);
-    Meter::count(&meter.batches, 1);
+    Metrics::count(&metrics.events, total - rejected);
+    Metrics::count(&metrics.skipped, skipped);
+    Metrics::count(&metrics.batches, 1);
     Ok(Durable { began, queryable, stored: now(), batch })
 }
 
@@ -135,9 +135,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(2);
 /// What it takes to store rows of one batch.
 pub(crate) struct Settling<'a, W, T> {
     batch: &'a Batch,
-    warehouse: &'a W,
-    tenure: &'a T,
-    meter: &'a Meter,
+    sink: &'a W,
+    ownership: &'a T,
+    metrics: &'a Metrics,
 }
 
 /// What became of rows that were inserted together.
@@ -148,9 +148,9 @@ pub(crate) enum Outcome<'d> {
     Refused(Refusal<'d>),
 }
 
-/// Rows that are not stored: the warehouse refuses at least one of them, or all together.
+/// Rows that are not stored: the sink refuses at least one of them, or all together.
 pub(crate) struct Refusal<'d> {
-    pub rows: Vec<&'d Delivery>,
+    pub rows: Vec<&'d Record>,
     pub failure: Failure,
     /// Each refusal had the same error.
     pub is_steady: bool,
@@ -160,14 +160,14 @@ pub(crate) struct Refusal<'d> {
 
 /// A row that was refused, alone.
 pub(crate) struct RefusedRow {
-    pub reject: Delivery,
+    pub reject: Record,
     /// Its reject is stored already.
     pub is_stored: bool,
 }
 
-impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
+impl<W: Sink, T: Ownership> Settling<'_, W, T> {
     /// Stores the rejects of refused rows together with those that came as rejects; returns how many they are.
-    async fn reject(&self, refused: Vec<RefusedRow>, came: Vec<&Delivery>) -> Result<u64, SettleError> {
+    async fn reject(&self, refused: Vec<RefusedRow>, came: Vec<&Record>) -> Result<u64, SettleError> {
         let missing = refused.iter().filter(|row| !row.is_stored).map(|row| &row.reject);
         let rows: Vec<_> = came.iter().copied().chain(missing).collect();
         let mut storing = if rows.len() == came.len() {
@@ -177,39 +177,39 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
         };
         while storing.step(self).await? {}
         let all = came.into_iter().chain(refused.iter().map(|row| &row.reject));
-        self.meter.rejects.count(all.clone());
+        self.metrics.rejects.count(all.clone());
         Ok(all.count() as u64)
     }
 
     /// How many inserts into `events` have gone in, from any batch.
     pub fn accepted(&self) -> u64 {
-        Meter::read(&self.meter.accepted)
+        Metrics::read(&self.metrics.accepted)
     }
 
     /// How many rows fit into one insert.
     pub const fn room(&self) -> &Room {
-        &self.meter.room
+        &self.metrics.room
     }
 
     /// Tries once to store a reject; whether it is stored.
-    pub async fn try_reject(&self, reject: &Delivery) -> Result<bool, SettleError> {
+    pub async fn try_reject(&self, reject: &Record) -> Result<bool, SettleError> {
         let mut rows = vec![reject];
         self.renew(&mut rows).await?;
         if !rows.is_empty() {
-            let id = self.warehouse.name(self.batch.spans());
+            let id = self.sink.name(self.batch.ranges());
             self.certain(&id, Table::Rejected, &mut rows, &mut Backoff::default()).await?;
         }
-        Meter::count(&self.meter.went_in, u64::from(rows.is_empty()));
+        Metrics::count(&self.metrics.went_in, u64::from(rows.is_empty()));
         Ok(rows.is_empty())
     }
 
-    /// Stores `rows`, all of them, however many attempts it takes; or returns those that the warehouse refuses.
+    /// Stores `rows`, all of them, however many attempts it takes; or returns those that the sink refuses.
     ///
     /// `was_sent` says that some of them were sent before, in another insert.
     pub async fn insert<'d>(
         &self,
         table: Table,
-        mut rows: Vec<&'d Delivery>,
+        mut rows: Vec<&'d Record>,
         mut was_sent: bool,
         known: &Known,
     ) -> Result<Outcome<'d>, SettleError> {
@@ -220,7 +220,7 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
                 if was_sent {
                     self.renew(&mut rows).await?;
                 }
-                id = Some(self.warehouse.name(self.batch.spans()));
+                id = Some(self.sink.name(self.batch.ranges()));
                 continue;
             };
             let sent = rows.len();
@@ -228,29 +228,29 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
                 // What is left is another insert.
                 (id, was_sent) = (None, true);
                 if rows.is_empty() {
-                    self.meter.room.sufficed(sent);
+                    self.metrics.room.sufficed(sent);
                 }
                 continue;
             };
             // A row of `rejected` is only bytes: if that is refused, the table is not the one of the schema.
-            if failure.class == Class::Data && table == Table::Rejected {
+            if failure.kind == ErrorKind::Data && table == Table::Rejected {
                 return Err(SettleError::Permanent(failure));
             }
             let is_known = known.is(&failure);
             if !is_known {
-                Meter::count(&self.meter.retries, 1);
+                Metrics::count(&self.metrics.retries, 1);
                 backoff.wait().await;
             }
-            refusals += u32::from(failure.class != Class::Transient);
+            refusals += u32::from(failure.kind != ErrorKind::Transient);
             errors.learn(&failure);
-            let limit = refusal::limit(table, failure.class, rows.len(), is_part, is_known);
+            let limit = refusal::limit(table, failure.kind, rows.len(), is_part, is_known);
             if limit.is_some_and(|limit| refusals >= limit) {
                 return Ok(Outcome::Refused(Refusal { rows, failure, is_steady: errors.is_one(), accepted }));
             }
         }
-        Meter::count(&self.meter.went_in, 1);
+        Metrics::count(&self.metrics.went_in, 1);
         if table == Table::Events {
-            Meter::count(&self.meter.accepted, 1);
+            Metrics::count(&self.metrics.accepted, 1);
         }
         Ok(Outcome::Stored)
     }
@@ -261,14 +261,14 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
         &self,
         id: &W::InsertId,
         table: Table,
-        rows: &mut Vec<&Delivery>,
+        rows: &mut Vec<&Record>,
         backoff: &mut Backoff,
     ) -> Result<Option<Failure>, SettleError> {
         loop {
-            self.tenure.prove().await?;
-            Meter::count(&self.meter.inserts, 1);
-            match self.warehouse.insert(id, table, rows).await {
-                Ok(Answer::Written(all)) if all >= rows.len() as u64 && self.warehouse.read_back().is_done(table) => {
+            self.ownership.prove().await?;
+            Metrics::count(&self.metrics.inserts, 1);
+            match self.sink.insert(id, table, rows).await {
+                Ok(Answer::Written(all)) if all >= rows.len() as u64 && self.sink.read_back().is_done(table) => {
                     rows.clear();
                     return Ok(None);
                 }
@@ -284,15 +284,15 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
                     }
                 }
             }
-            Meter::count(&self.meter.retries, 1);
+            Metrics::count(&self.metrics.retries, 1);
             backoff.wait().await;
         }
     }
 
     /// Before rows are sent in another insert than before: ends what was on its way, and keeps of `rows` what is not stored.
-    async fn renew(&self, rows: &mut Vec<&Delivery>) -> Result<(), SettleError> {
-        let partitions: Vec<_> = self.batch.spans().iter().map(|(partition, _)| *partition).collect();
-        self.ask(|| self.tenure.renew(&partitions)).await??;
+    async fn renew(&self, rows: &mut Vec<&Record>) -> Result<(), SettleError> {
+        let partitions: Vec<_> = self.batch.ranges().iter().map(|(partition, _)| *partition).collect();
+        self.ask(|| self.ownership.renew(&partitions)).await??;
         self.keep_missing(rows).await
     }
 
@@ -300,7 +300,7 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
     ///
     /// An answer that names fewer rows than were sent is a doubt like any other. The first answer under a lease is compared
     /// with what can be read: rows that are written and not shown would be sent again after each doubt, and doubled.
-    async fn read_back(&self, table: Table, written: u64, rows: &mut Vec<&Delivery>) -> Result<(), SettleError> {
+    async fn read_back(&self, table: Table, written: u64, rows: &mut Vec<&Record>) -> Result<(), SettleError> {
         let sent = rows.len();
         self.keep_missing(rows).await?;
         let seen = (sent - rows.len()) as u64;
@@ -310,22 +310,22 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
                 "ClickHouse has confirmed {expected} rows of `{table}` and shows {seen} of them to this user: look for a row \
                  policy, a setting that filters, or several servers behind the address; the offsets are not committed"
             );
-            return Err(SettleError::Permanent(Failure { class: Class::Permanent, ended: true, message }));
+            return Err(SettleError::Permanent(Failure { kind: ErrorKind::Permanent, ended: true, message }));
         }
-        self.warehouse.read_back().succeeded(table);
+        self.sink.read_back().succeeded(table);
         Ok(())
     }
 
     /// Counts a failure.
     fn fail(&self, failure: &Failure) -> Result<(), SettleError> {
-        self.meter.note_failure(failure);
-        if failure.class == Class::Permanent { Err(SettleError::Permanent(failure.clone())) } else { Ok(()) }
+        self.metrics.note_failure(failure);
+        if failure.kind == ErrorKind::Permanent { Err(SettleError::Permanent(failure.clone())) } else { Ok(()) }
     }
 
     /// Keeps of `rows` what is not stored.
-    async fn keep_missing(&self, rows: &mut Vec<&Delivery>) -> Result<(), SettleError> {
-        let stored = self.ask(|| self.warehouse.stored(self.batch.spans())).await?;
-        rows.retain(|row| stored.get(&row.partition).is_none_or(|islands| !islands.contains(row.offset())));
+    async fn keep_missing(&self, rows: &mut Vec<&Record>) -> Result<(), SettleError> {
+        let stored = self.ask(|| self.sink.stored(self.batch.ranges())).await?;
+        rows.retain(|row| stored.get(&row.partition).is_none_or(|stored_ranges| !stored_ranges.contains(row.offset())));
         Ok(())
     }
 
@@ -340,7 +340,7 @@ impl<W: Warehouse, T: Tenure> Settling<'_, W, T> {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => self.fail(&failure)?,
             }
-            Meter::count(&self.meter.retries, 1);
+            Metrics::count(&self.metrics.retries, 1);
             backoff.wait().await;
         }
     }

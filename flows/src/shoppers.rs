@@ -202,7 +202,7 @@ impl Shopper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Content;
+    use crate::Payload;
     use std::collections::HashMap;
 
     fn events(seed: u64, count: i64) -> Vec<Event> {
@@ -263,13 +263,13 @@ mod tests {
         let mut found: HashMap<&str, usize> = HashMap::new();
         for nth in 0..20_000 {
             let message = shoppers.next(nth * 1_000_000_000);
-            let content = Event::decode(None, message.payload.as_deref());
-            let name = match (message.fault, content) {
-                (Some(Fault::Bad(expected)), Content::Reject(reject)) => {
+            let payload = Event::decode(None, message.payload.as_deref());
+            let name = match (message.fault, payload) {
+                (Some(Fault::Bad(expected)), Payload::Rejected(reject)) => {
                     assert_eq!(reject.reason, expected, "{:?}", reject.detail);
                     expected.as_str()
                 }
-                (fault, Content::Event(event)) => {
+                (fault, Payload::Event(event)) => {
                     assert_eq!(event, message.event);
                     match fault {
                         None => "none",
@@ -281,7 +281,7 @@ mod tests {
                         Some(Fault::Bad(reason)) => panic!("{reason:?} was read as an event"),
                     }
                 }
-                (fault, content) => panic!("{fault:?}: {content:?}"),
+                (fault, payload) => panic!("{fault:?}: {payload:?}"),
             };
             *found.entry(name).or_default() += 1;
             before = Some(message);

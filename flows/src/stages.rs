@@ -1,27 +1,27 @@
 //! The one stage that futures' `StreamExt` lacks, as a method of its own, so that only one `StreamExt` is ever in scope.
 
-use crate::Delivery;
+use crate::Record;
 use futures::{Stream, StreamExt, stream};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// In this time the first deliveries of all partitions come, once a stream has begun.
+/// In this time the first records of all partitions come, once a stream has begun.
 const OPENING: Duration = Duration::from_millis(500);
 
 /// Batching by number, size or time.
-pub(crate) trait ChunksTimeout: Stream<Item = Delivery> + Sized {
-    /// Chunks of `rows` deliveries, or of as many as hold `bytes` together, or of what has come within `linger` of a chunk's
+pub(crate) trait ChunksTimeout: Stream<Item = Record> + Sized {
+    /// Chunks of `rows` records, or of as many as hold `bytes` together, or of what has come within `linger` of a chunk's
     /// first one.
     ///
     /// A chunk that the end of the stream cuts short is yielded, not lost: that makes ending the source a drain. The timer
-    /// starts with the first delivery of a chunk, so an idle stream yields nothing, and nothing waits longer than `linger`.
+    /// starts with the first record of a chunk, so an idle stream yields nothing, and nothing waits longer than `linger`.
     ///
     /// Nor longer than the stream has run: what is there when it begins, after a crash or a rebalance, has waited already,
     /// nobody knows how long, and is not made to wait the same time again.
-    fn chunks_timeout(self, rows: usize, bytes: usize, linger: Duration) -> impl Stream<Item = Vec<Delivery>> {
+    fn chunks_timeout(self, rows: usize, bytes: usize, linger: Duration) -> impl Stream<Item = Vec<Record>> {
         let began = Instant::now();
-        stream::unfold(Box::pin(self.fuse()), move |mut deliveries| async move {
-            let first = deliveries.next().await?;
+        stream::unfold(Box::pin(self.fuse()), move |mut records| async move {
+            let first = records.next().await?;
             let linger = linger.min(began.elapsed().max(OPENING));
             let mut weight = first.weight();
             // Room for what is usual; a chunk that takes more grows.
@@ -31,19 +31,19 @@ pub(crate) trait ChunksTimeout: Stream<Item = Delivery> + Sized {
             while chunk.len() < rows && weight < bytes {
                 tokio::select! {
                     biased; // the timer ends a chunk only when nothing is waiting
-                    next = deliveries.next() => match next {
-                        Some(delivery) => {
-                            weight += delivery.weight();
-                            chunk.push(delivery);
+                    next = records.next() => match next {
+                        Some(record) => {
+                            weight += record.weight();
+                            chunk.push(record);
                         }
                         None => break,
                     },
                     () = &mut due => break,
                 }
             }
-            Some((chunk, deliveries))
+            Some((chunk, records))
         })
     }
 }
 
-impl<S: Stream<Item = Delivery>> ChunksTimeout for S {}
+impl<S: Stream<Item = Record>> ChunksTimeout for S {}

@@ -1,5 +1,5 @@
 //! Whatever happens, every record is stored once, and committed after that: random topics, policies, and failures of the
-//! warehouse and the group, under members that take partitions over from each other, in order, by a crash, or unawares, and two that
+//! sink and the group, under members that take partitions over from each other, in order, by a crash, or unawares, and two that
 //! both take them for theirs. Requests come up to a minute and a half late, twice, or after their sender was given up; so do leases.
 //!
 //! Checked all the time: nothing is committed that is not stored, nothing is stored twice. Checked in the end, when all has come that
@@ -7,7 +7,10 @@
 
 mod support;
 
-use flows::{Backoff, Claim, Content, Delivery, IngestError, Islands, Ledger, Policy, Span, Table, ingest, open_lease};
+use flows::{
+    Backoff, BatchConfig, Claim, IngestError, Ledger, OffsetRange, OffsetRanges, Payload, Record, Table, ingest,
+    open_lease,
+};
 use futures::future::{BoxFuture, join_all};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use proptest::prelude::*;
@@ -15,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
-use support::{Commits, Depot, Held, Lease, Rig, bad, event, ms, odd, passed, reject};
+use support::{Commits, FakeClickHouse, FakeOwnership, Lease, TestPipeline, bad, event, ms, odd, passed, reject};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -24,7 +27,7 @@ const FOR_EVER: Duration = ms(u64::MAX / 1_000_000);
 
 /// One record of the topic, in the order in which it comes.
 #[derive(Clone, Debug)]
-struct Record {
+struct TopicRecord {
     partition: i32,
     /// Offsets without a record before this one.
     gap: i64,
@@ -36,27 +39,34 @@ struct Record {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Event,
-    /// An event that the warehouse refuses, with an error that says so, or with any other.
+    /// An event that the sink refuses, with an error that says so, or with any other.
     Bad,
     Odd,
     Reject,
 }
 
-fn record(partitions: i32) -> impl Strategy<Value = Record> {
+fn record(partitions: i32) -> impl Strategy<Value = TopicRecord> {
     let gap = prop_oneof![9 => Just(0), 1 => 1..4i64];
     let kind =
         prop_oneof![12 => Just(Kind::Event), 1 => Just(Kind::Bad), 1 => Just(Kind::Odd), 2 => Just(Kind::Reject)];
     let pause = prop_oneof![12 => Just(0), 3 => 1..300u64, 1 => 300..7_000u64].prop_map(ms);
-    (0..partitions, gap, kind, pause).prop_map(|(partition, gap, kind, pause)| Record { partition, gap, kind, pause })
+    (0..partitions, gap, kind, pause).prop_map(|(partition, gap, kind, pause)| TopicRecord {
+        partition,
+        gap,
+        kind,
+        pause,
+    })
 }
 
-fn topic() -> impl Strategy<Value = Vec<Record>> {
+fn topic() -> impl Strategy<Value = Vec<TopicRecord>> {
     (1..=4).prop_flat_map(|partitions| prop::collection::vec(record(partitions), 0..150))
 }
 
-fn policy() -> impl Strategy<Value = Policy> {
-    (1..=20usize, 0..6_000u64, 1..=5usize, 1..=4usize)
-        .prop_map(|(rows, millis, in_flight, coalesce)| Policy { coalesce, ..Policy::new(rows, ms(millis), in_flight) })
+fn batching() -> impl Strategy<Value = BatchConfig> {
+    (1..=20usize, 0..6_000u64, 1..=5usize, 1..=4usize).prop_map(|(rows, millis, in_flight, coalesce)| BatchConfig {
+        coalesce,
+        ..BatchConfig::new(rows, ms(millis), in_flight)
+    })
 }
 
 /// Who owns what for a time, and how that ends.
@@ -101,9 +111,9 @@ fn epoch() -> impl Strategy<Value = Epoch> {
 }
 
 /// The topic with its offsets.
-fn deliveries(topic: &[Record]) -> Vec<(Duration, Delivery)> {
+fn records(topic: &[TopicRecord]) -> Vec<(Duration, Record)> {
     let mut ends: BTreeMap<i32, i64> = BTreeMap::new();
-    let deliver = |record: &Record| {
+    let deliver = |record: &TopicRecord| {
         let end = ends.entry(record.partition).or_default();
         let first = *end;
         *end += record.gap + 1;
@@ -113,59 +123,58 @@ fn deliveries(topic: &[Record]) -> Vec<(Duration, Delivery)> {
             Kind::Odd => odd,
             Kind::Reject => reject,
         };
-        (record.pause, Delivery { span: Span::new(first, *end), ..make(record.partition, *end - 1) })
+        (record.pause, Record { range: OffsetRange::new(first, *end), ..make(record.partition, *end - 1) })
     };
     topic.iter().map(deliver).collect()
 }
 
 /// What a new owner is given: all of its partitions from the committed offsets on, without what is stored.
 fn resumed(
-    topic: &[(Duration, Delivery)],
-    stored: &BTreeMap<i32, (i64, Islands)>,
-) -> impl Stream<Item = Delivery> + Send + use<> {
-    let mine =
-        |delivery: &Delivery| stored.get(&delivery.partition).is_some_and(|(from, _)| delivery.offset() >= *from);
-    let mut left: Vec<_> = topic.iter().filter(|(_, delivery)| mine(delivery)).cloned().collect();
-    for (_, delivery) in &mut left {
+    topic: &[(Duration, Record)],
+    stored: &BTreeMap<i32, (i64, OffsetRanges)>,
+) -> impl Stream<Item = Record> + Send + use<> {
+    let mine = |record: &Record| stored.get(&record.partition).is_some_and(|(from, _)| record.offset() >= *from);
+    let mut left: Vec<_> = topic.iter().filter(|(_, record)| mine(record)).cloned().collect();
+    for (_, record) in &mut left {
         // Offsets that were set back may lie where the topic has no record.
-        delivery.span.first = delivery.span.first.max(stored[&delivery.partition].0);
-        if stored[&delivery.partition].1.contains(delivery.offset()) {
-            delivery.content = Content::Stored;
+        record.range.first = record.range.first.max(stored[&record.partition].0);
+        if stored[&record.partition].1.contains(record.offset()) {
+            record.payload = Payload::AlreadyStored;
         }
     }
     // Neighbours that are stored are passed over in one step.
     left.dedup_by(|(_, later), (_, earlier)| {
         let joins = later.partition == earlier.partition && passes(later) && passes(earlier);
         if joins {
-            *earlier = passed(earlier.partition, earlier.span.first..later.span.next);
+            *earlier = passed(earlier.partition, earlier.range.first..later.range.next);
         }
         joins
     });
-    stream::iter(left).then(|(pause, delivery)| async move {
+    stream::iter(left).then(|(pause, record)| async move {
         if !pause.is_zero() {
             sleep(pause).await;
         }
-        delivery
+        record
     })
 }
 
-const fn passes(delivery: &Delivery) -> bool {
-    matches!(delivery.content, Content::Stored)
+const fn passes(record: &Record) -> bool {
+    matches!(record.payload, Payload::AlreadyStored)
 }
 
-async fn islands(depot: &Depot, partition: i32, from: i64) -> Islands {
+async fn stored_ranges(clickhouse: &FakeClickHouse, partition: i32, from: i64) -> OffsetRanges {
     loop {
-        if let Ok(mut stored) = depot.stored(&[(partition, Span::new(from, i64::MAX))]).await {
+        if let Ok(mut stored) = clickhouse.stored(&[(partition, OffsetRange::new(from, i64::MAX))]).await {
             return stored.remove(&partition).unwrap_or_default();
         }
     }
 }
 
-/// The topic, the warehouse and the group, through all that happens to the members.
+/// The topic, the sink and the group, through all that happens to the members.
 struct World {
-    topic: Vec<(Duration, Delivery)>,
-    rig: Rig,
-    policy: Policy,
+    topic: Vec<(Duration, Record)>,
+    pipeline: TestPipeline,
+    batching: BatchConfig,
     seed: u64,
     /// Pipelines of members that have lost their partitions and do not know.
     forsaken: Vec<JoinHandle<()>>,
@@ -175,7 +184,7 @@ impl World {
     /// One epoch after the other, then one owner of everything, which nothing ends, until the topic is through.
     async fn live_through(&mut self, epochs: &[Epoch]) {
         for epoch in epochs {
-            self.rig.group.set_back(epoch.set_back);
+            self.pipeline.group.set_back(epoch.set_back);
             let works = (0..MEMBERS).map(|member| {
                 let owns = |partition: &i32| {
                     let owner = epoch.owners[*partition as usize];
@@ -187,7 +196,7 @@ impl World {
             let empties = async {
                 if let Some(after) = epoch.emptied {
                     sleep(after).await;
-                    self.rig.depot.empty_leases();
+                    self.pipeline.clickhouse.empty_leases();
                 }
             };
             let (ended, ()) = futures::join!(works, empties);
@@ -213,7 +222,7 @@ impl World {
         }
         self.forsaken.drain(..).for_each(|zombie| zombie.abort());
         tokio::task::yield_now().await;
-        assert_eq!(self.rig.depot.awaited().0, 0, "nobody awaits an insert of a pipeline that is gone");
+        assert_eq!(self.pipeline.clickhouse.awaited().0, 0, "nobody awaits an insert of a pipeline that is gone");
         self.check();
     }
 
@@ -246,9 +255,9 @@ impl World {
         proofs: u64,
         until: Duration,
     ) -> BoxFuture<'static, Result<Ledger<Commits>, IngestError>> {
-        let Rig { depot, group, meter, .. } = &self.rig;
+        let TestPipeline { clickhouse, group, metrics, .. } = &self.pipeline;
         let offsets = group.member_of(&partitions);
-        let sink = Arc::new(depot.sink("group"));
+        let sink = Arc::new(clickhouse.sink("group"));
         let claim = Claim::Group { group: "group".into(), take_over: None };
         let mut backoff = Backoff::default();
         // What is committed is asked at first, as a member does: until the question what is stored it may move on.
@@ -263,14 +272,14 @@ impl World {
         }
         let mut stored = BTreeMap::new();
         for (partition, from) in committed.into_iter().filter(|(partition, _)| partitions.contains(partition)) {
-            stored.insert(partition, (from, islands(depot, partition, from).await));
+            stored.insert(partition, (from, stored_ranges(clickhouse, partition, from).await));
         }
         let watch = group.clone();
-        let source = resumed(&self.topic, &stored).inspect(move |delivery| watch.saw(delivery));
+        let source = resumed(&self.topic, &stored).inspect(move |record| watch.saw(record));
         let source = source.take_until(Box::pin(sleep(until)));
-        let held = Held { lease: Arc::new(Lease::lasting(proofs).moody(self.seed)), sink: sink.clone() };
-        let ledger = Ledger::open(stored.iter().map(|(&at, (from, _))| (at, *from)), offsets, meter.clone());
-        let work = ingest(source, self.policy, sink, Arc::new(held), meter.clone(), ledger).map(|ended| {
+        let held = FakeOwnership { lease: Arc::new(Lease::lasting(proofs).moody(self.seed)), sink: sink.clone() };
+        let ledger = Ledger::open(stored.iter().map(|(&at, (from, _))| (at, *from)), offsets, metrics.clone());
+        let work = ingest(source, self.batching, sink, Arc::new(held), metrics.clone(), ledger).map(|ended| {
             if let Err(error @ (IngestError::Crashed(_) | IngestError::OutOfOrder(_))) = &ended {
                 panic!("{error}");
             }
@@ -281,29 +290,29 @@ impl World {
 
     /// Every record is stored exactly once, where it belongs. A row that the server refuses for a while belongs into either table.
     fn check(&self) {
-        let table = |delivery: &Delivery| match delivery.event() {
+        let table = |record: &Record| match record.event() {
             Some(event) if event.product == support::BAD => Some(Table::Rejected),
             Some(event) if event.product == support::ODD => None,
             Some(_) => Some(Table::Events),
             None => Some(Table::Rejected),
         };
-        let rows = self.topic.iter().map(|(_, delivery)| (delivery.partition, delivery.offset(), table(delivery)));
+        let rows = self.topic.iter().map(|(_, record)| (record.partition, record.offset(), table(record)));
         let mut expected: Vec<_> = rows.collect();
         expected.sort_by_key(|row| (row.0, row.1));
-        let stored = self.rig.depot.rows();
+        let stored = self.pipeline.clickhouse.rows();
         assert_eq!(stored.len(), expected.len());
         for ((partition, offset, found), expected) in stored.into_iter().zip(expected) {
             assert_eq!((partition, offset, expected.2.unwrap_or(found)), (expected.0, expected.1, found));
         }
-        let sent = self.rig.depot.sent();
-        assert!(sent.iter().all(|sent| sent.rows.len() <= self.policy.rows * self.policy.coalesce));
+        let sent = self.pipeline.clickhouse.sent();
+        assert!(sent.iter().all(|sent| sent.rows.len() <= self.batching.rows * self.batching.coalesce));
     }
 
     /// Inserts, commits and questions, and records that went into them.
     fn steps(&self) -> u64 {
-        let sent = self.rig.depot.sent();
+        let sent = self.pipeline.clickhouse.sent();
         let rows: usize = sent.iter().map(|sent| sent.rows.len()).sum();
-        (rows + sent.len() + self.rig.group.tries().len() + self.rig.depot.asked()) as u64
+        (rows + sent.len() + self.pipeline.group.tries().len() + self.pipeline.clickhouse.asked()) as u64
     }
 }
 
@@ -311,9 +320,9 @@ fn lost() -> IngestError {
     flows::SettleError::Lost(flows::LeaseLost).into()
 }
 
-fn ends(topic: &[(Duration, Delivery)]) -> BTreeMap<i32, i64> {
+fn ends(topic: &[(Duration, Record)]) -> BTreeMap<i32, i64> {
     let mut ends: BTreeMap<_, _> = (0..PARTITIONS as i32).map(|partition| (partition, 0)).collect();
-    ends.extend(topic.iter().map(|(_, delivery)| (delivery.partition, delivery.span.next)));
+    ends.extend(topic.iter().map(|(_, record)| (record.partition, record.range.next)));
     ends
 }
 
@@ -328,16 +337,16 @@ proptest! {
     #[test]
     fn every_record_is_stored_once_and_committed_after_that(
         topic in topic(),
-        policy in policy(),
+        batching in batching(),
         seed in any::<u32>(),
         epochs in prop::collection::vec(epoch(), 0..6),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let steps = runtime.block_on(async {
-            let rig = Rig::new(Depot::moody(seed.into()).fresh());
-            rig.group.moody(seed.into());
+            let pipeline = TestPipeline::new(FakeClickHouse::moody(seed.into()).fresh());
+            pipeline.group.moody(seed.into());
             let mut world =
-                World { topic: deliveries(&topic), rig, policy, seed: seed.into(), forsaken: Vec::new() };
+                World { topic: records(&topic), pipeline, batching, seed: seed.into(), forsaken: Vec::new() };
             world.live_through(&epochs).await;
             world.steps()
         });

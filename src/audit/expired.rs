@@ -8,7 +8,7 @@ use super::{Auditor, patiently};
 use crate::clickhouse::WINDOW;
 use crate::kafka::Lost;
 use anyhow::Result;
-use flows::Span;
+use flows::OffsetRange;
 use serde::Serialize;
 
 /// Offsets asked about at once where probably all are stored.
@@ -60,7 +60,7 @@ impl Expired {
 struct Holes<'w> {
     wanted: &'w Wanted,
     found: Expired,
-    open: Option<Span>,
+    open: Option<OffsetRange>,
     /// A row was seen: what is not stored behind it is a hole. What lies before it was deleted before the first ingester came.
     begun: bool,
     /// Rows from here on are too young for a TTL.
@@ -69,7 +69,7 @@ struct Holes<'w> {
 
 impl Holes<'_> {
     /// Adds one; returns the one before it, if it is whole now.
-    fn add(&mut self, mut hole: Span) -> Option<Span> {
+    fn add(&mut self, mut hole: OffsetRange) -> Option<OffsetRange> {
         if !self.begun {
             hole.first = hole.first.max(self.wanted.mark);
         }
@@ -92,37 +92,37 @@ impl Auditor {
     ///
     /// # Errors
     /// When ClickHouse cannot be asked.
-    pub async fn expired(&self, wanted: &Wanted) -> Result<(Expired, Vec<Span>)> {
+    pub async fn expired(&self, wanted: &Wanted) -> Result<(Expired, Vec<OffsetRange>)> {
         let Wanted { partition, mark, read, low, .. } = *wanted;
         let found = Expired { passed: wanted.passed.clone(), ..Expired::default() };
         let mut doubled = Vec::new();
         let mut holes = Holes { wanted, found, open: None, begun: false, is_young: false };
-        // Large spans first; where something is missing, smaller ones. What is to be looked at next comes last.
-        let mut spans: Vec<_> = Span::new(0, mark.min(low)).windows(MANY).collect();
-        spans.extend(Span::new(read.min(low), low).windows(MANY));
-        spans.reverse();
-        while let Some(span) = spans.pop().filter(|_| holes.found.missing.ranges < ENOUGH) {
+        // Large ranges first; where something is missing, smaller ones. What is to be looked at next comes last.
+        let mut ranges: Vec<_> = OffsetRange::new(0, mark.min(low)).windows(MANY).collect();
+        ranges.extend(OffsetRange::new(read.min(low), low).windows(MANY));
+        ranges.reverse();
+        while let Some(range) = ranges.pop().filter(|_| holes.found.missing.ranges < ENOUGH) {
             let Self { clickhouse, source, .. } = self;
-            let sums = patiently(async || clickhouse.sums(source, partition, span).await).await?;
-            let gaps = if sums.is_each_once(span) {
+            let sums = patiently(async || clickhouse.sums(source, partition, range).await).await?;
+            let gaps = if sums.is_each_once(range) {
                 Vec::new()
-            } else if wanted.has_gaps && sums.rows <= span.len() {
+            } else if wanted.has_gaps && sums.rows <= range.len() {
                 // Each of many transactions has left a hole, and none of them tells anything.
                 let is_inside = holes.begun || sums.rows > 0;
-                holes.found.unclear += if is_inside { span.len().saturating_sub(sums.rows) } else { 0 };
+                holes.found.unclear += if is_inside { range.len().saturating_sub(sums.rows) } else { 0 };
                 Vec::new()
             } else if sums.rows == 0 {
-                vec![span]
-            } else if span.len() > WINDOW as u64 {
-                let parts: Vec<_> = span.windows(span.len().div_ceil(10).max(WINDOW as u64) as usize).collect();
-                spans.extend(parts.into_iter().rev());
+                vec![range]
+            } else if range.len() > WINDOW as u64 {
+                let parts: Vec<_> = range.windows(range.len().div_ceil(10).max(WINDOW as u64) as usize).collect();
+                ranges.extend(parts.into_iter().rev());
                 continue;
             } else {
-                doubled.extend(self.doubled(partition, span).await?);
-                if wanted.has_gaps { Vec::new() } else { self.stored(partition, span).await?.gaps(span) }
+                doubled.extend(self.doubled(partition, range).await?);
+                if wanted.has_gaps { Vec::new() } else { self.stored(partition, range).await?.gaps(range) }
             };
             for gap in gaps {
-                holes.begun |= gap.first > span.first;
+                holes.begun |= gap.first > range.first;
                 if let Some(whole) = holes.add(gap) {
                     self.judge(&mut holes, whole).await?;
                 }
@@ -136,9 +136,9 @@ impl Auditor {
     }
 
     /// Decides what a hole is.
-    async fn judge(&self, holes: &mut Holes<'_>, hole: Span) -> Result<()> {
+    async fn judge(&self, holes: &mut Holes<'_>, hole: OffsetRange) -> Result<()> {
         let Wanted { passed, mark, .. } = holes.wanted;
-        let is_said = |said: &Span| said.first <= hole.first && hole.next <= said.next;
+        let is_said = |said: &OffsetRange| said.first <= hole.first && hole.next <= said.next;
         if passed.iter().flat_map(|passed| &passed.ranges).any(is_said) {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 use super::{Expired, Tally};
 use crate::table::grouped;
 use chrono::SecondsFormat;
-use flows::Span;
+use flows::OffsetRange;
 use serde::Serialize;
 use std::fmt::{self, Display};
 
@@ -113,7 +113,7 @@ impl Display for Findings {
         show(f, "deleted from the topic before it was read", &self.expired.unread)?;
         if let Some(lost) = &self.expired.passed {
             let (messages, at) = (grouped(lost.messages), lost.at.to_rfc3339_opts(SecondsFormat::Secs, true));
-            let ranges = lost.ranges.iter().map(Span::to_string).collect::<Vec<_>>().join(", ");
+            let ranges = lost.ranges.iter().map(OffsetRange::to_string).collect::<Vec<_>>().join(", ");
             write!(
                 f,
                 "\n  deleted from the topic before it was read: {messages} messages, as the group has noted, lately at {at}: {ranges}"
@@ -132,7 +132,7 @@ impl Display for Findings {
 
 fn show(f: &mut fmt::Formatter<'_>, what: &str, tally: &Tally) -> fmt::Result {
     let shown = &tally.first[..tally.first.len().min(SHOWN)];
-    shown.iter().try_for_each(|span: &Span| write!(f, "\n  {what}: {span}"))?;
+    shown.iter().try_for_each(|range: &OffsetRange| write!(f, "\n  {what}: {range}"))?;
     match tally.ranges - shown.len() as u64 {
         0 => Ok(()),
         more => write!(f, "\n  {what}: {} more ranges", grouped(more)),

@@ -2,13 +2,13 @@
 
 use super::findings::Healed;
 use super::{Auditor, patiently};
-use crate::clickhouse::{Role, Shelf, Writer};
+use crate::clickhouse::{ClickHouseSink, Role, Writer};
 use crate::kafka::admin::{self, Client};
 use crate::kafka::ranges::Ranges;
 use anyhow::{Context, Result, anyhow, bail};
 use flows::{
-    Batch, Claim, Content, Delivery, Event, Failure, LeaseLost, Meter, OpenError, SettleError, Span, Tenure, now,
-    open_lease, renew_lease, settle,
+    Batch, Claim, Event, Failure, LeaseLost, Metrics, OffsetRange, OpenError, Ownership, Payload, Record, SettleError,
+    now, open_lease, renew_lease, settle,
 };
 use std::collections::BTreeMap;
 use std::mem;
@@ -30,24 +30,24 @@ pub type Marks = BTreeMap<i32, Option<i64>>;
 /// set back and an ingester reads again what is being healed, one of the two is refused.
 pub struct Healer {
     lease: HealLease,
-    meter: Meter,
+    metrics: Metrics,
 }
 
 /// The right to write rows below the committed offsets.
 struct HealLease {
-    shelf: Shelf,
+    sink: ClickHouseSink,
     client: Arc<Client>,
     topic: String,
     source: String,
 }
 
-/// Deliveries of one partition that chain: the ones to put back, and between them what is stored.
-struct Pile {
+/// Records of one partition that chain: the ones to put back, and between them what is stored.
+struct HealBatch {
     partition: i32,
     first: i64,
     next: i64,
     bytes: usize,
-    deliveries: Vec<Delivery>,
+    records: Vec<Record>,
 }
 
 impl Healer {
@@ -56,7 +56,7 @@ impl Healer {
     /// # Errors
     /// When one of the services does not answer; when the group's offset of a partition was set back below its mark.
     pub async fn open(auditor: &Auditor, group: &str, marks: &Marks) -> Result<Self> {
-        Ok(Self { lease: HealLease::open(auditor, group, marks).await?, meter: Meter::default() })
+        Ok(Self { lease: HealLease::open(auditor, group, marks).await?, metrics: Metrics::default() })
     }
 
     /// Opens a new lease after an interruption.
@@ -68,7 +68,7 @@ impl Healer {
         let asked = async || auditor.clickhouse.leases(&auditor.source, Role::Heal, &partitions).await;
         let newest = patiently(asked).await?.newest;
         let newest: Vec<_> = newest.into_iter().map(|(at, lease)| (at, lease.token)).collect();
-        if !self.lease.shelf.tokens().are_held(&newest) {
+        if !self.lease.sink.tokens().are_held(&newest) {
             bail!("another `audit --heal` of topic {} has begun: let it end, and run this again", auditor.topic);
         }
         self.lease = HealLease::open(auditor, group, marks).await?;
@@ -80,35 +80,35 @@ impl Healer {
     /// # Errors
     /// When Kafka does not give them any more, or ClickHouse refuses for good; [`Interrupted`] when somebody else has opened a lease.
     /// What was put back until then stays.
-    pub async fn heal(&self, ranges: &mut Ranges, partition: i32, missing: &[Span]) -> Result<()> {
-        let mut pile = Pile::begin(partition, missing.first().map_or(0, |range| range.first));
+    pub async fn heal(&self, ranges: &mut Ranges, partition: i32, missing: &[OffsetRange]) -> Result<()> {
+        let mut batch = HealBatch::begin(partition, missing.first().map_or(0, |range| range.first));
         for range in missing {
             let mut rest = *range;
             while !rest.is_empty() {
-                pile.pass_stored(rest.first);
+                batch.pass_stored(rest.first);
                 rest.first = block_in_place(|| {
                     ranges.read(partition, rest, |record| {
-                        pile.push(record.offset, Event::decode(record.key, record.payload));
-                        if pile.is_high() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                        batch.push(record.offset, Event::decode(record.key, record.payload));
+                        if batch.is_high() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                     })
                 })?;
-                if pile.is_high() {
-                    self.settle(&mut pile).await?;
+                if batch.is_high() {
+                    self.settle(&mut batch).await?;
                 }
             }
         }
-        self.settle(&mut pile).await
+        self.settle(&mut batch).await
     }
 
-    async fn settle(&self, pile: &mut Pile) -> Result<()> {
-        let next = Pile::begin(pile.partition, pile.next);
-        let Pile { partition, first, deliveries, .. } = mem::replace(pile, next);
-        if deliveries.is_empty() {
+    async fn settle(&self, batch: &mut HealBatch) -> Result<()> {
+        let next = HealBatch::begin(batch.partition, batch.next);
+        let HealBatch { partition, first, records, .. } = mem::replace(batch, next);
+        if records.is_empty() {
             return Ok(());
         }
-        let batch = Batch::gather(vec![deliveries], &mut BTreeMap::from([(partition, first)]))?;
+        let batch = Batch::gather(vec![records], &mut BTreeMap::from([(partition, first)]))?;
         // Its offsets were committed long ago: there is no ledger here to take it.
-        match settle(batch, &self.lease.shelf, &self.lease, &self.meter).await {
+        match settle(batch, &self.lease.sink, &self.lease, &self.metrics).await {
             Ok(_) => Ok(()),
             Err(SettleError::Lost(_)) => Err(Interrupted.into()),
             Err(error) => Err(anyhow!(error)).context("stopped, the rest is not put back"),
@@ -117,7 +117,7 @@ impl Healer {
 
     /// What was put back until now.
     pub fn healed(&self) -> Healed {
-        Healed { events: Meter::read(&self.meter.events), rejects: self.meter.rejects.total() }
+        Healed { events: Metrics::read(&self.metrics.events), rejects: self.metrics.rejects.total() }
     }
 }
 
@@ -144,19 +144,19 @@ impl HealLease {
         let besides = partitions.iter().map(|at| (Role::Ingest, *at, token(at))).collect();
         let writer = Writer { besides, ..Writer::new(Role::Heal, group) };
         let tokens = writer.tokens.clone();
-        let shelf = Shelf::new(clickhouse.clone(), source, writer);
-        patiently(async || match open_lease(&shelf, &tokens, &Claim::Any, &partitions).await {
+        let sink = ClickHouseSink::new(clickhouse.clone(), source, writer);
+        patiently(async || match open_lease(&sink, &tokens, &Claim::Any, &partitions).await {
             Ok(()) => Ok(()),
             Err(OpenError::Failure(failure)) => Err(failure),
-            Err(error) => Err(Failure { class: flows::Class::Transient, ended: true, message: error.to_string() }),
+            Err(error) => Err(Failure { kind: flows::ErrorKind::Transient, ended: true, message: error.to_string() }),
         })
         .await?;
         let (client, topic, source) = (client.clone(), topic.clone(), source.clone());
-        Ok(Self { shelf, client, topic, source })
+        Ok(Self { sink, client, topic, source })
     }
 }
 
-impl Tenure for HealLease {
+impl Ownership for HealLease {
     async fn prove(&self) -> Result<(), LeaseLost> {
         let (client, topic) = (self.client.clone(), self.topic.clone());
         let asked = tokio::task::spawn_blocking(move || admin::source(&client, &topic)).await;
@@ -175,31 +175,31 @@ impl Tenure for HealLease {
     }
 
     async fn renew(&self, partitions: &[i32]) -> Result<Result<(), LeaseLost>, Failure> {
-        renew_lease(&self.shelf, self.shelf.tokens(), partitions).await
+        renew_lease(&self.sink, self.sink.tokens(), partitions).await
     }
 }
 
-impl Pile {
+impl HealBatch {
     fn begin(partition: i32, first: i64) -> Self {
-        Self { partition, first, next: first, bytes: 0, deliveries: Vec::new() }
+        Self { partition, first, next: first, bytes: 0, records: Vec::new() }
     }
 
     fn is_high(&self) -> bool {
-        self.deliveries.len() >= ROWS || self.bytes >= BYTES
+        self.records.len() >= ROWS || self.bytes >= BYTES
     }
 
     /// What lies before `offset` is stored, or holds no record.
     fn pass_stored(&mut self, offset: i64) {
         if offset > self.next {
-            self.push(offset - 1, Content::Stored);
+            self.push(offset - 1, Payload::AlreadyStored);
         }
     }
 
-    fn push(&mut self, offset: i64, content: Content) {
-        let span = Span::new(self.next, offset + 1);
-        let delivery = Delivery { partition: self.partition, span, received: now(), content };
-        self.bytes += delivery.weight();
-        self.next = span.next;
-        self.deliveries.push(delivery);
+    fn push(&mut self, offset: i64, payload: Payload) {
+        let range = OffsetRange::new(self.next, offset + 1);
+        let record = Record { partition: self.partition, range, received: now(), payload };
+        self.bytes += record.weight();
+        self.next = range.next;
+        self.records.push(record);
     }
 }

@@ -16,7 +16,7 @@ use crate::clickhouse::{Census, ClickHouse, Expiry, WINDOW};
 use crate::kafka::admin::{self, Client};
 use crate::kafka::ranges::Ranges;
 use anyhow::{Result, anyhow};
-use flows::{Backoff, Class, Event, Failure, Islands, Span};
+use flows::{Backoff, ErrorKind, Event, Failure, OffsetRange, OffsetRanges};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,17 +43,17 @@ struct Seen {
     /// Offsets that are neither stored nor erased and hold no record.
     empty: u64,
     erased: u64,
-    missing: Vec<Span>,
-    expired_by_ttl: Vec<Span>,
-    doubled: Vec<Span>,
-    returned: Vec<Span>,
+    missing: Vec<OffsetRange>,
+    expired_by_ttl: Vec<OffsetRange>,
+    doubled: Vec<OffsetRange>,
+    returned: Vec<OffsetRange>,
 }
 
 /// Offsets of records that are neither stored nor erased.
 #[derive(Default)]
 struct Unstored {
-    missing: Vec<Span>,
-    expired_by_ttl: Vec<Span>,
+    missing: Vec<OffsetRange>,
+    expired_by_ttl: Vec<OffsetRange>,
 }
 
 impl Auditor {
@@ -63,7 +63,7 @@ impl Auditor {
     /// When one of the two cannot be asked.
     pub async fn inspect(&mut self, partition: i32, low: i64, mark: i64, high: i64) -> Result<Findings> {
         let mut findings = Findings::new(partition, low, mark, high);
-        for window in Span::new(low, mark).windows(WINDOW) {
+        for window in OffsetRange::new(low, mark).windows(WINDOW) {
             let seen = self.look(partition, window).await?;
             findings.stored += seen.stored;
             findings.empty += seen.empty;
@@ -74,7 +74,7 @@ impl Auditor {
             findings.returned.extend(&seen.returned);
         }
         // What is stored and not committed yet is no fault, unless it is there twice.
-        for window in Span::new(mark.max(low), high).windows(WINDOW) {
+        for window in OffsetRange::new(mark.max(low), high).windows(WINDOW) {
             findings.duplicates.extend(&self.doubled(partition, window).await?);
         }
         findings.beyond.extend(&self.beyond(partition, high).await?);
@@ -82,11 +82,11 @@ impl Auditor {
     }
 
     /// The ranges that are committed and not stored, window by window, for whoever puts them back.
-    pub async fn missing(&mut self, partition: i32, window: Span) -> Result<Vec<Span>> {
+    pub async fn missing(&mut self, partition: i32, window: OffsetRange) -> Result<Vec<OffsetRange>> {
         Ok(self.look(partition, window).await?.missing)
     }
 
-    async fn look(&mut self, partition: i32, window: Span) -> Result<Seen> {
+    async fn look(&mut self, partition: i32, window: OffsetRange) -> Result<Seen> {
         let Self { clickhouse, source, .. } = self;
         let census = patiently(async || clickhouse.census(source, partition, window).await).await?;
         let Census { stored, erased, .. } = census;
@@ -109,37 +109,37 @@ impl Auditor {
         Ok(expiry)
     }
 
-    async fn doubled(&self, partition: i32, window: Span) -> Result<Vec<Span>> {
+    async fn doubled(&self, partition: i32, window: OffsetRange) -> Result<Vec<OffsetRange>> {
         let Self { clickhouse, source, .. } = self;
         let census = patiently(async || clickhouse.census(source, partition, window).await).await?;
         self.doubled_of(census, partition, window).await
     }
 
-    async fn doubled_of(&self, census: Census, partition: i32, window: Span) -> Result<Vec<Span>> {
+    async fn doubled_of(&self, census: Census, partition: i32, window: OffsetRange) -> Result<Vec<OffsetRange>> {
         if census.rows == census.stored {
             return Ok(Vec::new());
         }
         let Self { clickhouse, source, .. } = self;
-        Ok(patiently(async || clickhouse.doubled(source, partition, window).await).await?.spans().to_vec())
+        Ok(patiently(async || clickhouse.doubled(source, partition, window).await).await?.ranges().to_vec())
     }
 
-    async fn returned(&self, census: Census, partition: i32, window: Span) -> Result<Vec<Span>> {
+    async fn returned(&self, census: Census, partition: i32, window: OffsetRange) -> Result<Vec<OffsetRange>> {
         if census.erased == 0 {
             return Ok(Vec::new());
         }
         let Self { clickhouse, source, .. } = self;
         let both = patiently(async || clickhouse.erased_and_stored(source, partition, window).await).await?;
-        Ok(both.spans().to_vec())
+        Ok(both.ranges().to_vec())
     }
 
-    async fn stored(&self, partition: i32, span: Span) -> Result<Islands> {
+    async fn stored(&self, partition: i32, range: OffsetRange) -> Result<OffsetRanges> {
         let Self { clickhouse, source, .. } = self;
-        let mut found = patiently(async || clickhouse.stored(source, &[(partition, span)]).await).await?;
+        let mut found = patiently(async || clickhouse.stored(source, &[(partition, range)]).await).await?;
         Ok(found.remove(&partition).unwrap_or_default())
     }
 
     /// Which offsets of these ranges hold a record that a consumer is given, and whose row should be there.
-    fn unstored(&mut self, partition: i32, ranges: &[Span]) -> Result<Unstored> {
+    fn unstored(&mut self, partition: i32, ranges: &[OffsetRange]) -> Result<Unstored> {
         let Self { ranges: topic, expiry, .. } = self;
         let mut found = Unstored::default();
         for range in ranges {
@@ -148,7 +148,7 @@ impl Auditor {
                 let kind = if is_over { &mut found.expired_by_ttl } else { &mut found.missing };
                 match kind.last_mut() {
                     Some(last) if last.next == record.offset => last.next += 1,
-                    _ => kind.push(Span::new(record.offset, record.offset + 1)),
+                    _ => kind.push(OffsetRange::new(record.offset, record.offset + 1)),
                 }
                 ControlFlow::Continue(())
             })?;
@@ -157,16 +157,16 @@ impl Auditor {
     }
 
     /// Which offsets are stored beyond the topic's end. The end is asked for once more, since the topic goes on growing.
-    async fn beyond(&self, partition: i32, high: i64) -> Result<Vec<Span>> {
-        let behind = Span::new(high, i64::MAX);
+    async fn beyond(&self, partition: i32, high: i64) -> Result<Vec<OffsetRange>> {
+        let behind = OffsetRange::new(high, i64::MAX);
         let found = self.stored(partition, behind).await?;
-        if found.spans().is_empty() {
+        if found.ranges().is_empty() {
             return Ok(Vec::new());
         }
         let ends = block_in_place(|| admin::watermarks(&self.client, &self.topic, &[partition]))?;
         let end = ends.get(&partition).map_or(high, |(_, high)| *high);
-        let beyond = found.spans().iter().map(|span| Span::new(span.first.max(end), span.next));
-        Ok(beyond.filter(|span| !span.is_empty()).collect())
+        let beyond = found.ranges().iter().map(|range| OffsetRange::new(range.first.max(end), range.next));
+        Ok(beyond.filter(|range| !range.is_empty()).collect())
     }
 }
 
@@ -178,7 +178,7 @@ pub async fn patiently<A>(question: impl AsyncFn() -> Result<A, Failure>) -> Res
     let (mut backoff, deadline) = (Backoff::default(), Instant::now() + PATIENCE);
     loop {
         match question().await {
-            Err(failure) if failure.class != Class::Permanent && Instant::now() < deadline => {
+            Err(failure) if failure.kind != ErrorKind::Permanent && Instant::now() < deadline => {
                 tracing::info!("asking ClickHouse again: {failure}");
                 backoff.wait().await;
             }
@@ -187,6 +187,6 @@ pub async fn patiently<A>(question: impl AsyncFn() -> Result<A, Failure>) -> Res
     }
 }
 
-fn total(spans: &[Span]) -> u64 {
-    spans.iter().map(Span::len).sum()
+fn total(ranges: &[OffsetRange]) -> u64 {
+    ranges.iter().map(OffsetRange::len).sum()
 }

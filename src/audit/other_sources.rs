@@ -6,13 +6,13 @@
 use super::{Auditor, Findings, patiently};
 use crate::table::grouped;
 use anyhow::Result;
-use flows::Span;
+use flows::OffsetRange;
 use std::collections::BTreeMap;
 
 /// The oldest events of a partition that are looked at, and as many of the newest: where one reader followed on another, what
 /// both have read lies at one of the two ends.
 const ENDS: i64 = 1_000;
-/// And between these, so many short spans: where both have read all along, each of them shows it.
+/// And between these, so many short ranges: where both have read all along, each of them shows it.
 const BETWEEN: i64 = 10;
 const SHORT: i64 = 100;
 
@@ -26,12 +26,12 @@ impl Auditor {
     /// When ClickHouse cannot be asked.
     pub async fn other_sources(&self, found: &[Findings]) -> Result<OtherSources> {
         let Self { clickhouse, source, .. } = self;
-        let compared = |findings: &Findings| (findings.partition, Span::new(findings.low, findings.mark));
-        let compared: Vec<_> = found.iter().map(compared).filter(|(_, span)| !span.is_empty()).collect();
+        let compared = |findings: &Findings| (findings.partition, OffsetRange::new(findings.low, findings.mark));
+        let compared: Vec<_> = found.iter().map(compared).filter(|(_, range)| !range.is_empty()).collect();
         let mut others = OtherSources::new();
-        for (partition, span) in patiently(async || clickhouse.extents(source, &compared).await).await? {
-            let spans: Vec<_> = sample(span).into_iter().map(|span| (partition, span)).collect();
-            for (other, events) in patiently(async || clickhouse.other_sources(source, &spans).await).await? {
+        for (partition, range) in patiently(async || clickhouse.extents(source, &compared).await).await? {
+            let ranges: Vec<_> = sample(range).into_iter().map(|range| (partition, range)).collect();
+            for (other, events) in patiently(async || clickhouse.other_sources(source, &ranges).await).await? {
                 *others.entry(other).or_default() += events;
             }
         }
@@ -40,14 +40,14 @@ impl Auditor {
 }
 
 /// What is looked at of a partition's offsets.
-fn sample(span: Span) -> Vec<Span> {
-    let between = Span::new(span.first + ENDS, span.next - ENDS);
+fn sample(range: OffsetRange) -> Vec<OffsetRange> {
+    let between = OffsetRange::new(range.first + ENDS, range.next - ENDS);
     let step = (between.next - between.first) / BETWEEN;
     if step <= SHORT {
-        return vec![span];
+        return vec![range];
     }
-    let short = |nth| Span::new(between.first + nth * step, between.first + nth * step + SHORT);
-    let ends = [Span::new(span.first, between.first), Span::new(between.next, span.next)];
+    let short = |nth| OffsetRange::new(between.first + nth * step, between.first + nth * step + SHORT);
+    let ends = [OffsetRange::new(range.first, between.first), OffsetRange::new(between.next, range.next)];
     ends.into_iter().chain((0..BETWEEN).map(short)).collect()
 }
 
@@ -65,14 +65,17 @@ mod tests {
     #[test]
     fn a_sample_is_bounded_lies_within_and_holds_both_ends() {
         for len in [1, 999, 2_000, 3_000, 3_009, 3_010, 3_011, 5_000, 1_000_000, i64::MAX - 7] {
-            let span = Span::new(7, 7 + len);
-            let spans = sample(span);
-            assert!(spans.iter().all(|part| span.first <= part.first && part.next <= span.next), "{len}: {spans:?}");
-            assert!(spans.iter().map(Span::len).sum::<u64>() <= 3_010, "{len}: {spans:?}");
-            for offset in [span.first, span.next - 1, span.first + (len - 1).min(999)] {
-                assert!(spans.iter().any(|part| part.first <= offset && offset < part.next), "{len}: {offset}");
+            let range = OffsetRange::new(7, 7 + len);
+            let ranges = sample(range);
+            assert!(
+                ranges.iter().all(|part| range.first <= part.first && part.next <= range.next),
+                "{len}: {ranges:?}"
+            );
+            assert!(ranges.iter().map(OffsetRange::len).sum::<u64>() <= 3_010, "{len}: {ranges:?}");
+            for offset in [range.first, range.next - 1, range.first + (len - 1).min(999)] {
+                assert!(ranges.iter().any(|part| part.first <= offset && offset < part.next), "{len}: {offset}");
             }
-            let mut sorted = spans.clone();
+            let mut sorted = ranges.clone();
             sorted.sort_by_key(|part| part.first);
             assert!(sorted.windows(2).all(|pair| pair[0].next <= pair[1].first), "{len}: nothing is looked at twice");
         }

@@ -23,7 +23,7 @@ pub use settings::Settings;
 
 use crate::latency_log::Recorder;
 use clap::{Args, Parser, Subcommand};
-use flows::{Faults, Meter, Rate};
+use flows::{Faults, Metrics, Rate};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -194,8 +194,8 @@ impl RunArgs {
     ///
     /// # Errors
     /// When the log cannot be created.
-    pub fn recorder(&self, meter: &Arc<Meter>) -> anyhow::Result<Recorder> {
-        Recorder::with_interval(meter.clone(), self.latency_log.as_deref(), self.latency_interval)
+    pub fn recorder(&self, metrics: &Arc<Metrics>) -> anyhow::Result<Recorder> {
+        Recorder::with_interval(metrics.clone(), self.latency_log.as_deref(), self.latency_interval)
     }
 }
 

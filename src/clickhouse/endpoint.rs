@@ -131,7 +131,7 @@ fn lower_case(encoded: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flows::Class;
+    use flows::ErrorKind;
 
     #[test]
     fn no_error_repeats_what_stands_in_the_query_of_the_address() {
@@ -153,7 +153,7 @@ mod tests {
             "<b>Pa ss&lt;1&gt;&quot;q&amp;/=%</b>",
             "Authorization: Basic d3JpdGVyOlBhIHNzPDE+InEmLz0l",
         ] {
-            let failure = Failure { class: Class::Transient, ended: false, message: said.into() };
+            let failure = Failure { kind: ErrorKind::Transient, ended: false, message: said.into() };
             let shown = endpoint.discreet(failure).message;
             let parts = ["s3cr3t", "Pa", "ss", "d3Jp"];
             assert!(parts.iter().all(|part| !shown.replace("pass", "").contains(part)), "{shown}");

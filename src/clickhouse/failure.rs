@@ -1,7 +1,7 @@
 //! What a failure means: the one place where errors of ClickHouse, and of what stands before it, are classed.
 
 use crate::printable::printable;
-use flows::{Class, Failure};
+use flows::{ErrorKind, Failure};
 use hyper::HeaderMap;
 
 /// Codes that say: these rows are not to the server's liking. Names as in ClickHouse's `ErrorCodes.cpp`.
@@ -116,16 +116,16 @@ const NOT_ENDED: &[i32] = &[
 /// The status of a proxy that takes no body of this size. Each body's size is announced, so it has passed nothing on.
 const PAYLOAD_TOO_LARGE: u16 = 413;
 
-/// The class of an exception's code. The lists only save time: a code in none of them is judged by what happens next.
-fn class(code: i32) -> Class {
+/// The kind of an exception's code. The lists only save time: a code in none of them is judged by what happens next.
+fn kind(code: i32) -> ErrorKind {
     let lists = [
-        (DATA, Class::Data),
-        (PERMANENT, Class::Permanent),
-        (TOO_LARGE, Class::TooLarge),
-        (TRANSIENT, Class::Transient),
+        (DATA, ErrorKind::Data),
+        (PERMANENT, ErrorKind::Permanent),
+        (TOO_LARGE, ErrorKind::TooLarge),
+        (TRANSIENT, ErrorKind::Transient),
     ];
     let listed = lists.into_iter().find(|(list, _)| list.contains(&code));
-    listed.map_or(Class::Unexplained, |(_, class)| class)
+    listed.map_or(ErrorKind::Unexplained, |(_, kind)| kind)
 }
 
 /// The code of an exception, out of the header of an answer.
@@ -144,14 +144,14 @@ pub fn answered(status: u16, code: Option<i32>, body: &str) -> Failure {
                 if CREDENTIALS.contains(&code) { ": see --clickhouse-user and --clickhouse-password-file" } else { "" };
             let message = message + hint;
             // An exception of ClickHouse ends what it answers, but for a few.
-            Failure { class: class(code), ended: !NOT_ENDED.contains(&code), message }
+            Failure { kind: kind(code), ended: !NOT_ENDED.contains(&code), message }
         }
         // Something in front of ClickHouse, or another server altogether: it says nothing about what is behind it, and is
         // mostly gone in a moment.
         None => {
             let is_too_large = status == PAYLOAD_TOO_LARGE;
-            let class = if is_too_large { Class::TooLarge } else { Class::Transient };
-            Failure { class, ended: is_too_large, message: foreign(status, body) }
+            let kind = if is_too_large { ErrorKind::TooLarge } else { ErrorKind::Transient };
+            Failure { kind, ended: is_too_large, message: foreign(status, body) }
         }
     }
 }
@@ -191,9 +191,9 @@ pub fn asked(error: &clickhouse::error::Error) -> Failure {
     match error {
         Error::BadResponse(body) => answered(status_in(body), None, body),
         Error::Network(_) | Error::TimedOut | Error::Other(_) => {
-            Failure { class: Class::Transient, ended: false, message: describe(error) }
+            Failure { kind: ErrorKind::Transient, ended: false, message: describe(error) }
         }
-        Error::InvalidParams(_) => Failure { class: Class::Permanent, ended: false, message: describe(error) },
+        Error::InvalidParams(_) => Failure { kind: ErrorKind::Permanent, ended: false, message: describe(error) },
         _ => misunderstood(&describe(error)),
     }
 }
@@ -201,7 +201,7 @@ pub fn asked(error: &clickhouse::error::Error) -> Failure {
 /// What a 200 means that is not the answer to the question.
 pub fn misunderstood(why: &str) -> Failure {
     let message = format!("an answer that does not fit the question: {}", printable(clip(why)));
-    Failure { class: Class::Transient, ended: false, message }
+    Failure { kind: ErrorKind::Transient, ended: false, message }
 }
 
 /// `502 Bad Gateway`, as the client library says it of an answer without a body.
@@ -250,26 +250,26 @@ mod tests {
     #[test]
     fn each_answer_has_its_class() {
         for (status, body, expected) in [
-            (500, "Code: 241. DB::Exception: Memory limit exceeded", Class::TooLarge),
-            (500, "Code: 252. DB::Exception: Too many parts", Class::Transient),
-            (500, "Code: 202. DB::Exception: Too many simultaneous queries", Class::Transient),
-            (500, "Code: 159. DB::Exception: Timeout exceeded", Class::TooLarge),
-            (500, "Code: 242. DB::Exception: Table is in readonly mode", Class::Transient),
-            (500, "Code: 243. DB::Exception: Not enough space", Class::Transient),
-            (500, "Code: 153. DB::Exception: Division by zero", Class::Unexplained),
-            (500, "Code: 36. DB::Exception: Bad arguments", Class::Unexplained),
-            (500, "Code: 9999. DB::Exception: of a later version", Class::Unexplained),
-            (500, "Code: 70000. DB::Exception: thrown by an expression", Class::Unexplained),
-            (500, "Code: -5. DB::Exception: thrown by an expression", Class::Unexplained),
-            (400, "Code: 469. DB::Exception: Constraint is violated", Class::Data),
-            (404, "Code: 60. DB::Exception: Table does not exist", Class::Permanent),
-            (403, "Code: 516. DB::Exception: Authentication failed", Class::Permanent),
-            (200, "Code: 241. DB::Exception: in a body", Class::TooLarge),
+            (500, "Code: 241. DB::Exception: Memory limit exceeded", ErrorKind::TooLarge),
+            (500, "Code: 252. DB::Exception: Too many parts", ErrorKind::Transient),
+            (500, "Code: 202. DB::Exception: Too many simultaneous queries", ErrorKind::Transient),
+            (500, "Code: 159. DB::Exception: Timeout exceeded", ErrorKind::TooLarge),
+            (500, "Code: 242. DB::Exception: Table is in readonly mode", ErrorKind::Transient),
+            (500, "Code: 243. DB::Exception: Not enough space", ErrorKind::Transient),
+            (500, "Code: 153. DB::Exception: Division by zero", ErrorKind::Unexplained),
+            (500, "Code: 36. DB::Exception: Bad arguments", ErrorKind::Unexplained),
+            (500, "Code: 9999. DB::Exception: of a later version", ErrorKind::Unexplained),
+            (500, "Code: 70000. DB::Exception: thrown by an expression", ErrorKind::Unexplained),
+            (500, "Code: -5. DB::Exception: thrown by an expression", ErrorKind::Unexplained),
+            (400, "Code: 469. DB::Exception: Constraint is violated", ErrorKind::Data),
+            (404, "Code: 60. DB::Exception: Table does not exist", ErrorKind::Permanent),
+            (403, "Code: 516. DB::Exception: Authentication failed", ErrorKind::Permanent),
+            (200, "Code: 241. DB::Exception: in a body", ErrorKind::TooLarge),
         ] {
             let failure = answered(status, None, body);
-            assert_eq!((failure.class, failure.ended), (expected, true), "{status} {body}");
+            assert_eq!((failure.kind, failure.ended), (expected, true), "{status} {body}");
         }
-        assert_eq!(answered(500, Some(60), "").class, Class::Permanent, "the header's code counts");
+        assert_eq!(answered(500, Some(60), "").kind, ErrorKind::Permanent, "the header's code counts");
     }
 
     #[test]
@@ -284,10 +284,10 @@ mod tests {
             (503, "Service Unavailable", "Service Unavailable"),
         ] {
             let failure = answered(status, None, body);
-            assert_eq!((failure.class, failure.ended), (Class::Transient, false), "{status} {body}");
+            assert_eq!((failure.kind, failure.ended), (ErrorKind::Transient, false), "{status} {body}");
             assert!(failure.message.contains(said) && !failure.message.contains('<'), "{}", failure.message);
         }
-        assert_eq!(answered(413, None, page).class, Class::TooLarge);
+        assert_eq!(answered(413, None, page).kind, ErrorKind::TooLarge);
         let echo = answered(404, None, "There is no handle /x?token=secret&query=y here. Why?").message;
         assert!(echo.ends_with("There is no handle /x?… here. Why?"), "{echo}");
     }
@@ -299,16 +299,16 @@ mod tests {
             ["404 Not Found", "<html><title>x</title></html>", "Code: 241. DB::Exception: y", "Code: 60. DB::Exception"]
         {
             let (question, insert) = (asked(&Error::BadResponse(body.into())), answered(404, None, body));
-            assert_eq!((question.class, question.ended), (insert.class, insert.ended), "{body}");
+            assert_eq!((question.kind, question.ended), (insert.kind, insert.ended), "{body}");
         }
         assert!(asked(&Error::BadResponse("502 Bad Gateway".into())).message.contains("502"));
-        assert_eq!(asked(&Error::RowNotFound).class, Class::Transient);
+        assert_eq!(asked(&Error::RowNotFound).kind, ErrorKind::Transient);
     }
 
     #[test]
     fn a_query_id_that_is_in_use_is_of_an_insert_that_runs() {
         let failure = answered(500, None, "Code: 216. DB::Exception: Query with id = x is already running");
-        assert_eq!((failure.class, failure.ended), (Class::Transient, false));
+        assert_eq!((failure.kind, failure.ended), (ErrorKind::Transient, false));
         assert!(!answered(500, Some(319), "").ended);
     }
 

@@ -8,7 +8,7 @@ use super::settings::Settings;
 use super::{Endpoint, failure, http};
 use crate::failpoints::{self, InsertBody, Step};
 use bytes::Bytes;
-use flows::{Class, Failure};
+use flows::{ErrorKind, Failure};
 use http_body_util::BodyExt;
 use hyper::{Method, Request, Response, StatusCode, body::Incoming};
 use serde::Deserialize;
@@ -48,7 +48,7 @@ impl Inserter {
 
     async fn exchange(&self, request: Request<InsertBody>) -> Result<u64, Failure> {
         let response = self.http.request(request).await.map_err(|error| Failure {
-            class: Class::Transient,
+            kind: ErrorKind::Transient,
             ended: error.is_connect(),
             message: failure::describe(&error),
         })?;
@@ -84,5 +84,5 @@ fn written_rows(response: &Response<Incoming>) -> u64 {
 }
 
 fn doubt(message: String) -> Failure {
-    Failure { class: Class::Transient, ended: false, message }
+    Failure { kind: ErrorKind::Transient, ended: false, message }
 }

@@ -4,7 +4,7 @@ use super::insert_id::{PARTITIONS, Process, Scope};
 use super::questions::quoted;
 use super::{ClickHouse, failure, rows};
 use clickhouse::query::Query;
-use flows::{Class, Failure, Newest};
+use flows::{ErrorKind, Failure, Newest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -131,7 +131,7 @@ impl ClickHouse {
         let question: Query = self.query(&sql).param("scope", scope.prefix()).param("partitions", partitions);
         let (answers, running): (String, Vec<String>) = self.fetch_one(question).await?;
         if answers != server {
-            return Err(Failure { class: Class::Transient, ended: true, message: another_server() });
+            return Err(Failure { kind: ErrorKind::Transient, ended: true, message: another_server() });
         }
         Ok(running)
     }

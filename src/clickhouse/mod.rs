@@ -19,7 +19,7 @@ mod rejects;
 mod rows;
 mod schema;
 mod settings;
-mod shelf;
+mod sink;
 mod tables;
 mod ttl;
 mod types;
@@ -34,12 +34,12 @@ pub use questions::{Census, WINDOW};
 pub use reader::{Columns, NoAnswer, Reader};
 pub use rejects::{Choice, Count, Place, Row};
 pub use schema::Tables;
-pub use shelf::{Shelf, Writer};
+pub use sink::{ClickHouseSink, Writer};
 pub use ttl::Expiry;
 
 use crate::cli::ClickHouseArgs;
 use anyhow::Result;
-use flows::{Class, Failure};
+use flows::{ErrorKind, Failure};
 use insert::Inserter;
 use settings::Settings;
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
@@ -124,7 +124,7 @@ impl ClickHouse {
         loop {
             match self.check_to_write().await {
                 Ok(()) => *self.misfit() = None,
-                Err(failure) if failure.class == Class::Permanent => *self.misfit() = Some(failure),
+                Err(failure) if failure.kind == ErrorKind::Permanent => *self.misfit() = Some(failure),
                 Err(_) => {}
             }
             tokio::time::sleep(LOOK_AGAIN).await;

@@ -2,34 +2,42 @@
 
 use super::ClickHouse;
 use super::questions::{either, within};
-use flows::{Failure, Span};
+use flows::{Failure, OffsetRange};
 
 /// Other sources that are named.
 const NAMED: usize = 10;
 
 impl ClickHouse {
-    /// For each partition that has events in these spans, from the first of their offsets to the last one.
+    /// For each partition that has events in these ranges, from the first of their offsets to the last one.
     ///
     /// # Errors
     /// When ClickHouse does not say.
-    pub async fn extents(&self, source: &str, spans: &[(i32, Span)]) -> Result<Vec<(i32, Span)>, Failure> {
-        let Some(wanted) = condition(spans) else { return Ok(Vec::new()) };
+    pub async fn extents(
+        &self,
+        source: &str,
+        ranges: &[(i32, OffsetRange)],
+    ) -> Result<Vec<(i32, OffsetRange)>, Failure> {
+        let Some(wanted) = condition(ranges) else { return Ok(Vec::new()) };
         let events = self.table("events");
         let sql = format!(
             "SELECT CAST(_partition, 'Int32') AS of_partition, CAST(min(_offset), 'Int64'), CAST(max(_offset), 'Int64') \
              FROM {events} WHERE _source = {{source:String}} AND ({wanted}) GROUP BY of_partition ORDER BY of_partition"
         );
         let found: Vec<(i32, i64, i64)> = self.wait_for_all(self.query(&sql).param("source", source)).await?;
-        Ok(found.into_iter().map(|(partition, first, last)| (partition, Span::new(first, last + 1))).collect())
+        Ok(found.into_iter().map(|(partition, first, last)| (partition, OffsetRange::new(first, last + 1))).collect())
     }
 
-    /// How many events of these spans stand under other sources, too, by source. They are looked for by their times,
+    /// How many events of these ranges stand under other sources, too, by source. They are looked for by their times,
     /// for which our own table has an index, so the whole of it is not read.
     ///
     /// # Errors
     /// When ClickHouse does not say.
-    pub async fn other_sources(&self, source: &str, spans: &[(i32, Span)]) -> Result<Vec<(String, u64)>, Failure> {
-        let Some(wanted) = condition(spans) else { return Ok(Vec::new()) };
+    pub async fn other_sources(
+        &self,
+        source: &str,
+        ranges: &[(i32, OffsetRange)],
+    ) -> Result<Vec<(String, u64)>, Failure> {
+        let Some(wanted) = condition(ranges) else { return Ok(Vec::new()) };
         let events = self.table("events");
         let key = "event_type, timestamp, event_id";
         let sql = format!(
@@ -41,6 +49,6 @@ impl ClickHouse {
     }
 }
 
-fn condition(spans: &[(i32, Span)]) -> Option<String> {
-    spans.iter().map(|&(partition, span)| within(partition, span)).reduce(either)
+fn condition(ranges: &[(i32, OffsetRange)]) -> Option<String> {
+    ranges.iter().map(|&(partition, range)| within(partition, range)).reduce(either)
 }

@@ -10,7 +10,7 @@
 
 /// Which statements bring a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Of {
+pub enum Statements {
     All,
     Questions,
     Inserts,
@@ -19,7 +19,7 @@ pub enum Of {
 /// Settings that are pinned for one reason.
 #[derive(Debug)]
 pub struct Pins {
-    pub of: Of,
+    pub of: Statements,
     /// What could become of the data without them.
     pub otherwise: &'static str,
     /// Names and values.
@@ -28,7 +28,7 @@ pub struct Pins {
 
 pub const PINS: &[Pins] = &[
     Pins {
-        of: Of::All,
+        of: Statements::All,
         otherwise: "ClickHouse could read our statements in another way than the one that was tested",
         settings: &[
             ("compatibility", ""), // would change the defaults of all that is not pinned
@@ -40,7 +40,7 @@ pub const PINS: &[Pins] = &[
         ],
     },
     Pins {
-        of: Of::All,
+        of: Statements::All,
         otherwise: "an insert could store a part of its rows, and an answer could lack some: events would be lost or stored twice",
         settings: &[
             ("limit", "0"),
@@ -57,7 +57,7 @@ pub const PINS: &[Pins] = &[
         ],
     },
     Pins {
-        of: Of::All,
+        of: Statements::All,
         otherwise: "a statement that reaches a limit could end with a part of its rows and no error: events would be lost or stored twice",
         settings: &[
             ("read_overflow_mode", "throw"),
@@ -74,7 +74,7 @@ pub const PINS: &[Pins] = &[
         ],
     },
     Pins {
-        of: Of::All,
+        of: Statements::All,
         otherwise: "our statements could reach a limit as the tables grow, and nothing more would be stored",
         settings: &[
             ("max_rows_to_read", "0"),
@@ -110,7 +110,7 @@ pub const PINS: &[Pins] = &[
         ],
     },
     Pins {
-        of: Of::All,
+        of: Statements::All,
         otherwise: "an answer could come before its statement has ended, or in another form, and be misunderstood",
         settings: &[
             ("wait_end_of_query", "1"), // the status is known only at the end, so it is sent only then
@@ -124,7 +124,7 @@ pub const PINS: &[Pins] = &[
         ],
     },
     Pins {
-        of: Of::Questions,
+        of: Statements::Questions,
         otherwise: "rows could be seen that are not there, or not be seen where they are: they would be stored twice, or not again",
         settings: &[
             ("final", "0"),
@@ -139,7 +139,7 @@ pub const PINS: &[Pins] = &[
         ],
     },
     Pins {
-        of: Of::Questions,
+        of: Statements::Questions,
         otherwise: "an answer could come with other types or in a form that is not understood, and nothing more would be stored",
         settings: &[
             ("aggregate_functions_null_for_empty", "0"),
@@ -152,7 +152,7 @@ pub const PINS: &[Pins] = &[
         ],
     },
     Pins {
-        of: Of::Questions,
+        of: Statements::Questions,
         otherwise: "questions could fail or take too long, and nothing more would be stored",
         settings: &[
             ("force_primary_key", "0"),
@@ -166,7 +166,7 @@ pub const PINS: &[Pins] = &[
         ],
     },
     Pins {
-        of: Of::Inserts,
+        of: Statements::Inserts,
         otherwise: "an answer could come before the rows are stored: they would be lost in a crash",
         settings: &[
             ("async_insert", "0"),
@@ -176,7 +176,7 @@ pub const PINS: &[Pins] = &[
         ],
     },
     Pins {
-        of: Of::Inserts,
+        of: Statements::Inserts,
         otherwise: "rows could be dropped in silence because they, or an insert's token, look like earlier ones",
         settings: &[
             ("insert_deduplicate", "0"),
@@ -187,7 +187,7 @@ pub const PINS: &[Pins] = &[
         ],
     },
     Pins {
-        of: Of::Inserts,
+        of: Statements::Inserts,
         otherwise: "an insert could become several parts, and a crash between them would leave some of its rows",
         settings: &[
             ("max_insert_threads", "1"),
@@ -202,7 +202,7 @@ pub const PINS: &[Pins] = &[
         ],
     },
     Pins {
-        of: Of::Inserts,
+        of: Statements::Inserts,
         otherwise: "rows could be misread, or left out because they are misread",
         settings: &[
             ("input_format_binary_decode_types_in_binary_format", "0"),

@@ -3,13 +3,13 @@
 use super::answer::{self, Columns};
 use super::{ANSWER, ClickHouse, failure, settings};
 use clickhouse::query::Query;
-use flows::{Class, Failure, Islands, Span};
+use flows::{ErrorKind, Failure, OffsetRange, OffsetRanges};
 use std::collections::BTreeMap;
 
 /// How many offsets are asked about at a time: bounds the memory, here and in ClickHouse.
 pub const WINDOW: usize = 1_000_000;
 
-/// What was counted of a span of offsets.
+/// What was counted of a range of offsets.
 #[derive(Clone, Copy, Debug)]
 pub struct Census {
     /// Rows in `events` and `rejected`.
@@ -27,60 +27,74 @@ impl ClickHouse {
         Ok(())
     }
 
-    /// Which offsets of these spans are stored, in `events` or `rejected`, or erased: for each partition that has any.
-    pub async fn stored(&self, source: &str, spans: &[(i32, Span)]) -> Result<BTreeMap<i32, Islands>, Failure> {
-        let Some(wanted) = spans.iter().map(|&(partition, span)| within(partition, span)).reduce(either) else {
+    /// Which offsets of these ranges are stored, in `events` or `rejected`, or erased: for each partition that has any.
+    pub async fn stored(
+        &self,
+        source: &str,
+        ranges: &[(i32, OffsetRange)],
+    ) -> Result<BTreeMap<i32, OffsetRanges>, Failure> {
+        let Some(wanted) = ranges.iter().map(|&(partition, range)| within(partition, range)).reduce(either) else {
             return Ok(BTreeMap::new());
         };
         let positions = format!("SELECT DISTINCT of_partition, at_offset FROM ({})", self.settled(&wanted));
-        self.islands(source, &positions).await
+        self.stored_ranges(source, &positions).await
     }
 
     /// Which offsets of these partitions are stored or erased, each from the given one on. For most there are none, so one question about
     /// all of them comes first; where there are, they are asked about in windows, however many there may be.
-    pub async fn stored_from(&self, source: &str, starts: &[(i32, i64)]) -> Result<BTreeMap<i32, Islands>, Failure> {
+    pub async fn stored_from(
+        &self,
+        source: &str,
+        starts: &[(i32, i64)],
+    ) -> Result<BTreeMap<i32, OffsetRanges>, Failure> {
         let from = |&(partition, first): &(i32, i64)| format!("(_partition = {partition} AND _offset >= {first})");
         let Some(wanted) = starts.iter().map(from).reduce(either) else { return Ok(BTreeMap::new()) };
         let settled = self.settled(&wanted);
         let sql =
             format!("SELECT of_partition, min(at_offset), max(at_offset) + 1 FROM ({settled}) GROUP BY of_partition");
         let extents: Vec<(i32, i64, i64)> = self.fetch_all(self.of(source, &sql)).await?;
-        let windows = |(partition, first, next)| Span::new(first, next).windows(WINDOW).map(move |it| (partition, it));
+        let windows =
+            |(partition, first, next)| OffsetRange::new(first, next).windows(WINDOW).map(move |it| (partition, it));
         let mut windows = extents.into_iter().flat_map(windows).peekable();
-        let mut stored: BTreeMap<i32, Vec<Span>> = BTreeMap::new();
+        let mut stored: BTreeMap<i32, Vec<OffsetRange>> = BTreeMap::new();
         while windows.peek().is_some() {
             let mut room = WINDOW as u64;
             let fits =
                 || windows.next_if(|(_, window)| window.len() <= room).inspect(|(_, window)| room -= window.len());
             let together: Vec<_> = std::iter::from_fn(fits).collect();
-            for (partition, islands) in self.stored(source, &together).await? {
-                stored.entry(partition).or_default().extend(islands.spans());
+            for (partition, stored_ranges) in self.stored(source, &together).await? {
+                stored.entry(partition).or_default().extend(stored_ranges.ranges());
             }
         }
-        Ok(stored.into_iter().map(|(partition, spans)| (partition, Islands::new(spans))).collect())
+        Ok(stored.into_iter().map(|(partition, ranges)| (partition, OffsetRanges::new(ranges))).collect())
     }
 
-    /// Which offsets of `span` are stored more than once, in `events`, in `rejected`, or in both.
-    pub async fn doubled(&self, source: &str, partition: i32, span: Span) -> Result<Islands, Failure> {
-        let rows = self.rows(&within(partition, span));
+    /// Which offsets of `range` are stored more than once, in `events`, in `rejected`, or in both.
+    pub async fn doubled(&self, source: &str, partition: i32, range: OffsetRange) -> Result<OffsetRanges, Failure> {
+        let rows = self.rows(&within(partition, range));
         let twice =
             format!("SELECT of_partition, at_offset FROM ({rows}) GROUP BY of_partition, at_offset HAVING count() > 1");
-        Ok(self.islands(source, &twice).await?.remove(&partition).unwrap_or_default())
+        Ok(self.stored_ranges(source, &twice).await?.remove(&partition).unwrap_or_default())
     }
 
-    /// Which offsets of `span` are erased, and stored all the same.
-    pub async fn erased_and_stored(&self, source: &str, partition: i32, span: Span) -> Result<Islands, Failure> {
-        let wanted = within(partition, span);
+    /// Which offsets of `range` are erased, and stored all the same.
+    pub async fn erased_and_stored(
+        &self,
+        source: &str,
+        partition: i32,
+        range: OffsetRange,
+    ) -> Result<OffsetRanges, Failure> {
+        let wanted = within(partition, range);
         let (rows, erased) = (self.rows(&wanted), self.positions("erased", &wanted));
         let both = format!(
             "SELECT DISTINCT of_partition, at_offset FROM ({rows}) WHERE at_offset IN (SELECT at_offset FROM ({erased}))"
         );
-        Ok(self.islands(source, &both).await?.remove(&partition).unwrap_or_default())
+        Ok(self.stored_ranges(source, &both).await?.remove(&partition).unwrap_or_default())
     }
 
-    /// Counts what there is of `span`: one pass that mostly says that all is well.
-    pub async fn census(&self, source: &str, partition: i32, span: Span) -> Result<Census, Failure> {
-        let wanted = within(partition, span);
+    /// Counts what there is of `range`: one pass that mostly says that all is well.
+    pub async fn census(&self, source: &str, partition: i32, range: OffsetRange) -> Result<Census, Failure> {
+        let wanted = within(partition, range);
         let (rows, erased) = (self.rows(&wanted), self.positions("erased", &wanted));
         let sql = format!(
             "SELECT countIf(NOT gone), uniqExactIf(at_offset, NOT gone), uniqExactIf(at_offset, gone) FROM \
@@ -90,9 +104,9 @@ impl ClickHouse {
         Ok(Census { rows, stored, erased })
     }
 
-    /// What the offsets of `span` that are stored or erased come to: quickly, for many of them.
-    pub async fn sums(&self, source: &str, partition: i32, span: Span) -> Result<Sums, Failure> {
-        let settled = self.settled(&within(partition, span));
+    /// What the offsets of `range` that are stored or erased come to: quickly, for many of them.
+    pub async fn sums(&self, source: &str, partition: i32, range: OffsetRange) -> Result<Sums, Failure> {
+        let settled = self.settled(&within(partition, range));
         let sql = format!("SELECT count(), sum(at_offset), toInt64(groupBitXor(at_offset)) FROM ({settled})");
         let (rows, sum, xor) = self.fetch_one(self.of(source, &sql)).await?;
         Ok(Sums { rows, sum, xor })
@@ -100,7 +114,7 @@ impl ClickHouse {
 
     /// When the row at this offset was inserted, if there is one: milliseconds since the Unix epoch.
     pub async fn ingested_ms(&self, source: &str, partition: i32, offset: i64) -> Result<Option<i64>, Failure> {
-        let at = within(partition, Span::new(offset, offset + 1));
+        let at = within(partition, OffsetRange::new(offset, offset + 1));
         let of = |table: &str| {
             let table = self.table(table);
             format!("SELECT ingested_at FROM {table} WHERE _source = {{source:String}} AND ({at})")
@@ -148,19 +162,19 @@ impl ClickHouse {
         self.query(sql).param("source", source)
     }
 
-    /// The islands of a set of positions: consecutive offsets of a partition have the same difference to their rank.
-    async fn islands(&self, source: &str, positions: &str) -> Result<BTreeMap<i32, Islands>, Failure> {
+    /// The stored ranges of a set of positions: consecutive offsets of a partition have the same difference to their rank.
+    async fn stored_ranges(&self, source: &str, positions: &str) -> Result<BTreeMap<i32, OffsetRanges>, Failure> {
         let sql = format!(
             "SELECT of_partition, min(at_offset), max(at_offset) + 1 FROM (SELECT of_partition, at_offset, \
              at_offset - row_number() OVER (PARTITION BY of_partition ORDER BY at_offset) AS island FROM ({positions})) \
              GROUP BY of_partition, island"
         );
         let found: Vec<(i32, i64, i64)> = self.fetch_all(self.of(source, &sql)).await?;
-        let mut spans: BTreeMap<i32, Vec<Span>> = BTreeMap::new();
+        let mut ranges: BTreeMap<i32, Vec<OffsetRange>> = BTreeMap::new();
         for (partition, first, next) in found {
-            spans.entry(partition).or_default().push(Span::new(first, next));
+            ranges.entry(partition).or_default().push(OffsetRange::new(first, next));
         }
-        Ok(spans.into_iter().map(|(partition, spans)| (partition, Islands::new(spans))).collect())
+        Ok(ranges.into_iter().map(|(partition, ranges)| (partition, OffsetRanges::new(ranges))).collect())
     }
 
     /// A statement, with the settings of questions, to which parameters can be given.
@@ -227,7 +241,7 @@ impl ClickHouse {
         match tokio::time::timeout(ANSWER, question).await {
             Ok(answer) => answer,
             Err(_) => Err(Failure {
-                class: Class::Transient,
+                kind: ErrorKind::Transient,
                 ended: false,
                 message: format!("no answer to a question within {} s", ANSWER.as_secs()),
             }),
@@ -252,24 +266,24 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// Whether each offset of `span` is there once. Rows that are there twice, and others that are missing in their place, would
+    /// Whether each offset of `range` is there once. Rows that are there twice, and others that are missing in their place, would
     /// have to come to the same twice over to go unnoticed.
-    pub fn is_each_once(&self, span: Span) -> bool {
-        let (first, last) = (i128::from(span.first), i128::from(span.next) - 1);
+    pub fn is_each_once(&self, range: OffsetRange) -> bool {
+        let (first, last) = (i128::from(range.first), i128::from(range.next) - 1);
         // ClickHouse's sums wrap around, too.
-        let sum = ((first + last) * i128::from(span.len()) / 2) as i64;
+        let sum = ((first + last) * i128::from(range.len()) / 2) as i64;
         let up_to = |last: i64| match last & 3 {
             0 => last,
             1 => 1,
             2 => last + 1,
             _ => 0,
         };
-        *self == Self { rows: span.len(), sum, xor: up_to(span.next - 1) ^ up_to(span.first - 1) }
+        *self == Self { rows: range.len(), sum, xor: up_to(range.next - 1) ^ up_to(range.first - 1) }
     }
 }
 
-/// The condition for a row to be of this span.
-pub(super) fn within(partition: i32, Span { first, next }: Span) -> String {
+/// The condition for a row to be of this range.
+pub(super) fn within(partition: i32, OffsetRange { first, next }: OffsetRange) -> String {
     format!("(_partition = {partition} AND _offset >= {first} AND _offset < {next})")
 }
 
@@ -291,20 +305,20 @@ mod tests {
         fn sums_tell_offsets_that_are_each_there_once(
             first in 0i64..1_000_000, len in 1i64..50, from in 0i64..50, to in 0i64..50,
         ) {
-            let span = Span::new(first, first + len);
+            let range = OffsetRange::new(first, first + len);
             let sums = |offsets: &[i64]| Sums {
                 rows: offsets.len() as u64,
                 sum: offsets.iter().sum(),
                 xor: offsets.iter().fold(0, |xor, offset| xor ^ offset),
             };
-            let mut offsets: Vec<_> = (span.first..span.next).collect();
-            proptest::prop_assert!(sums(&offsets).is_each_once(span));
+            let mut offsets: Vec<_> = (range.first..range.next).collect();
+            proptest::prop_assert!(sums(&offsets).is_each_once(range));
             // One stands twice, and another one not at all.
             let (from, to) = ((from % len) as usize, (to % len) as usize);
             offsets[from] = offsets[to];
-            proptest::prop_assert_eq!(sums(&offsets).is_each_once(span), from == to);
+            proptest::prop_assert_eq!(sums(&offsets).is_each_once(range), from == to);
             offsets.swap_remove(0);
-            proptest::prop_assert!(!sums(&offsets).is_each_once(span));
+            proptest::prop_assert!(!sums(&offsets).is_each_once(range));
         }
     }
 

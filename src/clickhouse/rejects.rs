@@ -4,7 +4,7 @@ use super::ClickHouse;
 use super::questions::quoted;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use flows::{Class, Failure, Reason};
+use flows::{ErrorKind, Failure, Reason};
 
 /// Which rejects are meant: all that fit everything that is said.
 #[derive(Clone, Debug, Default)]
@@ -165,7 +165,7 @@ type Encoded = (i32, i64, String, String, i64, String, String);
 fn row((partition, offset, reason, detail, ingested_ms, key, payload): Encoded) -> Result<Row, Failure> {
     let bytes = |text: String| {
         BASE64_STANDARD.decode(text).map_err(|error| Failure {
-            class: Class::Permanent,
+            kind: ErrorKind::Permanent,
             ended: true,
             message: format!("ClickHouse gives base64 that is none: {error}"),
         })

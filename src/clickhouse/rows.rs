@@ -4,7 +4,7 @@
 //! carry their length as LEB128, a UUID is two 64-bit halves with the high one first, a decimal the integer of its cents.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use flows::{Content, Delivery, Event, Reject, Table};
+use flows::{Event, Payload, Record, Reject, Table};
 
 /// A column: its name and its type.
 pub type Column = (&'static str, &'static str);
@@ -45,27 +45,27 @@ pub const fn columns(table: Table) -> &'static [Column] {
     }
 }
 
-/// What the header takes at most, and a row beside its [`Delivery::weight`] on average: more would be grown into, by doubling.
+/// What the header takes at most, and a row beside its [`Record::weight`] on average: more would be grown into, by doubling.
 const HEAD_BYTES: usize = 512;
 const ROW_BYTES: usize = 112;
 
-/// Encodes the deliveries that belong into `table`; `source` is the topic they came from.
-pub fn encode(table: Table, source: &str, deliveries: &[&Delivery]) -> Bytes {
-    let heavy: usize = deliveries.iter().map(|delivery| delivery.weight()).sum();
-    let mut out = BytesMut::with_capacity(HEAD_BYTES + deliveries.len() * ROW_BYTES + heavy);
+/// Encodes the records that belong into `table`; `source` is the topic they came from.
+pub fn encode(table: Table, source: &str, records: &[&Record]) -> Bytes {
+    let heavy: usize = records.iter().map(|record| record.weight()).sum();
+    let mut out = BytesMut::with_capacity(HEAD_BYTES + records.len() * ROW_BYTES + heavy);
     length(&mut out, columns(table).len());
     columns(table).iter().for_each(|(name, _)| string(&mut out, name.as_bytes()));
     columns(table).iter().for_each(|(_, kind)| string(&mut out, kind.as_bytes()));
-    for delivery in deliveries {
-        match (&delivery.content, table) {
-            (Content::Event(event), Table::Events) => put_event(&mut out, event),
-            (Content::Reject(reject), Table::Rejected) => put_reject(&mut out, reject),
-            // Settling sorts deliveries by table; a marker of stored rows belongs to neither.
+    for record in records {
+        match (&record.payload, table) {
+            (Payload::Event(event), Table::Events) => put_event(&mut out, event),
+            (Payload::Rejected(reject), Table::Rejected) => put_reject(&mut out, reject),
+            // Settling sorts records by table; a marker of stored rows belongs to neither.
             _ => continue,
         }
         string(&mut out, source.as_bytes());
-        out.put_i32_le(delivery.partition);
-        out.put_i64_le(delivery.offset());
+        out.put_i32_le(record.partition);
+        out.put_i64_le(record.offset());
     }
     out.freeze()
 }

@@ -1,9 +1,9 @@
 //! Which pinned settings a statement brings: those that the server knows.
 
-use super::pins::{Of, PINS, Pins, YOUNG};
+use super::pins::{PINS, Pins, Statements, YOUNG};
 use super::questions::quoted;
 use super::{ClickHouse, failure};
-use flows::{Class, Failure};
+use flows::{ErrorKind, Failure};
 use std::sync::{PoisonError, RwLock};
 
 /// Codes of ClickHouse's `ErrorCodes.cpp` for a setting that is refused.
@@ -35,20 +35,20 @@ impl Settings {
 
     /// Those of a question.
     pub fn questions(&self) -> Vec<Pin> {
-        self.of(Of::Questions)
+        self.of(Statements::Questions)
     }
 
     /// Those of an insert. It asks questions, too, about its lease and its first row; where both have a setting, the insert's counts.
     pub fn inserts(&self) -> Vec<Pin> {
-        let inserts = self.of(Of::Inserts);
+        let inserts = self.of(Statements::Inserts);
         let is_free = |(name, _): &Pin| !inserts.iter().any(|(other, _)| other == name);
-        self.of(Of::Questions).into_iter().filter(is_free).chain(inserts.iter().copied()).collect()
+        self.of(Statements::Questions).into_iter().filter(is_free).chain(inserts.iter().copied()).collect()
     }
 
-    fn of(&self, statement: Of) -> Vec<Pin> {
+    fn of(&self, statement: Statements) -> Vec<Pin> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let is_known = |name: &str| !YOUNG.contains(&name) || known.contains(&name);
-        let groups = PINS.iter().filter(|pins| pins.of == Of::All || pins.of == statement);
+        let groups = PINS.iter().filter(|pins| pins.of == Statements::All || pins.of == statement);
         groups.flat_map(|pins| pins.settings).copied().filter(|(name, _)| is_known(name)).collect()
     }
 
@@ -75,7 +75,7 @@ impl Settings {
         let may_not = format!("user {user} may not set {name} = {value}, and without that {otherwise}");
         if is(UNKNOWN_SETTING) && YOUNG.contains(&name) {
             self.forget(name);
-            return Failure { class: Class::Transient, message: format!("an older server: {said}"), ..failure };
+            return Failure { kind: ErrorKind::Transient, message: format!("an older server: {said}"), ..failure };
         }
         let message = if is(UNKNOWN_SETTING) {
             format!("it does not know the setting {name}: ClickHouse 25.8 or newer is needed")
@@ -118,7 +118,7 @@ impl ClickHouse {
             return Ok(());
         }
         Err(Failure {
-            class: Class::Permanent,
+            kind: ErrorKind::Permanent,
             ended: true,
             message: format!(
                 "the profile of user {} has readonly = {readonly}, so nothing can be inserted: take that out of it, or use \
@@ -187,7 +187,7 @@ mod tests {
     }
 
     fn answer(code: i32, said: &str) -> Failure {
-        Failure { class: Class::Permanent, ended: true, message: format!("Code: {code}. DB::Exception: {said}") }
+        Failure { kind: ErrorKind::Permanent, ended: true, message: format!("Code: {code}. DB::Exception: {said}") }
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
         let settings = Settings::new("writer");
         settings.learn(&YOUNG.join(","));
         let failure = settings.explained(answer(115, "Unknown setting 'deduplicate_insert'."));
-        assert_eq!(failure.class, Class::Transient);
+        assert_eq!(failure.kind, ErrorKind::Transient);
         let has = |name: &str| settings.inserts().iter().any(|(pinned, _)| *pinned == name);
         assert!(!has("deduplicate_insert") && has("deduplicate_insert_select"));
     }

@@ -3,7 +3,7 @@
 use super::questions::quoted;
 use super::rows::{self, Column};
 use super::{ClickHouse, erase, failure, leases, types};
-use flows::{Class, Failure, Table};
+use flows::{ErrorKind, Failure, Table};
 use std::collections::HashMap;
 
 /// The columns by which rows are found again.
@@ -218,7 +218,7 @@ fn parts(sorting_key: &str) -> Vec<&str> {
 }
 
 fn misfit(message: String) -> Failure {
-    Failure { class: Class::Permanent, ended: true, message }
+    Failure { kind: ErrorKind::Permanent, ended: true, message }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use super::ClickHouse;
 use super::questions::quoted;
-use flows::{Class, Content, Failure, Table};
+use flows::{ErrorKind, Failure, Payload, Table};
 
 /// Up to when rows have expired, in both tables.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,18 +26,18 @@ struct Limits {
 impl Expiry {
     /// Whether the row of a message has expired, or can have. Its row came after the message; so one whose message is younger
     /// than the limit cannot have.
-    pub fn is_over(&self, sent_ms: Option<i64>, content: impl FnOnce() -> Content) -> bool {
+    pub fn is_over(&self, sent_ms: Option<i64>, payload: impl FnOnce() -> Payload) -> bool {
         let Self { events, rejected, .. } = self;
         let by_ingestion = |limits: &Limits| limits.ingested_ms.zip(sent_ms).is_some_and(|(limit, sent)| sent <= limit);
         if events.timestamp_ms.is_none() && !by_ingestion(events) && !by_ingestion(rejected) {
             return false;
         }
-        match content() {
-            Content::Event(event) => {
+        match payload() {
+            Payload::Event(event) => {
                 by_ingestion(events) || events.timestamp_ms.is_some_and(|limit| event.timestamp_ms <= limit)
             }
-            Content::Reject(_) => by_ingestion(rejected),
-            Content::Stored => false,
+            Payload::Rejected(_) => by_ingestion(rejected),
+            Payload::AlreadyStored => false,
         }
     }
 }
@@ -93,7 +93,7 @@ impl ClickHouse {
             );
             match self.all::<(i64,)>(&sql).await {
                 Ok(found) => Ok(found.first().map(|(ms,)| *ms)),
-                Err(failure) if failure.class == Class::Transient => Err(failure),
+                Err(failure) if failure.kind == ErrorKind::Transient => Err(failure),
                 // It takes other columns, or is not what it looks like.
                 Err(_) => Ok(None),
             }
@@ -185,8 +185,8 @@ mod tests {
         let limits = |ingested_ms, timestamp_ms| Limits { ingested_ms, timestamp_ms };
         let event = |timestamp_ms| {
             let json = r#"{"event_id":"5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10","event_type":"page_view","user_id":"u","product_id":"p","price":1,"timestamp":"2024-01-15T14:30:00Z"}"#;
-            let Content::Event(event) = Event::decode(None, Some(json.as_bytes())) else { panic!("an event") };
-            Content::Event(Event { timestamp_ms, ..event })
+            let Payload::Event(event) = Event::decode(None, Some(json.as_bytes())) else { panic!("an event") };
+            Payload::Event(Event { timestamp_ms, ..event })
         };
         let reject = || Event::decode(None, Some(b"no event"));
         let rejects_only = Expiry { rejected: limits(Some(1_000), None), ..Expiry::default() };

@@ -9,7 +9,7 @@ use crate::kafka::{Lost, Notes, Origin, TopicIdentity, native};
 use crate::table::grouped;
 use crate::{connect, kafka, output};
 use anyhow::{Result, anyhow, bail};
-use flows::Span;
+use flows::OffsetRange;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::json;
@@ -168,7 +168,7 @@ impl Audit {
         let mut interruptions = 0;
         for findings in found.iter_mut().filter(|findings| findings.missing.offsets > 0) {
             let before = healer.healed();
-            for window in Span::new(findings.low, findings.mark).windows(WINDOW) {
+            for window in OffsetRange::new(findings.low, findings.mark).windows(WINDOW) {
                 loop {
                     // Asked anew: others may have put it back.
                     let missing = self.auditor.missing(findings.partition, window).await?;

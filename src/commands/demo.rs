@@ -4,14 +4,14 @@ use super::ingest::summary;
 use crate::cli::DemoArgs;
 use crate::clickhouse::ClickHouse;
 use crate::clickhouse::users::{OWNER, READER};
-use crate::demo::{Broker, DRAIN, Home, Panel, Pipelines, Places, Program, Server, Site, clickhouse_as};
+use crate::demo::{Broker, DRAIN, Pipelines, Places, Program, Server, Site, TerminalView, WorkDir, clickhouse_as};
 use crate::latency_log::Recorder;
 use crate::output;
+use crate::shutdown::Shutdown;
 use crate::status::TICK;
-use crate::stop::Stop;
 use crate::table::{self, grouped};
 use anyhow::{Result, anyhow, bail};
-use flows::Meter;
+use flows::Metrics;
 
 const PARTITIONS: i32 = 3;
 
@@ -20,32 +20,32 @@ const PARTITIONS: i32 = 3;
 /// # Errors
 /// When something of it cannot be started, or not everything that was sent is stored in the end.
 pub async fn run(args: DemoArgs) -> Result<()> {
-    let stop = Stop::on_signals()?;
+    let shutdown = Shutdown::on_signals()?;
     // Other topics than those of earlier runs: the broker begins at offset 0 each time, and a kept ClickHouse has their rows.
     let topic = format!("clicks-{:08x}", rand::random::<u32>());
     // Before anything is fetched.
-    let home = Home::open(args.data_dir.as_deref())?;
+    let work_dir = WorkDir::open(args.data_dir.as_deref())?;
     let broker = Broker::start(&topic, PARTITIONS)?;
     let brokers = broker.address()?;
     output::line(format_args!("broker      in this process, at {brokers}"))?;
 
     let program = tokio::select! {
         program = tokio::task::spawn_blocking(Program::find) => program??,
-        () = stop.requested() => return Ok(()),
+        () = shutdown.requested() => return Ok(()),
     };
     let mut server = tokio::select! {
-        server = Server::start(&program, &home) => server?,
-        () = stop.requested() => return Ok(()),
+        server = Server::start(&program, &work_dir) => server?,
+        () = shutdown.requested() => return Ok(()),
     };
     let places = Places {
         broker: format!("in this process, {brokers}"),
-        clickhouse: format!("{}, http://127.0.0.1:{}", program.describe(), home.http_port),
-        kept: home.kept,
+        clickhouse: format!("{}, http://127.0.0.1:{}", program.describe(), work_dir.http_port),
+        kept: work_dir.kept,
     };
     let outcome = async {
         output::line(format_args!("ClickHouse  {}", places.clickhouse))?;
-        let pipelines = Pipelines::new(&args, &topic, &brokers, &home)?;
-        show(&args, &stop, places, &pipelines, &home, &mut server).await
+        let pipelines = Pipelines::new(&args, &topic, &brokers, &work_dir)?;
+        show(&args, &shutdown, places, &pipelines, &work_dir, &mut server).await
     };
     let outcome = outcome.await;
     server.end().await;
@@ -55,39 +55,39 @@ pub async fn run(args: DemoArgs) -> Result<()> {
 /// Everything behind a ClickHouse that answers.
 async fn show(
     args: &DemoArgs,
-    stop: &Stop,
+    shutdown: &Shutdown,
     places: Places,
     pipelines: &Pipelines,
-    home: &Home,
+    work_dir: &WorkDir,
     server: &mut Server<'_>,
 ) -> Result<()> {
-    let owner = ClickHouse::new(&clickhouse_as(&OWNER, home)?)?;
+    let owner = ClickHouse::new(&clickhouse_as(&OWNER, work_dir)?)?;
     tokio::select! {
         applied = owner.apply_schema() => applied.map_err(|failure| anyhow!("cannot set up the tables: {failure}"))?,
-        () = stop.requested() => return Ok(()),
+        () = shutdown.requested() => return Ok(()),
     };
     output::line("tables      clickstream.events, clickstream.rejected")?;
     // Served until everything has ended: who looks while it drains sees the last rows come in.
-    let site = Site::open(args.port, &clickhouse_as(&READER, home)?).await?;
+    let site = Site::open(args.port, &clickhouse_as(&READER, work_dir)?).await?;
     if args.open {
         site.open_browser()?;
     }
     let Pipelines { sent, stored, .. } = pipelines;
     let mut recorders = [Recorder::new(sent.clone(), None)?, Recorder::new(stored.clone(), None)?];
-    let mut panel = Panel::new(places, site.url.clone());
+    let mut terminal_view = TerminalView::new(places, site.url.clone());
     let outcome = {
         let ticking = async {
             let mut ticks = tokio::time::interval(TICK);
             loop {
                 ticks.tick().await;
                 recorders.iter_mut().for_each(Recorder::tick);
-                panel.tick(sent, stored, &recorders[1], site.health.noted().as_deref());
+                terminal_view.tick(sent, stored, &recorders[1], site.health.noted().as_deref());
             }
         };
         tokio::select! {
-            outcome = pipelines.run(stop) => outcome,
+            outcome = pipelines.run(shutdown) => outcome,
             ended = server.keep(|note| site.health.note(note)) => ended,
-            () = late(stop) => Err(anyhow!(
+            () = late(shutdown) => Err(anyhow!(
                 "the drain took longer than {} s: {}; ClickHouse or the broker did not answer",
                 DRAIN.as_secs(),
                 left(sent, pipelines).unwrap_or("all that the broker acknowledged is stored".into())
@@ -95,7 +95,7 @@ async fn show(
             () = ticking => unreachable!("it has no end"),
         }
     };
-    panel.clear();
+    terminal_view.clear();
     let [mut latencies, of_stored] = recorders.map(Recorder::close);
     latencies.add(&of_stored);
     let table = table::render(|stage| table::stage(&latencies, stage));
@@ -104,12 +104,12 @@ async fn show(
 }
 
 /// Resolves when a drain has taken too long.
-async fn late(stop: &Stop) {
-    stop.requested().await;
+async fn late(shutdown: &Shutdown) {
+    shutdown.requested().await;
     tokio::time::sleep(DRAIN).await;
 }
 
-fn all_is_stored(sent: &Meter, pipelines: &Pipelines) -> Result<()> {
+fn all_is_stored(sent: &Metrics, pipelines: &Pipelines) -> Result<()> {
     match left(sent, pipelines) {
         None => Ok(()),
         Some(left) => bail!("{left} before the end"),
@@ -117,7 +117,7 @@ fn all_is_stored(sent: &Meter, pipelines: &Pipelines) -> Result<()> {
 }
 
 /// What is not stored, if anything is not.
-fn left(sent: &Meter, pipelines: &Pipelines) -> Option<String> {
-    let (sent, rows) = (Meter::read(&sent.events), pipelines.rows());
+fn left(sent: &Metrics, pipelines: &Pipelines) -> Option<String> {
+    let (sent, rows) = (Metrics::read(&sent.events), pipelines.rows());
     (rows < sent).then(|| format!("{} of {} events were not stored", grouped(sent - rows), grouped(sent)))
 }

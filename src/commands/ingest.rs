@@ -12,11 +12,11 @@ use crate::kafka::static_membership::InstanceFile;
 use crate::kafka::{self, Committer, Naming};
 use crate::metrics::{Observed, Ready};
 use crate::output;
-use crate::status::{Of, Status, watch};
-use crate::stop::Stop;
+use crate::shutdown::Shutdown;
+use crate::status::{Pipeline, Status, watch};
 use crate::table::{self, grouped};
 use anyhow::{Result, anyhow, bail};
-use flows::{Claim, IngestError, Ledger, Meter, Policy, SettleError};
+use flows::{BatchConfig, Claim, IngestError, Ledger, Metrics, SettleError};
 use futures::{StreamExt, TryStreamExt, stream};
 use rdkafka::ClientConfig;
 use std::collections::BTreeMap;
@@ -71,34 +71,34 @@ pub const NO_NAME: &str = "none";
 /// # Errors
 /// When something does not fit at the start, when a failure will not pass by itself, or when the drain took too long.
 pub async fn run(args: IngestArgs) -> Result<()> {
-    let stop = Stop::on_signals()?;
-    let (meter, ready) = (Arc::new(Meter::default()), Arc::new(Ready::default()));
-    let mut recorder = args.run.recorder(&meter)?;
-    Observed::new(Of::Ingest, &meter, recorder.window(), &ready).serve(&args.run).await?;
-    let mut status = Status::new(Of::Ingest, meter.clone(), ready.stuck.clone());
-    let outcome = watch(&mut status, &mut recorder, ingest(&args, Naming::ById, &stop, &meter, &ready)).await;
+    let shutdown = Shutdown::on_signals()?;
+    let (metrics, ready) = (Arc::new(Metrics::default()), Arc::new(Ready::default()));
+    let mut recorder = args.run.recorder(&metrics)?;
+    Observed::new(Pipeline::Ingest, &metrics, recorder.window(), &ready).serve(&args.run).await?;
+    let mut status = Status::new(Pipeline::Ingest, metrics.clone(), ready.stuck.clone());
+    let outcome = watch(&mut status, &mut recorder, ingest(&args, Naming::ById, &shutdown, &metrics, &ready)).await;
     let latencies = recorder.close();
     // Who did not come to begin has nothing to report but the reason.
-    if Meter::read(&meter.rebalances) == 0 {
+    if Metrics::read(&metrics.rebalances) == 0 {
         return outcome;
     }
     let table = table::render(|stage| table::stage(&latencies, stage));
-    output::closing(format_args!("{table}\n{}", summary(&meter)), outcome)
+    output::closing(format_args!("{table}\n{}", summary(&metrics)), outcome)
 }
 
 /// What was done, in one line.
-pub fn summary(meter: &Meter) -> String {
-    let lost = Meter::read(&meter.expired) + Meter::read(&meter.reset);
+pub fn summary(metrics: &Metrics) -> String {
+    let lost = Metrics::read(&metrics.expired) + Metrics::read(&metrics.reset);
     let lost =
         if lost > 0 { format!("; {} messages were lost before they were read", grouped(lost)) } else { String::new() };
     format!(
         "{} events and {} rejects stored in {} batches, {} inserts, {} retries; {} rows were stored before{lost}",
-        grouped(Meter::read(&meter.events)),
-        grouped(meter.rejects.total()),
-        grouped(Meter::read(&meter.batches)),
-        grouped(Meter::read(&meter.inserts)),
-        grouped(Meter::read(&meter.retries)),
-        grouped(Meter::read(&meter.skipped)),
+        grouped(Metrics::read(&metrics.events)),
+        grouped(metrics.rejects.total()),
+        grouped(Metrics::read(&metrics.batches)),
+        grouped(Metrics::read(&metrics.inserts)),
+        grouped(Metrics::read(&metrics.retries)),
+        grouped(Metrics::read(&metrics.skipped)),
     )
 }
 
@@ -106,7 +106,13 @@ pub fn summary(meter: &Meter) -> String {
 ///
 /// # Errors
 /// See [`run`].
-pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<Meter>, ready: &Ready) -> Result<()> {
+pub async fn ingest(
+    args: &IngestArgs,
+    naming: Naming,
+    shutdown: &Shutdown,
+    metrics: &Arc<Metrics>,
+    ready: &Ready,
+) -> Result<()> {
     let mut config = consumer_config(args)?;
     let instance = instance_file(args)?;
     if let Some(instance) = &instance {
@@ -115,7 +121,7 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
     let claim = Claim::Group { group: args.group.clone(), take_over: args.take_over.clone() };
     let started = tokio::select! {
         started = start(args, naming, &claim) => started?,
-        () = stop.requested() => return Ok(()),
+        () = shutdown.requested() => return Ok(()),
     };
     let (clickhouse, until) = started;
     ready.ingesting(&clickhouse);
@@ -133,10 +139,10 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
         until,
     };
     tracing::info!("ingesting {} as a member of group {}", args.kafka.topic, args.group);
-    let policy = Policy::new(args.batch_rows as usize, args.batch_timeout, args.in_flight.into());
+    let batching = BatchConfig::new(args.batch_rows as usize, args.batch_timeout, args.in_flight.into());
     let (mut joined, is_random) = (Instant::now(), instance.as_ref().is_some_and(InstanceFile::is_random));
     let drained = loop {
-        let drained = membership(&to, policy, stop, meter).await;
+        let drained = membership(&to, batching, shutdown, metrics).await;
         let Some(put_out) = drained.as_ref().err().and_then(|error| error.downcast_ref()) else { break drained };
         match put_out {
             // After a broker's death, a late request of ours under our old member id has us taken for somebody else. Under a
@@ -156,15 +162,20 @@ pub async fn ingest(args: &IngestArgs, naming: Naming, stop: &Stop, meter: &Arc<
 }
 
 /// From joining the group to leaving it, one lease after the other; whether the last one ended in order.
-async fn membership(to: &Membership, policy: Policy, stop: &Stop, meter: &Arc<Meter>) -> Result<bool> {
+async fn membership(
+    to: &Membership,
+    batching: BatchConfig,
+    shutdown: &Shutdown,
+    metrics: &Arc<Metrics>,
+) -> Result<bool> {
     let (leases, opened) = mpsc::unbounded_channel();
-    let (thread, committer) = member::join(to.clone(), meter.clone(), stop.clone(), leases)?;
+    let (thread, committer) = member::join(to.clone(), metrics.clone(), shutdown.clone(), leases)?;
     let drained = UnboundedReceiverStream::new(opened)
-        .try_fold(true, |_, lease| ingest_lease(lease, policy, meter, &committer))
+        .try_fold(true, |_, lease| ingest_lease(lease, batching, metrics, &committer))
         .await;
     // Whatever ended the work ends the membership too.
     if !matches!(&drained, Err(error) if error.is::<PutOut>()) {
-        stop.request();
+        shutdown.request();
     }
     tokio::task::spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow!("the Kafka thread crashed"))?;
     drained
@@ -173,19 +184,19 @@ async fn membership(to: &Membership, policy: Policy, stop: &Stop, meter: &Arc<Me
 /// The pipeline, for as long as the lease lasts; false if its drain took too long.
 async fn ingest_lease(
     mut lease: Lease,
-    policy: Policy,
-    meter: &Arc<Meter>,
+    batching: BatchConfig,
+    metrics: &Arc<Metrics>,
     committer: &Arc<Committer>,
 ) -> Result<bool> {
-    let hauls = std::mem::replace(&mut lease.deliveries, futures::channel::mpsc::channel(0).1);
-    let deliveries = hauls.flat_map(stream::iter);
-    let ledger = Ledger::open(lease.starts.iter().copied(), lease.offsets(committer), meter.clone());
-    let tenure = lease.tenure.clone();
-    let flow = flows::ingest(deliveries, policy, lease.shelf.clone(), tenure.clone(), meter.clone(), ledger);
+    let hauls = std::mem::replace(&mut lease.records, futures::channel::mpsc::channel(0).1);
+    let records = hauls.flat_map(stream::iter);
+    let ledger = Ledger::open(lease.starts.iter().copied(), lease.offsets(committer), metrics.clone());
+    let ownership = lease.ownership.clone();
+    let flow = flows::ingest(records, batching, lease.sink.clone(), ownership.clone(), metrics.clone(), ledger);
     // Dropping the flow lets go of what is under way; nothing of it is committed.
     let outcome = tokio::select! {
         outcome = flow => outcome.map(Some),
-        () = tenure.lost() => Ok(None),
+        () = ownership.lost() => Ok(None),
     };
     match outcome {
         Ok(Some(ledger)) => {

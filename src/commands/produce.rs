@@ -6,12 +6,12 @@ use crate::kafka::refused::{self, Refused};
 use crate::kafka::topic::{self, KafkaTopic};
 use crate::manifest::Manifest;
 use crate::metrics::{Observed, Ready};
-use crate::status::{Of, Status, watch};
-use crate::stop::Stop;
+use crate::shutdown::Shutdown;
+use crate::status::{Pipeline, Status, watch};
 use crate::table::{self, grouped};
 use crate::{connect, kafka, output};
 use anyhow::{Context, Result, bail};
-use flows::{Meter, Rate, Shoppers, Tally, schedule};
+use flows::{Metrics, Rate, Shoppers, Tally, schedule};
 use futures::StreamExt;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
@@ -28,12 +28,12 @@ const FIXED: Refused = &[
 /// # Errors
 /// When Kafka does not answer at the start, the manifest cannot be written, or messages were not acknowledged in the end.
 pub async fn run(args: ProduceArgs) -> Result<()> {
-    let stop = Stop::on_signals()?;
-    let (meter, ready) = (Arc::new(Meter::default()), Arc::new(Ready::default()));
-    let mut recorder = args.run.recorder(&meter)?;
-    Observed::new(Of::Produce, &meter, recorder.window(), &ready).serve(&args.run).await?;
-    let mut status = Status::new(Of::Produce, meter.clone(), ready.stuck.clone());
-    let produced = watch(&mut status, &mut recorder, produce(&args, &stop, &meter, &ready)).await;
+    let shutdown = Shutdown::on_signals()?;
+    let (metrics, ready) = (Arc::new(Metrics::default()), Arc::new(Ready::default()));
+    let mut recorder = args.run.recorder(&metrics)?;
+    Observed::new(Pipeline::Produce, &metrics, recorder.window(), &ready).serve(&args.run).await?;
+    let mut status = Status::new(Pipeline::Produce, metrics.clone(), ready.stuck.clone());
+    let produced = watch(&mut status, &mut recorder, produce(&args, &shutdown, &metrics, &ready)).await;
     let latencies = recorder.close();
     let Some(Produced { tally, seed }) = produced? else { return Ok(()) };
     let table = table::render(|stage| table::stage(&latencies, stage));
@@ -63,7 +63,12 @@ pub struct Produced {
 ///
 /// # Errors
 /// When Kafka does not answer at the start, or the manifest cannot be written.
-pub async fn produce(args: &ProduceArgs, stop: &Stop, meter: &Arc<Meter>, ready: &Ready) -> Result<Option<Produced>> {
+pub async fn produce(
+    args: &ProduceArgs,
+    shutdown: &Shutdown,
+    metrics: &Arc<Metrics>,
+    ready: &Ready,
+) -> Result<Option<Produced>> {
     let mut manifest = args.manifest.as_deref().map(Manifest::create).transpose()?;
     refused::check(&args.kafka.settings, FIXED)?;
     let config = kafka::config(&args.kafka, topic::DEFAULTS)?;
@@ -72,9 +77,9 @@ pub async fn produce(args: &ProduceArgs, stop: &Stop, meter: &Arc<Meter>, ready:
     // The schedule begins when Kafka has answered: its first event is not late before it could be sent.
     tokio::select! {
         found = connected(&client, args) => found?,
-        () = stop.requested() => return Ok(None),
+        () = shutdown.requested() => return Ok(None),
     }
-    let topic = KafkaTopic::new(&config, name, meter.clone(), ready.stuck.clone())
+    let topic = KafkaTopic::new(&config, name, metrics.clone(), ready.stuck.clone())
         .context("cannot set up the Kafka producer: check --kafka settings")?;
     topic.warm_up(Duration::from_secs(5)).await?;
 
@@ -83,21 +88,21 @@ pub async fn produce(args: &ProduceArgs, stop: &Stop, meter: &Arc<Meter>, ready:
     let shoppers = Shoppers::new(seed, args.users.get(), args.faults);
     let due = schedule(args.rate, count(args)).take_until(end(
         args.duration.filter(|_| args.rate == Rate::Max),
-        stop,
+        shutdown,
         &topic,
     ));
     let in_flight = args.in_flight.map_or(args.rate.in_flight(), NonZeroUsize::get);
 
-    let flow = flows::produce(due, shoppers, &topic, in_flight, meter, |receipt| {
+    let flow = flows::produce(due, shoppers, &topic, in_flight, metrics, |receipt| {
         if receipt.acked.is_err() {
             let acknowledged =
-                || format!("stopped after {} acknowledged messages", grouped(Meter::read(&meter.events)));
+                || format!("stopped after {} acknowledged messages", grouped(Metrics::read(&metrics.events)));
             topic.refused().with_context(acknowledged)?;
         }
         manifest.as_mut().map_or(Ok(()), |manifest| manifest.note(&receipt))
     });
     ready.producing();
-    let tally = give_up_after(flow, too_late(args, stop, meter), &topic).await?;
+    let tally = give_up_after(flow, too_late(args, shutdown, metrics), &topic).await?;
     if let Some(manifest) = manifest {
         manifest.close()?;
     }
@@ -123,7 +128,7 @@ fn count(args: &ProduceArgs) -> Option<NonZeroU64> {
 }
 
 /// Resolves when it is time to end.
-async fn end(duration: Option<Duration>, stop: &Stop, topic: &KafkaTopic) {
+async fn end(duration: Option<Duration>, shutdown: &Shutdown, topic: &KafkaTopic) {
     let over = async {
         match duration {
             Some(duration) => tokio::time::sleep(duration).await,
@@ -132,26 +137,26 @@ async fn end(duration: Option<Duration>, stop: &Stop, topic: &KafkaTopic) {
     };
     tokio::select! {
         () = over => {}
-        () = stop.requested() => {}
+        () = shutdown.requested() => {}
         () = topic.given_up() => {}
     }
 }
 
 /// Resolves when what Kafka has not acknowledged is to be given up: at the drain timeout after a stop was requested; or when the
 /// time of `--for` is over and for so long nothing was acknowledged. A producer that is only slow goes on.
-async fn too_late(args: &ProduceArgs, stop: &Stop, meter: &Meter) {
+async fn too_late(args: &ProduceArgs, shutdown: &Shutdown, metrics: &Metrics) {
     let patience = args.run.drain_timeout;
     let stopped = async {
-        stop.requested().await;
+        shutdown.requested().await;
         tokio::time::sleep(patience).await;
     };
     let stuck = async {
         let Some(duration) = args.duration else { return std::future::pending().await };
         tokio::time::sleep(duration).await;
-        let (mut acknowledged, mut last) = (Meter::read(&meter.events), Instant::now());
+        let (mut acknowledged, mut last) = (Metrics::read(&metrics.events), Instant::now());
         while last.elapsed() < patience.max(AN_ANSWER) {
             tokio::time::sleep(LOOK_AGAIN).await;
-            let now = Meter::read(&meter.events);
+            let now = Metrics::read(&metrics.events);
             if std::mem::replace(&mut acknowledged, now) != now {
                 last = Instant::now();
             }

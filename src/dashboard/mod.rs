@@ -6,7 +6,7 @@ mod boards;
 mod macros;
 
 use crate::clickhouse::{Columns, NoAnswer, Reader};
-use crate::seldom::Seldom;
+use crate::log_throttle::LogThrottle;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware;
@@ -88,7 +88,7 @@ struct Site {
     reader: Reader,
     state: Health,
     queries: Arc<Semaphore>,
-    refusals: Seldom,
+    refusals: LogThrottle,
 }
 
 /// The pages and what they ask for.
@@ -102,7 +102,7 @@ pub fn router(reader: Reader, state: Health) -> Router {
         .route("/api/dashboards/{uid}", get(dashboard))
         .route("/api/dashboards/{uid}/panels/{id}", get(panel))
         .route("/api/status", get(status))
-        .with_state(Arc::new(Site { reader, state, queries, refusals: Seldom::default() }))
+        .with_state(Arc::new(Site { reader, state, queries, refusals: LogThrottle::default() }))
         .layer(middleware::map_response(|mut response: Response| async move {
             response.headers_mut().extend(HEADERS);
             response

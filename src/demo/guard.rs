@@ -3,9 +3,9 @@
 //! The demo holds the other end of the guard's standard input, and the guard that of the library's host. However the demo ends, by
 //! Ctrl-C, a crash or a SIGKILL, the kernel closes these pipes, and they end too.
 
-use super::home::{QUERIES, SETTINGS};
 use super::mark::{Mark, TOKEN};
 use super::program::{Program, verified};
+use super::work_dir::{QUERIES, SETTINGS};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Signal, getpid, kill_process};
 use std::ffi::{CString, OsString, c_char, c_int, c_void};
@@ -27,9 +27,9 @@ pub const LEAVE: u8 = b'l';
 ///
 /// # Errors
 /// When no running demo has marked the directory, ClickHouse cannot be started, or it failed.
-pub fn guard(home: &Path) -> Result<()> {
-    let mark = Mark::read(home)?;
-    let mut child = command(&mark.program, home)?.spawn().context("cannot start ClickHouse")?;
+pub fn guard(work_dir: &Path) -> Result<()> {
+    let mark = Mark::read(work_dir)?;
+    let mut child = command(&mark.program, work_dir)?.spawn().context("cannot start ClickHouse")?;
     // The library's host ends when this does.
     let _lifeline = child.stdin.take();
     let orders = orders();
@@ -41,7 +41,7 @@ pub fn guard(home: &Path) -> Result<()> {
                 let _ = child.kill();
                 let _ = child.wait();
                 if mark.temporary && order != Ok(LEAVE) {
-                    remove_dir(home);
+                    remove_dir(work_dir);
                 }
                 return Ok(());
             }
@@ -55,16 +55,16 @@ pub fn guard(home: &Path) -> Result<()> {
 }
 
 /// The command that serves in this directory.
-fn command(program: &Program, home: &Path) -> Result<Command> {
+fn command(program: &Program, work_dir: &Path) -> Result<Command> {
     let mut command = match program {
         Program::Installed(path) => {
             let mut command = Command::new(path);
-            command.arg("server").arg(config(home)).env_remove(TOKEN).stdin(Stdio::null());
+            command.arg("server").arg(config(work_dir)).env_remove(TOKEN).stdin(Stdio::null());
             command
         }
         Program::Library(_) => {
             let mut command = Command::new(std::env::current_exe().context("cannot find this program's own file")?);
-            command.arg("libchdb").arg(home).stdin(Stdio::piped());
+            command.arg("libchdb").arg(work_dir).stdin(Stdio::piped());
             command
         }
     };
@@ -73,8 +73,8 @@ fn command(program: &Program, home: &Path) -> Result<Command> {
     Ok(command)
 }
 
-fn config(home: &Path) -> OsString {
-    option("--config-file=", &home.join(SETTINGS))
+fn config(work_dir: &Path) -> OsString {
+    option("--config-file=", &work_dir.join(SETTINGS))
 }
 
 fn option(name: &str, value: &Path) -> OsString {
@@ -107,13 +107,13 @@ fn orders() -> mpsc::Receiver<u8> {
 ///
 /// # Errors
 /// When no running demo has marked the directory, or the library is not the pinned one. Otherwise it does not come back.
-pub fn serve_libchdb(home: &Path) -> Result<()> {
-    let Program::Library(path) = Mark::read(home)?.program else { bail!("this demo has no library") };
+pub fn serve_libchdb(work_dir: &Path) -> Result<()> {
+    let Program::Library(path) = Mark::read(work_dir)?.program else { bail!("this demo has no library") };
     let library = verified(&path)?;
     // The file that was looked at, whatever its name leads to by now.
     let opened = format!("/proc/self/fd/{}", library.as_raw_fd());
-    let queries = option("--queries-file=", &home.join(QUERIES));
-    let arguments = [path.clone().into_os_string(), config(home), "--log-level=warning".into(), queries];
+    let queries = option("--queries-file=", &work_dir.join(QUERIES));
+    let arguments = [path.clone().into_os_string(), config(work_dir), "--log-level=warning".into(), queries];
     let arguments: Vec<_> = arguments
         .into_iter()
         .map(|text| CString::new(text.into_vec()).context("a zero byte in an argument"))

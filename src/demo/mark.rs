@@ -40,8 +40,8 @@ impl Mark {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(&self, home: &Path) -> Result<()> {
-        let file = home.join(NAME);
+    pub fn write(&self, work_dir: &Path) -> Result<()> {
+        let file = work_dir.join(NAME);
         let written = || -> Result<()> {
             let _ = std::fs::remove_file(&file);
             let mut new = private::file().write(true).create_new(true).open(&file)?;
@@ -54,17 +54,17 @@ impl Mark {
     ///
     /// # Errors
     /// When there is none, others could have written it, or the token is another one.
-    pub fn read(home: &Path) -> Result<Self> {
+    pub fn read(work_dir: &Path) -> Result<Self> {
         let token = std::env::var(TOKEN).unwrap_or_default();
-        Self::find(home, &token)
-            .with_context(|| format!("nothing was done: {} is not the directory of a running demo", home.display()))
+        Self::find(work_dir, &token)
+            .with_context(|| format!("nothing was done: {} is not the directory of a running demo", work_dir.display()))
     }
 
-    fn find(home: &Path, token: &str) -> Result<Self> {
-        if !is_ours(&home.symlink_metadata()?, 0o022) {
+    fn find(work_dir: &Path, token: &str) -> Result<Self> {
+        if !is_ours(&work_dir.symlink_metadata()?, 0o022) {
             bail!("it belongs to another user, or others may write in it");
         }
-        let file = private::file().read(true).open(home.join(NAME));
+        let file = private::file().read(true).open(work_dir.join(NAME));
         let file: File = file.context("it has no mark")?;
         if !is_ours(&file.metadata()?, 0o077) {
             bail!("its mark belongs to another user, or others may read it");
@@ -93,33 +93,33 @@ mod tests {
     #[test]
     fn a_mark_is_good_for_its_own_demo_and_only_where_nobody_else_can_write_it() {
         let scratch = tempfile::tempdir().unwrap();
-        let home = scratch.path().join("home");
-        fs::create_dir(&home).unwrap();
+        let work_dir = scratch.path().join("home");
+        fs::create_dir(&work_dir).unwrap();
         let permit = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-        permit(&home, 0o700);
-        assert!(Mark::find(&home, "").is_err(), "no mark");
+        permit(&work_dir, 0o700);
+        assert!(Mark::find(&work_dir, "").is_err(), "no mark");
 
         let mark = Mark::new(true, Program::Installed("/bin/true".into()));
-        mark.write(&home).unwrap();
-        assert!(Mark::find(&home, &mark.token).unwrap().temporary);
-        assert!(Mark::find(&home, "").is_err() && Mark::find(&home, "0").is_err(), "another token");
+        mark.write(&work_dir).unwrap();
+        assert!(Mark::find(&work_dir, &mark.token).unwrap().temporary);
+        assert!(Mark::find(&work_dir, "").is_err() && Mark::find(&work_dir, "0").is_err(), "another token");
 
-        symlink(&home, scratch.path().join("link")).unwrap();
+        symlink(&work_dir, scratch.path().join("link")).unwrap();
         assert!(Mark::find(&scratch.path().join("link"), &mark.token).is_err(), "a link to it");
         for mode in [0o770, 0o707, 0o1777] {
-            permit(&home, mode);
-            assert!(Mark::find(&home, &mark.token).is_err(), "{mode:o}");
+            permit(&work_dir, mode);
+            assert!(Mark::find(&work_dir, &mark.token).is_err(), "{mode:o}");
         }
-        permit(&home, 0o700);
-        permit(&home.join(NAME), 0o644);
-        assert!(Mark::find(&home, &mark.token).is_err(), "others know the token");
-        fs::rename(home.join(NAME), home.join("other")).unwrap();
-        permit(&home.join("other"), 0o600);
-        symlink(home.join("other"), home.join(NAME)).unwrap();
-        assert!(Mark::find(&home, &mark.token).is_err(), "a link to a mark");
+        permit(&work_dir, 0o700);
+        permit(&work_dir.join(NAME), 0o644);
+        assert!(Mark::find(&work_dir, &mark.token).is_err(), "others know the token");
+        fs::rename(work_dir.join(NAME), work_dir.join("other")).unwrap();
+        permit(&work_dir.join("other"), 0o600);
+        symlink(work_dir.join("other"), work_dir.join(NAME)).unwrap();
+        assert!(Mark::find(&work_dir, &mark.token).is_err(), "a link to a mark");
 
         let next = Mark::new(false, Program::Installed("/bin/true".into()));
-        next.write(&home).unwrap();
-        assert!(Mark::find(&home, &mark.token).is_err() && !Mark::find(&home, &next.token).unwrap().temporary);
+        next.write(&work_dir).unwrap();
+        assert!(Mark::find(&work_dir, &mark.token).is_err() && !Mark::find(&work_dir, &next.token).unwrap().temporary);
     }
 }

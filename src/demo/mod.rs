@@ -2,18 +2,18 @@
 
 mod broker;
 pub mod guard;
-mod home;
 mod mark;
-mod panel;
 mod pipelines;
 mod program;
 mod server;
 mod site;
+mod terminal_view;
+mod work_dir;
 
 pub use broker::Broker;
-pub use home::Home;
-pub use panel::{Panel, Places};
 pub use pipelines::{DRAIN, Pipelines, clickhouse_as};
 pub use program::Program;
 pub use server::Server;
 pub use site::Site;
+pub use terminal_view::{Places, TerminalView};
+pub use work_dir::WorkDir;

@@ -1,6 +1,6 @@
 //! The two pipelines of the demo: the very ones of `produce` and `ingest`, with the arguments that they would be given.
 
-use super::home::Home;
+use super::work_dir::WorkDir;
 use crate::cli::{ClickHouseArgs, DemoArgs, HostArgs, IngestArgs, KafkaArgs, ProduceArgs, RunArgs, Settings};
 use crate::clickhouse::users::{Account, WRITER};
 use crate::commands::ingest::{NO_NAME, ingest};
@@ -8,9 +8,9 @@ use crate::commands::produce::produce;
 use crate::kafka::Naming;
 use crate::latency_log::INTERVAL;
 use crate::metrics::Ready;
-use crate::stop::Stop;
+use crate::shutdown::Shutdown;
 use anyhow::Result;
-use flows::{Faults, Meter};
+use flows::{Faults, Metrics};
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
@@ -26,17 +26,17 @@ pub struct Pipelines {
     produce: ProduceArgs,
     ingest: IngestArgs,
     /// What the shoppers did.
-    pub sent: Arc<Meter>,
+    pub sent: Arc<Metrics>,
     /// What the ingester did.
-    pub stored: Arc<Meter>,
+    pub stored: Arc<Metrics>,
 }
 
 impl Pipelines {
-    /// Over this topic, into the ClickHouse of this home.
+    /// Over this topic, into the ClickHouse of this work_dir.
     ///
     /// # Errors
     /// Never, for a home that is open.
-    pub fn new(args: &DemoArgs, topic: &str, brokers: &str, home: &Home) -> Result<Self> {
+    pub fn new(args: &DemoArgs, topic: &str, brokers: &str, work_dir: &WorkDir) -> Result<Self> {
         let kafka = KafkaArgs {
             brokers: brokers.to_owned(),
             topic: topic.to_owned(),
@@ -64,7 +64,7 @@ impl Pipelines {
         };
         let ingest = IngestArgs {
             kafka,
-            clickhouse: clickhouse_as(&WRITER, home)?,
+            clickhouse: clickhouse_as(&WRITER, work_dir)?,
             group: "clickstream".into(),
             instance_id: Some(NO_NAME.into()), // its group is gone when it is
             state_dir: None,
@@ -82,20 +82,20 @@ impl Pipelines {
     ///
     /// # Errors
     /// Those of either pipeline.
-    pub async fn run(&self, stop: &Stop) -> Result<()> {
-        let (ready, drained) = (Ready::default(), Stop::default());
+    pub async fn run(&self, shutdown: &Shutdown) -> Result<()> {
+        let (ready, drained) = (Ready::default(), Shutdown::default());
         let producing = async {
             // Events from before the group has its partitions would look slow.
-            until(|| Meter::read(&self.stored.rebalances) > 0 || stop.is_requested()).await;
-            produce(&self.produce, stop, &self.sent, &ready).await?;
-            let _ = tokio::time::timeout(DRAIN, until(|| self.rows() >= Meter::read(&self.sent.events))).await;
+            until(|| Metrics::read(&self.stored.rebalances) > 0 || shutdown.is_requested()).await;
+            produce(&self.produce, shutdown, &self.sent, &ready).await?;
+            let _ = tokio::time::timeout(DRAIN, until(|| self.rows() >= Metrics::read(&self.sent.events))).await;
             drained.request();
             anyhow::Ok(())
         };
         let ingesting = async {
             let outcome = ingest(&self.ingest, Naming::ByName, &drained, &self.stored, &ready).await;
             // Without it there is nothing more to show.
-            stop.request();
+            shutdown.request();
             outcome
         };
         let (produced, ingested) = futures::future::join(producing, ingesting).await;
@@ -104,19 +104,19 @@ impl Pipelines {
 
     /// Rows stored.
     pub fn rows(&self) -> u64 {
-        Meter::read(&self.stored.events) + self.stored.rejects.total()
+        Metrics::read(&self.stored.events) + self.stored.rejects.total()
     }
 }
 
-/// How a user reaches the ClickHouse of a home.
+/// How a user reaches the ClickHouse of a work_dir.
 ///
 /// # Errors
 /// Never, for a home that is open.
-pub fn clickhouse_as(account: &Account, home: &Home) -> Result<ClickHouseArgs> {
+pub fn clickhouse_as(account: &Account, work_dir: &WorkDir) -> Result<ClickHouseArgs> {
     Ok(ClickHouseArgs {
-        clickhouse_url: Url::parse(&format!("http://127.0.0.1:{}", home.http_port))?,
+        clickhouse_url: Url::parse(&format!("http://127.0.0.1:{}", work_dir.http_port))?,
         clickhouse_user: account.name.into(),
-        clickhouse_password_file: Some(home.password(account)),
+        clickhouse_password_file: Some(work_dir.password(account)),
         database: "clickstream".into(),
     })
 }

@@ -1,9 +1,9 @@
 //! The demo's ClickHouse: started, waited for, started again when it dies, and ended with the demo.
 
 use super::guard;
-use super::home::Home;
 use super::mark::TOKEN;
 use super::program::Program;
+use super::work_dir::WorkDir;
 use crate::private;
 use anyhow::{Context, Result, bail};
 use std::process::Stdio;
@@ -30,7 +30,7 @@ const TRIES: usize = 10;
 
 /// A running ClickHouse.
 pub struct Server<'a> {
-    home: &'a Home,
+    work_dir: &'a WorkDir,
     /// By which the guard knows that this demo has started it.
     token: String,
     guard: Child,
@@ -43,10 +43,10 @@ impl<'a> Server<'a> {
     ///
     /// # Errors
     /// When it ends instead, or is silent for a minute; says where its log is.
-    pub async fn start(program: &Program, home: &'a Home) -> Result<Self> {
-        let token = home.furnish(program)?;
-        let (guard, hold) = spawn(&token, home)?;
-        let mut server = Self { home, token, guard, hold };
+    pub async fn start(program: &Program, work_dir: &'a WorkDir) -> Result<Self> {
+        let token = work_dir.furnish(program)?;
+        let (guard, hold) = spawn(&token, work_dir)?;
+        let mut server = Self { work_dir, token, guard, hold };
         server.answers().await?;
         Ok(server)
     }
@@ -54,10 +54,10 @@ impl<'a> Server<'a> {
     async fn answers(&mut self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if ping(self.home.http_port).await {
+            if ping(self.work_dir.http_port).await {
                 return Ok(());
             }
-            let log = self.home.file("clickhouse.log");
+            let log = self.work_dir.file("clickhouse.log");
             if let Some(status) = self.guard.try_wait()? {
                 bail!(
                     "ClickHouse did not start ({status}): {}",
@@ -83,7 +83,7 @@ impl<'a> Server<'a> {
             tracing::warn!("{why}: starting it again");
             for left in (0..TRIES).rev() {
                 self.kill().await;
-                (self.guard, self.hold) = spawn(&self.token, self.home)?;
+                (self.guard, self.hold) = spawn(&self.token, self.work_dir)?;
                 match self.answers().await {
                     Ok(()) => break,
                     Err(error) if left == 0 => return Err(error),
@@ -99,7 +99,7 @@ impl<'a> Server<'a> {
     async fn failed(&mut self, note: impl Fn(Option<&str>)) -> String {
         let (mut answered, mut noted) = (Instant::now(), false);
         loop {
-            let port = self.home.http_port;
+            let port = self.work_dir.http_port;
             let asked = async {
                 tokio::time::sleep(LOOK).await;
                 ping(port).await
@@ -147,14 +147,14 @@ impl<'a> Server<'a> {
     }
 }
 
-fn spawn(token: &str, home: &Home) -> Result<(Child, Option<ChildStdin>)> {
-    let log = private::file().create(true).append(true).open(home.file("clickhouse.log"))?;
+fn spawn(token: &str, work_dir: &WorkDir) -> Result<(Child, Option<ChildStdin>)> {
+    let log = private::file().create(true).append(true).open(work_dir.file("clickhouse.log"))?;
     let mut guard = Command::new(std::env::current_exe().context("cannot find this program's own file")?);
     guard
         .arg("guard")
-        .arg(&home.path)
+        .arg(&work_dir.path)
         .env(TOKEN, token)
-        .current_dir(&home.path)
+        .current_dir(&work_dir.path)
         .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
         .stderr(log)

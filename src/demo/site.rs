@@ -5,7 +5,7 @@ use crate::clickhouse::Reader;
 use crate::dashboard::{self, Health};
 use crate::http::{self, Origins};
 use crate::output;
-use crate::stop::Stop;
+use crate::shutdown::Shutdown;
 use anyhow::{Result, bail};
 use std::process::{Command, Stdio};
 use tokio::net::TcpListener;
@@ -32,7 +32,7 @@ impl Site {
         output::line(format_args!("dashboard   {url}"))?;
         let health = Health::default();
         let router = dashboard::router(reader, health.clone());
-        let serving = http::serve(listener, router, Origins::of_pages(Vec::new()), Stop::default());
+        let serving = http::serve(listener, router, Origins::of_pages(Vec::new()), Shutdown::default());
         let serving = AbortOnDropHandle::new(tokio::spawn(serving));
         Ok(Self { url, health, _serving: serving })
     }

@@ -8,8 +8,8 @@ mod origin;
 
 pub use origin::Origins;
 
-use crate::seldom::Seldom;
-use crate::stop::Stop;
+use crate::log_throttle::LogThrottle;
+use crate::shutdown::Shutdown;
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::body::HttpBody;
@@ -62,21 +62,21 @@ pub async fn listen(address: &str, option: &str) -> Result<TcpListener> {
 }
 
 /// Serves until the stop is requested; then answers under way have a second.
-pub async fn serve(listener: TcpListener, router: Router, origins: Origins, stop: Stop) {
+pub async fn serve(listener: TcpListener, router: Router, origins: Origins, shutdown: Shutdown) {
     let router = guarded(router, origins);
     let mut connections = Connections::new(most_connections());
-    let failures = Seldom::default();
+    let failures = LogThrottle::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stop.requested() => break,
+            () = shutdown.requested() => break,
         };
         match accepted {
             Ok((stream, peer)) => {
                 if connections.make_room() {
                     sleep(CROWDED_PAUSE).await;
                 }
-                connections.open(peer.ip(), |activity| converse(stream, router.clone(), activity, stop.clone()));
+                connections.open(peer.ip(), |activity| converse(stream, router.clone(), activity, shutdown.clone()));
             }
             Err(error) => {
                 if failures.now() {
@@ -96,7 +96,7 @@ fn most_connections() -> usize {
 }
 
 /// One connection, from its first request to its end.
-async fn converse(stream: TcpStream, router: Router, activity: Arc<Activity>, stop: Stop) {
+async fn converse(stream: TcpStream, router: Router, activity: Arc<Activity>, shutdown: Shutdown) {
     // An answer is written at once; it only leaves later without this.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
@@ -114,7 +114,7 @@ async fn converse(stream: TcpStream, router: Router, activity: Arc<Activity>, st
     let left = tokio::select! {
         _ = connection.as_mut() => return,
         () = sleep(LIFETIME) => LAST_ANSWER,
-        () = stop.requested() => SHUTDOWN_TIMEOUT,
+        () = shutdown.requested() => SHUTDOWN_TIMEOUT,
     };
     connection.as_mut().graceful_shutdown();
     let _ = timeout(left, connection).await;

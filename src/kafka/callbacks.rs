@@ -8,7 +8,7 @@ use super::statistics::Statistics;
 use super::{Committer, Reasons, lifeline};
 use crate::failpoints::{self, Step};
 use crate::stuck::{At, Stuck};
-use flows::{Meter, Tokens};
+use flows::{Metrics, Tokens};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
@@ -31,11 +31,11 @@ pub struct Callbacks {
     reasons: Reasons,
     lost: AtomicBool,
     topic_is_gone: AtomicBool,
-    meter: Arc<Meter>,
+    metrics: Arc<Metrics>,
 }
 
 impl Callbacks {
-    pub fn new(to: &Membership, meter: Arc<Meter>) -> Self {
+    pub fn new(to: &Membership, metrics: Arc<Metrics>) -> Self {
         Self {
             topic: to.topic.clone(),
             drain_timeout: to.drain_timeout,
@@ -47,7 +47,7 @@ impl Callbacks {
             reasons: Reasons::of_worker(&to.config, &to.topic, "READ"),
             lost: AtomicBool::default(),
             topic_is_gone: AtomicBool::default(),
-            meter,
+            metrics,
         }
     }
 
@@ -121,7 +121,7 @@ impl ClientContext for Callbacks {
     fn stats_raw(&self, json: &[u8]) {
         let Some(statistics) = Statistics::read(json) else { return };
         self.reasons.follow(&statistics);
-        self.meter.queue_bytes.store(statistics.queued_bytes(), Relaxed);
+        self.metrics.queue_bytes.store(statistics.queued_bytes(), Relaxed);
         self.lost.store(lifeline::is_lost(&statistics), Relaxed);
     }
 }
@@ -162,7 +162,7 @@ impl ConsumerContext for Callbacks {
             }
             hold.is_assigned = true;
             self.stuck.is_over(At::Group);
-            Meter::count(&self.meter.rebalances, 1);
+            Metrics::count(&self.metrics.rebalances, 1);
             // A cooperative rebalance that gives nothing new ends no lease.
             if !new.is_empty() {
                 hold.places.extend(new.into_iter().map(|partition| (partition, Place::Unknown)));

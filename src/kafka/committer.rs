@@ -6,7 +6,7 @@ use super::member::Consumer;
 use super::native::{self, member_id};
 use super::{Notes, Ours, Reason, TopicIdentity};
 use crate::failpoints::{self, Injected, Step};
-use crate::seldom::Seldom;
+use crate::log_throttle::LogThrottle;
 use crate::stuck::{At, Stuck};
 use flows::{CommitFailed, Offsets};
 use rdkafka::consumer::Consumer as _;
@@ -38,7 +38,7 @@ pub struct Committer {
     desk: Mutex<Desk>,
     work: Condvar,
     done: Notify,
-    complaints: Seldom,
+    complaints: LogThrottle,
 }
 
 struct Desk {
@@ -81,7 +81,7 @@ impl Committer {
             }),
             work: Condvar::new(),
             done: Notify::new(),
-            complaints: Seldom::default(),
+            complaints: LogThrottle::default(),
         });
         let (mine, consumer) = (committer.clone(), Arc::downgrade(consumer));
         std::thread::Builder::new()

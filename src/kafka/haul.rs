@@ -1,17 +1,17 @@
-//! A haul: records taken out of librdkafka's queue together, on their way to become deliveries.
+//! A haul: records taken out of librdkafka's queue together, on their way to become records.
 
 use super::lease::Place;
 use super::loss::Loss;
-use super::native::Record;
-use flows::{Content, Delivery, Event, Span, now};
+use super::native::RawRecord;
+use flows::{Event, OffsetRange, Payload, Record, now};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Records taken at a time; they travel to the pipeline in one vector.
 pub const HAUL: usize = 1_000;
 
-/// One haul: what was taken at once, on its way to become deliveries.
+/// One haul: what was taken at once, on its way to become records.
 pub struct Haul<'a> {
-    pub deliveries: Vec<Delivery>,
+    pub records: Vec<Record>,
     /// Payload bytes of it.
     pub bytes: u64,
     received: i64,
@@ -28,7 +28,7 @@ impl<'a> Haul<'a> {
     /// An empty one, received now, into these places.
     pub fn begin(places: &'a mut BTreeMap<i32, Place>) -> Self {
         Self {
-            deliveries: Vec::with_capacity(HAUL),
+            records: Vec::with_capacity(HAUL),
             bytes: 0,
             received: now(),
             places,
@@ -38,8 +38,8 @@ impl<'a> Haul<'a> {
         }
     }
 
-    /// Turns a record into a delivery and moves its partition's place along.
-    pub fn stow(&mut self, record: &Record<'_>, deleted: impl FnOnce(Span) -> Option<Span>) {
+    /// Turns a record into a record and moves its partition's place along.
+    pub fn stow(&mut self, record: &RawRecord<'_>, deleted: impl FnOnce(OffsetRange) -> Option<OffsetRange>) {
         let partition = record.partition;
         if let Some(error) = record.error {
             // librdkafka counts an error that it delivers as a message that was consumed: its position is not to be trusted.
@@ -54,7 +54,7 @@ impl<'a> Haul<'a> {
             return;
         }
         if record.offset > *next {
-            let passed = Span::new(*next, record.offset);
+            let passed = OffsetRange::new(*next, record.offset);
             tracing::debug!("partition {partition}: no record at offsets {passed}");
             let deleted = deleted(passed);
             if deleted != Some(passed) {
@@ -63,19 +63,21 @@ impl<'a> Haul<'a> {
             self.losses.extend(deleted.map(|deleted| Loss::expired(partition, deleted.first, deleted.next)));
         }
         self.bytes += record.payload.map_or(0, |payload| payload.len() as u64);
-        let span = Span::new(*next, record.offset + 1);
-        *next = span.next;
-        let content = if stored.contains(record.offset) {
-            match self.deliveries.last_mut() {
-                Some(Delivery { partition: at, span: before, content: Content::Stored, .. }) if *at == partition => {
-                    before.next = span.next;
+        let range = OffsetRange::new(*next, record.offset + 1);
+        *next = range.next;
+        let payload = if stored.contains(record.offset) {
+            match self.records.last_mut() {
+                Some(Record { partition: at, range: before, payload: Payload::AlreadyStored, .. })
+                    if *at == partition =>
+                {
+                    before.next = range.next;
                     return;
                 }
-                _ => Content::Stored,
+                _ => Payload::AlreadyStored,
             }
         } else {
             Event::decode(record.key, record.payload)
         };
-        self.deliveries.push(Delivery { partition, span, received: self.received, content });
+        self.records.push(Record { partition, range, received: self.received, payload });
     }
 }

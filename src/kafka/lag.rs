@@ -5,7 +5,7 @@ use super::member::{Consumer, Membership};
 use super::native::known_watermarks;
 use super::{Committer, admin};
 use crate::stuck::{At, Stuck};
-use flows::{Meter, Span};
+use flows::{Metrics, OffsetRange};
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -109,26 +109,26 @@ impl Default for Lag {
 }
 
 impl Lag {
-    /// Looks, and tells the meter.
-    pub fn look(&mut self, consumer: &Consumer, to: &Membership, committer: &Committer, meter: &Meter) {
+    /// Looks, and tells the metrics.
+    pub fn look(&mut self, consumer: &Consumer, to: &Membership, committer: &Committer, metrics: &Metrics) {
         let hold = consumer.context().hold();
         let lag = waiting(consumer, to, &hold, committer);
         let (held, has_lease) = (hold.places.len() as u64, hold.lease.is_some());
         drop(hold);
-        meter.lag.store(lag, Relaxed);
-        meter.partitions.store(held, Relaxed);
-        meter.unleased.store(if has_lease { 0 } else { held }, Relaxed);
+        metrics.lag.store(lag, Relaxed);
+        metrics.partitions.store(held, Relaxed);
+        metrics.unleased.store(if has_lease { 0 } else { held }, Relaxed);
         if held == 0 {
             to.stuck.is_over(At::Lease);
         }
-        let stored = (Meter::read(&meter.went_in), Meter::read(&meter.batches));
+        let stored = (Metrics::read(&metrics.went_in), Metrics::read(&metrics.batches));
         if lag == 0 || stored != self.stored {
             (self.stored, self.progressed) = (stored, Instant::now());
-            to.stuck.is_over(At::Delivery);
+            to.stuck.is_over(At::Storing);
         } else if self.progressed.elapsed() > to.batch_timeout {
             let kafka = || consumer.context().reasons().worst().map(|reason| format!("; Kafka: {reason}"));
-            let clickhouse = meter.failure_since(self.progressed).map(|failure| format!("; {failure}"));
-            to.stuck.is(At::Delivery, format!("{lag} messages{}", clickhouse.or_else(kafka).unwrap_or_default()));
+            let clickhouse = metrics.failure_since(self.progressed).map(|failure| format!("; {failure}"));
+            to.stuck.is(At::Storing, format!("{lag} messages{}", clickhouse.or_else(kafka).unwrap_or_default()));
         }
     }
 }
@@ -167,10 +167,10 @@ fn waiting(consumer: &Consumer, to: &Membership, hold: &Hold, committer: &Commit
 }
 
 /// Which of these offsets, behind which the next record was found, were deleted before they were read.
-pub fn deleted(consumer: &Consumer, topic: &str, partition: i32, passed: Span) -> Option<Span> {
+pub fn deleted(consumer: &Consumer, topic: &str, partition: i32, passed: OffsetRange) -> Option<OffsetRange> {
     let (low, _) = known_watermarks(consumer.client().native_client(), topic, partition)?;
     let read = consumer.context().reach.of(partition).read;
-    let deleted = Span::new(passed.first.max(read), passed.next.min(low));
+    let deleted = OffsetRange::new(passed.first.max(read), passed.next.min(low));
     (!deleted.is_empty()).then_some(deleted)
 }
 

@@ -2,8 +2,8 @@
 
 use super::load::{Load, Relief};
 use super::{Committer, Identity};
-use crate::clickhouse::Shelf;
-use flows::{Delivery, Failure, Islands, LeaseLost, Tenure, renew_lease};
+use crate::clickhouse::ClickHouseSink;
+use flows::{Failure, LeaseLost, OffsetRanges, Ownership, Record, renew_lease};
 use futures::channel::mpsc;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub enum Place {
     /// Nobody has asked yet what is committed and what is stored.
     Unknown,
     /// The next offset to deliver, and what of the offsets from there on is stored already.
-    At(i64, Islands),
+    At(i64, OffsetRanges),
 }
 
 /// What this member owns.
@@ -44,11 +44,11 @@ pub struct Hold {
     pub lease: Option<Source>,
 }
 
-/// The near end of a lease: where deliveries go in.
+/// The near end of a lease: where records go in.
 pub struct Source {
-    deliveries: mpsc::Sender<Vec<Delivery>>,
+    records: mpsc::Sender<Vec<Record>>,
     /// What did not fit; while it is here, nothing more is taken. This is the backpressure.
-    stuck: Option<Vec<Delivery>>,
+    stuck: Option<Vec<Record>>,
     /// Nothing more comes: its stream has ended, and its pipeline drains while the member goes on polling.
     is_finished: bool,
     load: Arc<Load>,
@@ -71,13 +71,13 @@ pub enum Ended {
 /// The far end of a lease, for the pipeline.
 pub struct Lease {
     /// What is delivered; it ends with the lease.
-    pub deliveries: mpsc::Receiver<Vec<Delivery>>,
+    pub records: mpsc::Receiver<Vec<Record>>,
     /// For each partition the first offset that is not accounted for.
     pub starts: Vec<(i32, i64)>,
     /// Where its rows belong.
-    pub shelf: Arc<Shelf>,
+    pub sink: Arc<ClickHouseSink>,
     /// The right to write them.
-    pub tenure: Arc<Holding>,
+    pub ownership: Arc<LeaseOwnership>,
     /// The drain took longer than it may.
     pub given_up: Arc<AtomicBool>,
     load: Arc<Load>,
@@ -86,22 +86,22 @@ pub struct Lease {
 
 impl Lease {
     /// Both ends of a new lease.
-    pub fn open(starts: Vec<(i32, i64)>, shelf: Arc<Shelf>, identity: Identity) -> (Source, Self) {
-        let (deliveries, receiver) = mpsc::channel(HAULS);
+    pub fn open(starts: Vec<(i32, i64)>, sink: Arc<ClickHouseSink>, identity: Identity) -> (Source, Self) {
+        let (records, receiver) = mpsc::channel(HAULS);
         let (end, ended) = thread_mpsc::channel();
-        let (lost, given_up) = (shelf.closed(), Arc::new(AtomicBool::new(false)));
+        let (lost, given_up) = (sink.closed(), Arc::new(AtomicBool::new(false)));
         let load = Arc::new(Load::default());
-        let tenure = Arc::new(Holding { shelf: shelf.clone(), identity, lost: lost.clone() });
+        let ownership = Arc::new(LeaseOwnership { sink: sink.clone(), identity, lost: lost.clone() });
         let lease = Self {
-            deliveries: receiver,
+            records: receiver,
             starts,
-            shelf,
-            tenure,
+            sink,
+            ownership,
             given_up: given_up.clone(),
             load: load.clone(),
             ended: end,
         };
-        (Source { deliveries, stuck: None, is_finished: false, load, ended, lost, given_up }, lease)
+        (Source { records, stuck: None, is_finished: false, load, ended, lost, given_up }, lease)
     }
 
     /// Where its ledger commits.
@@ -117,13 +117,13 @@ impl Lease {
 }
 
 /// The right to write rows of a lease's partitions.
-pub struct Holding {
-    shelf: Arc<Shelf>,
+pub struct LeaseOwnership {
+    sink: Arc<ClickHouseSink>,
     identity: Identity,
     lost: CancellationToken,
 }
 
-impl Holding {
+impl LeaseOwnership {
     /// Resolves when the lease is lost: the group has given it away, or the topic is not the same any more.
     pub async fn lost(&self) {
         while tokio::time::timeout(LOOK_AT_TOPIC, self.lost.cancelled()).await.is_err() {
@@ -134,7 +134,7 @@ impl Holding {
     }
 }
 
-impl Tenure for Holding {
+impl Ownership for LeaseOwnership {
     async fn prove(&self) -> Result<(), LeaseLost> {
         if !self.lost.is_cancelled() && self.identity.still_holds().await { Ok(()) } else { Err(LeaseLost) }
     }
@@ -143,13 +143,13 @@ impl Tenure for Holding {
         if self.lost.is_cancelled() {
             return Ok(Err(LeaseLost));
         }
-        renew_lease(&*self.shelf, self.shelf.tokens(), partitions).await
+        renew_lease(&*self.sink, self.sink.tokens(), partitions).await
     }
 }
 
 impl Source {
     /// Hands a haul over, as soon as there is room.
-    pub fn send(&mut self, haul: Vec<Delivery>) {
+    pub fn send(&mut self, haul: Vec<Record>) {
         if !haul.is_empty() {
             self.load.add(&haul);
             self.stuck = Some(haul);
@@ -159,19 +159,19 @@ impl Source {
 
     /// Whether the pipeline has ended by itself.
     pub fn is_closed(&self) -> bool {
-        self.deliveries.is_closed() && !self.is_finished
+        self.records.is_closed() && !self.is_finished
     }
 
-    /// Whether it takes deliveries: its pipeline is at work, and what was handed over before had room.
+    /// Whether it takes records: its pipeline is at work, and what was handed over before had room.
     pub fn has_room(&mut self) -> bool {
-        !self.deliveries.is_closed() && self.flush() && !self.load.is_full()
+        !self.records.is_closed() && self.flush() && !self.load.is_full()
     }
 
     /// Ends the stream, once all has had room, without waiting for the pipeline; how that ended, when it has.
     fn finish(&mut self) -> Option<Ended> {
         if !self.is_finished && self.flush() {
             self.is_finished = true;
-            self.deliveries.close_channel();
+            self.records.close_channel();
         }
         match self.ended.try_recv() {
             Ok(Ended::Drained(_)) if !self.is_finished => Some(Ended::Stopped),
@@ -183,7 +183,7 @@ impl Source {
 
     /// Hands over what is stuck; false while there is no room.
     pub fn flush(&mut self) -> bool {
-        match self.stuck.take().map(|haul| self.deliveries.try_send(haul)) {
+        match self.stuck.take().map(|haul| self.records.try_send(haul)) {
             Some(Err(full)) if full.is_full() => {
                 self.stuck = Some(full.into_inner());
                 false
@@ -212,11 +212,11 @@ impl Hold {
         if patience.is_zero() {
             source.lost.cancel();
         }
-        while !source.flush() && Instant::now() < deadline && !source.deliveries.is_closed() {
+        while !source.flush() && Instant::now() < deadline && !source.records.is_closed() {
             std::thread::park_timeout(LOOK_AGAIN);
         }
         let is_whole = source.stuck.is_none();
-        source.deliveries.close_channel();
+        source.records.close_channel();
         let in_time = source.ended.recv_timeout(deadline.saturating_duration_since(Instant::now()));
         let ended = in_time.unwrap_or_else(|_| {
             if !patience.is_zero() {

@@ -2,7 +2,7 @@
 //! a thousand of 1 MB are a gigabyte, and have to wait in Kafka.
 
 use super::Committer;
-use flows::{CommitFailed, Delivery, Offsets};
+use flows::{CommitFailed, Offsets, Record};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,19 +17,19 @@ pub struct Load(Mutex<Hauls>);
 #[derive(Default)]
 struct Hauls {
     bytes: usize,
-    /// Hauls in the order of the stream, which is the order of the ledger: the place behind the last delivery, and the bytes.
+    /// Hauls in the order of the stream, which is the order of the ledger: the place behind the last record, and the bytes.
     waiting: VecDeque<(i32, i64, usize)>,
     marks: BTreeMap<i32, i64>,
 }
 
 impl Load {
     /// Counts a haul that is handed over.
-    pub fn add(&self, haul: &[Delivery]) {
-        let bytes = haul.iter().map(Delivery::weight).sum();
+    pub fn add(&self, haul: &[Record]) {
+        let bytes = haul.iter().map(Record::weight).sum();
         if let Some(last) = haul.last().filter(|_| bytes > 0) {
             let mut hauls = self.hauls();
             hauls.bytes += bytes;
-            hauls.waiting.push_back((last.partition, last.span.next, bytes));
+            hauls.waiting.push_back((last.partition, last.range.next, bytes));
         }
     }
 
@@ -73,14 +73,14 @@ impl Offsets for Relief {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flows::{Content, Event, Span};
+    use flows::{Event, OffsetRange, Payload};
 
-    fn message(partition: i32, offset: i64, bytes: usize) -> Delivery {
-        let content = match bytes {
-            0 => Content::Stored,
+    fn message(partition: i32, offset: i64, bytes: usize) -> Record {
+        let payload = match bytes {
+            0 => Payload::AlreadyStored,
             _ => Event::decode(None, Some(&vec![b'x'; bytes])),
         };
-        Delivery { partition, span: Span::new(offset, offset + 1), received: 0, content }
+        Record { partition, range: OffsetRange::new(offset, offset + 1), received: 0, payload }
     }
 
     #[test]

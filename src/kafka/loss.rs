@@ -1,6 +1,6 @@
 //! Messages that the topic no longer has, though the group has not read them: said once, when that is certain, and counted.
 
-use flows::{Meter, Span};
+use flows::{Metrics, OffsetRange};
 
 /// What is gone of one partition.
 #[derive(Debug, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub struct Loss {
     partition: i32,
     cause: Cause,
     /// Offsets that no reader is given any more; none where it is not known how many there were.
-    offsets: Span,
+    offsets: OffsetRange,
     /// The committed offset, and where it goes on.
     from: i64,
     to: i64,
@@ -27,7 +27,7 @@ enum Cause {
 impl Loss {
     /// Retention has passed the offset `next`, where this member would go on: the partition begins at `low`.
     pub fn expired(partition: i32, next: i64, low: i64) -> Self {
-        Self { partition, cause: Cause::Expired, offsets: Span::new(next, low), from: next, to: low }
+        Self { partition, cause: Cause::Expired, offsets: OffsetRange::new(next, low), from: next, to: low }
     }
 
     /// The committed offset `mark` is not within what the partition holds.
@@ -36,12 +36,18 @@ impl Loss {
             return Self::expired(partition, mark, low);
         }
         // Rows are stored at these offsets: other messages that come to stand there are taken for them.
-        Self { partition, cause: Cause::CutBack, offsets: Span::new(high, mark), from: mark, to: low }
+        Self { partition, cause: Cause::CutBack, offsets: OffsetRange::new(high, mark), from: mark, to: low }
     }
 
     /// What was read up to `mark` is of a topic that was deleted; it went up to `seen` when this member last looked.
     pub fn made_again(partition: i32, mark: i64, seen: i64, low: i64) -> Self {
-        Self { partition, cause: Cause::MadeAgain, offsets: Span::new(mark, seen.max(mark)), from: mark, to: low }
+        Self {
+            partition,
+            cause: Cause::MadeAgain,
+            offsets: OffsetRange::new(mark, seen.max(mark)),
+            from: mark,
+            to: low,
+        }
     }
 
     /// Whether it is about this partition.
@@ -50,12 +56,12 @@ impl Loss {
     }
 
     /// The partition and the offsets that retention has deleted, if that is what it is.
-    pub fn expired_offsets(&self) -> Option<(i32, Span)> {
+    pub fn expired_offsets(&self) -> Option<(i32, OffsetRange)> {
         (self.cause == Cause::Expired).then_some((self.partition, self.offsets))
     }
 
     /// Says it, and counts it. To be called once, when it goes on behind the loss.
-    pub fn report(&self, meter: &Meter) {
+    pub fn report(&self, metrics: &Metrics) {
         let Self { partition, cause, offsets, from, to } = self;
         let lost = offsets.len();
         let counter = match cause {
@@ -64,7 +70,7 @@ impl Loss {
                     "partition {partition}: {lost} messages were deleted from the topic before they were read, \
                      {offsets}: they are lost; going on at {to}. Let retention last longer than the longest outage"
                 );
-                &meter.expired
+                &metrics.expired
             }
             Cause::CutBack => {
                 tracing::error!(
@@ -72,7 +78,7 @@ impl Loss {
                      again, or cut back. Messages that come to stand at {offsets} are taken for those that are stored there; \
                      going on at {to}"
                 );
-                &meter.reset
+                &metrics.reset
             }
             Cause::MadeAgain => {
                 let unread = match lost {
@@ -83,12 +89,12 @@ impl Loss {
                     "partition {partition}: the topic was deleted, and made again under the same name{unread}; going on at \
                      offset {to} of the new one"
                 );
-                &meter.reset
+                &metrics.reset
             }
         };
-        Meter::count(counter, lost);
+        Metrics::count(counter, lost);
         if *cause != Cause::Expired {
-            Meter::count(&meter.resets, 1);
+            Metrics::count(&metrics.resets, 1);
         }
     }
 }
@@ -99,17 +105,17 @@ mod tests {
 
     #[test]
     fn messages_are_counted_by_what_became_of_them() {
-        let meter = Meter::default();
+        let metrics = Metrics::default();
         for (loss, offsets) in [
-            (Loss::out_of_range(0, 100, 150, 200), Span::new(100, 150)),
-            (Loss::out_of_range(0, 300, 0, 200), Span::new(200, 300)),
-            (Loss::made_again(0, 100, 130, 0), Span::new(100, 130)),
-            (Loss::made_again(0, 100, 0, 0), Span::new(100, 100)),
+            (Loss::out_of_range(0, 100, 150, 200), OffsetRange::new(100, 150)),
+            (Loss::out_of_range(0, 300, 0, 200), OffsetRange::new(200, 300)),
+            (Loss::made_again(0, 100, 130, 0), OffsetRange::new(100, 130)),
+            (Loss::made_again(0, 100, 0, 0), OffsetRange::new(100, 100)),
         ] {
             assert_eq!(loss.offsets, offsets);
-            loss.report(&meter);
+            loss.report(&metrics);
         }
-        let counted = [&meter.expired, &meter.reset, &meter.resets].map(Meter::read);
+        let counted = [&metrics.expired, &metrics.reset, &metrics.resets].map(Metrics::read);
         assert_eq!(counted, [50, 130, 3]);
     }
 }

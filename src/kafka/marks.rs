@@ -1,7 +1,7 @@
 //! What is to be committed: the newest mark of each partition, and never one of another topic.
 
 use super::{Lost, Notes};
-use flows::Span;
+use flows::OffsetRange;
 use std::collections::BTreeMap;
 
 /// The marks of one member. A mark is the first offset of a partition that is not accounted for.
@@ -83,7 +83,7 @@ impl Marks {
     }
 
     /// Messages of a partition were deleted before they were read.
-    pub fn note_loss(&mut self, partition: i32, offsets: Span) {
+    pub fn note_loss(&mut self, partition: i32, offsets: OffsetRange) {
         let notes = self.notes.entry(partition).or_default();
         notes.lost = Some(Lost::add(notes.lost.take(), offsets));
     }
@@ -233,9 +233,9 @@ mod tests {
     #[test]
     fn notes_go_along_with_each_commit_until_the_topic_is_another_one() {
         let mut marks = marks("a", &[(0, 10), (1, 20)]);
-        let lost = Some(Lost::add(None, Span::new(0, 5)));
+        let lost = Some(Lost::add(None, OffsetRange::new(0, 5)));
         marks.inherit(0, Notes { read: Some(12), lost, ..Notes::default() });
-        marks.note_loss(0, Span::new(10, 30));
+        marks.note_loss(0, OffsetRange::new(10, 30));
         marks.note_gap(0);
         marks.note_read(0, 31);
         let notes = |marks: &Marks| {

@@ -13,10 +13,10 @@ use super::native::{Inbox, member_id};
 use super::opening::{Opened, Opening};
 use super::{Committer, Naming};
 use crate::clickhouse::{ClickHouse, Writer};
-use crate::stop::Stop;
+use crate::shutdown::Shutdown;
 use crate::stuck::{At, Stuck};
 use anyhow::{Context, Result, anyhow};
-use flows::{Claim, Class, Failure, Meter};
+use flows::{Claim, ErrorKind, Failure, Metrics};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset};
@@ -68,9 +68,9 @@ struct Member {
     consumer: Arc<Consumer>,
     to: Membership,
     committer: Arc<Committer>,
-    meter: Arc<Meter>,
+    metrics: Arc<Metrics>,
     leases: tokio::sync::mpsc::UnboundedSender<Result<Lease>>,
-    stop: Stop,
+    shutdown: Shutdown,
     put_out: bool,
     /// At the last look, its id was another one than when it was given its partitions.
     was_another: bool,
@@ -81,13 +81,13 @@ struct Member {
 /// Joins the group. Leases come through `leases`, or the reason why there can be none; the thread ends after `stop`.
 pub fn join(
     to: Membership,
-    meter: Arc<Meter>,
-    stop: Stop,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
     leases: tokio::sync::mpsc::UnboundedSender<Result<Lease>>,
 ) -> Result<(std::thread::JoinHandle<()>, Arc<Committer>)> {
     let consumer: Consumer = to
         .config
-        .create_with_context(Callbacks::new(&to, meter.clone()))
+        .create_with_context(Callbacks::new(&to, metrics.clone()))
         .context("cannot set up the Kafka consumer: check --kafka settings")?;
     let consumer = Arc::new(consumer);
     let inbox = Inbox::new(consumer.client().native_client(), HAUL);
@@ -103,9 +103,9 @@ pub fn join(
         to,
         consumer,
         inbox,
-        meter,
+        metrics,
         leases,
-        stop,
+        shutdown,
         put_out: false,
         was_another: false,
         lag: Lag::default(),
@@ -118,7 +118,7 @@ impl Member {
     fn run(mut self) {
         let mut wait = Duration::ZERO;
         let mut looked = Instant::now();
-        while !self.stop.is_requested() && !self.put_out && !self.is_done() {
+        while !self.shutdown.is_requested() && !self.put_out && !self.is_done() {
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
                     // Not by the way that all go: it is read again.
@@ -137,7 +137,7 @@ impl Member {
             if looked.elapsed() > LOOK {
                 looked = Instant::now();
                 self.look_at_rights();
-                self.lag.look(&self.consumer, &self.to, &self.committer, &self.meter);
+                self.lag.look(&self.consumer, &self.to, &self.committer, &self.metrics);
                 self.look_at_causes();
                 self.look_at_membership();
                 if self.consumer.context().is_lost() {
@@ -172,7 +172,7 @@ impl Member {
                     &self.runtime,
                     &self.consumer,
                     &self.to,
-                    &self.meter,
+                    &self.metrics,
                     &self.committer,
                     was_fenced,
                     partitions,
@@ -210,18 +210,18 @@ impl Member {
                 let why = format!("cannot go to offset {first} of partition {partition} yet: {error}");
                 tracing::info!("{why}");
                 self.to.stuck.is(At::Lease, why.clone());
-                Meter::count(&self.meter.lease_failures, 1);
-                self.meter.note_failure(&Failure { class: Class::Transient, ended: true, message: why });
+                Metrics::count(&self.metrics.lease_failures, 1);
+                self.metrics.note_failure(&Failure { kind: ErrorKind::Transient, ended: true, message: why });
                 hold.changed = true;
                 return;
             }
         }
-        opened.losses.iter().for_each(|loss| loss.report(&self.meter));
+        opened.losses.iter().for_each(|loss| loss.report(&self.metrics));
         self.to.stuck.is_over(At::Lease);
         let (source, notes) = (opened.identity.source(), opened.notes);
         self.committer.begin(hold.member.clone(), source, &starts, notes, &opened.losses);
         tracing::info!(?starts, "lease opened");
-        let (source, lease) = Lease::open(starts, opened.shelf, opened.identity);
+        let (source, lease) = Lease::open(starts, opened.sink, opened.identity);
         (hold.lease, hold.was_fenced) = (Some(source), false);
         let _ = self.leases.send(Ok(lease));
     }
@@ -257,12 +257,12 @@ impl Member {
             *changed = true;
         }
         for loss in &haul.losses {
-            loss.report(&self.meter);
+            loss.report(&self.metrics);
             self.committer.note_loss(loss);
         }
         haul.gaps.iter().for_each(|partition| self.committer.note_gap(*partition));
-        Meter::count(&self.meter.bytes, haul.bytes);
-        source.send(haul.deliveries);
+        Metrics::count(&self.metrics.bytes, haul.bytes);
+        source.send(haul.records);
         if *changed {
             // Where the offsets make no sense any more, everything is asked anew; what was delivered so far is drained.
             drop(hold);

@@ -1,7 +1,7 @@
 //! What a commit says beside its offset: which topic it is of, and what an audit must know of the offsets before it.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use flows::Span;
+use flows::OffsetRange;
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::time::Duration;
@@ -58,14 +58,14 @@ pub struct Lost {
     pub messages: u64,
     /// Their offsets, the last ones of many.
     #[serde(serialize_with = "inclusive")]
-    pub ranges: Vec<Span>,
+    pub ranges: Vec<OffsetRange>,
     /// When the last ones were found to be.
     pub at: DateTime<Utc>,
 }
 
 impl Lost {
     /// Adds messages that were found to be deleted now.
-    pub fn add(before: Option<Self>, offsets: Span) -> Self {
+    pub fn add(before: Option<Self>, offsets: OffsetRange) -> Self {
         let (messages, mut ranges) = before.map_or((0, Vec::new()), |before| (before.messages, before.ranges));
         ranges.push(offsets);
         ranges.drain(..ranges.len().saturating_sub(KEPT));
@@ -77,7 +77,7 @@ impl Lost {
         let messages = parts.next()?.parse().ok()?;
         let range = |range: &str| {
             let (first, last) = range.split_once('-')?;
-            Some(Span::new(first.parse().ok()?, last.parse::<i64>().ok()?.checked_add(1)?))
+            Some(OffsetRange::new(first.parse().ok()?, last.parse::<i64>().ok()?.checked_add(1)?))
         };
         let ranges = parts.next()?.split('+').map(range).collect::<Option<_>>()?;
         let at = DateTime::parse_from_rfc3339(parts.next()?).ok()?.to_utc();
@@ -183,7 +183,7 @@ impl fmt::Display for Ours {
     }
 }
 
-fn inclusive<S: Serializer>(ranges: &[Span], to: S) -> Result<S::Ok, S::Error> {
+fn inclusive<S: Serializer>(ranges: &[OffsetRange], to: S) -> Result<S::Ok, S::Error> {
     to.collect_seq(ranges.iter().map(|range| (range.first, range.next - 1)))
 }
 
@@ -195,7 +195,7 @@ mod tests {
 
     fn notes() -> Notes {
         let at = DateTime::from_timestamp(1_705_329_000, 0).unwrap();
-        let lost = Lost { messages: 70, ranges: vec![Span::new(7, 27), Span::new(100, 150)], at };
+        let lost = Lost { messages: 70, ranges: vec![OffsetRange::new(7, 27), OffsetRange::new(100, 150)], at };
         Notes { from: Some(5), read: Some(201), has_gaps: true, lost: Some(lost) }
     }
 
@@ -279,10 +279,10 @@ mod tests {
 
     #[test]
     fn later_losses_are_added_to_earlier_ones_and_the_text_stays_short() {
-        let ranges: Vec<_> = (0..100).map(|nth| Span::new(nth * 10, nth * 10 + 3)).collect();
+        let ranges: Vec<_> = (0..100).map(|nth| OffsetRange::new(nth * 10, nth * 10 + 3)).collect();
         let lost = ranges.iter().fold(None, |lost, range| Some(Lost::add(lost, *range))).unwrap();
         assert_eq!((lost.messages, &lost.ranges[..]), (300, &ranges[100 - KEPT..]));
-        let ranges = vec![Span::new(i64::MAX - 2, i64::MAX); KEPT];
+        let ranges = vec![OffsetRange::new(i64::MAX - 2, i64::MAX); KEPT];
         let lost = Some(Lost { messages: u64::MAX, ranges, ..lost });
         let (from, read) = (Some(i64::MAX), Some(i64::MAX));
         let longest = Ours {

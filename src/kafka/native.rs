@@ -69,7 +69,7 @@ pub struct Inbox {
 unsafe impl Send for Inbox {}
 
 /// A message as it lies in librdkafka's memory, or the error that a partition delivered in place of one.
-pub struct Record<'a> {
+pub struct RawRecord<'a> {
     pub partition: i32,
     pub offset: i64,
     pub key: Option<&'a [u8]>,
@@ -94,7 +94,7 @@ impl Inbox {
     }
 
     /// Hands what is waiting to `each`, in order, and returns how many that were. Waits for `wait` to fill a whole batch.
-    pub fn take(&mut self, wait: Duration, mut each: impl FnMut(Record<'_>)) -> usize {
+    pub fn take(&mut self, wait: Duration, mut each: impl FnMut(RawRecord<'_>)) -> usize {
         let wait_ms = millis(wait);
         // SAFETY: `batch` has room for as many pointers as its length says; the queue lives as long as self.
         let taken = unsafe {
@@ -107,7 +107,7 @@ impl Inbox {
             // its `err` read as the enum.
             unsafe {
                 let error = error((&raw const (*message).err).cast::<c_int>().read());
-                each(Record {
+                each(RawRecord {
                     partition: (*message).partition,
                     offset: (*message).offset,
                     key: bytes((*message).key, (*message).key_len),

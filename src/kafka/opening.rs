@@ -4,10 +4,10 @@ use super::loss::Loss;
 use super::member::{Consumer, Membership};
 use super::metadata::{Metadata, UNMARKED_LIFETIME};
 use super::{Committer, Identity, Naming, Notes, Origin, admin, native};
-use crate::clickhouse::{ClickHouse, Shelf, Writer};
+use crate::clickhouse::{ClickHouse, ClickHouseSink, Writer};
 use crate::stuck::{At, Stuck};
 use anyhow::{Result, anyhow};
-use flows::{Backoff, Claim, Class, Failure, Islands, Meter, OpenError, open_lease};
+use flows::{Backoff, Claim, ErrorKind, Failure, Metrics, OffsetRanges, OpenError, open_lease};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
@@ -33,7 +33,7 @@ pub struct Opening {
 
 /// What was found out.
 pub struct Opened {
-    pub shelf: Arc<Shelf>,
+    pub sink: Arc<ClickHouseSink>,
     pub identity: Identity,
     /// Where what is committed lies outside of what the topic holds, or belongs to another one.
     pub losses: Vec<Loss>,
@@ -57,7 +57,7 @@ struct Found {
 pub struct Start {
     pub partition: i32,
     pub first: i64,
-    pub stored: Islands,
+    pub stored: OffsetRanges,
 }
 
 /// Everything that is asked, and of whom.
@@ -75,7 +75,7 @@ struct Question {
     partitions: Vec<i32>,
     since: Instant,
     stuck: Arc<Stuck>,
-    meter: Arc<Meter>,
+    metrics: Arc<Metrics>,
     translated: Once,
 }
 
@@ -85,7 +85,7 @@ impl Opening {
         runtime: &Handle,
         consumer: &Arc<Consumer>,
         to: &Membership,
-        meter: &Arc<Meter>,
+        metrics: &Arc<Metrics>,
         committer: &Arc<Committer>,
         was_fenced: bool,
         partitions: Vec<i32>,
@@ -104,7 +104,7 @@ impl Opening {
             partitions,
             since: Instant::now(),
             stuck: to.stuck.clone(),
-            meter: meter.clone(),
+            metrics: metrics.clone(),
             translated: Once::new(),
         };
         let (tell, answer) = oneshot::channel();
@@ -133,9 +133,9 @@ impl Question {
                 Ok(opened) => return Ok(opened),
                 Err(failure) => failure,
             };
-            Meter::count(&question.meter.lease_failures, 1);
-            question.meter.note_failure(&failure);
-            if failure.class == Class::Permanent {
+            Metrics::count(&question.metrics.lease_failures, 1);
+            question.metrics.note_failure(&failure);
+            if failure.kind == ErrorKind::Permanent {
                 return Err(anyhow!(failure));
             }
             // Once here; what lasts is said where everything is that does.
@@ -158,9 +158,9 @@ impl Question {
         let Found { identity, positions, is_unmarked, losses, notes } = asked?;
         self.consumer.context().reach.starts(&positions);
         let source = identity.source();
-        let shelf = Shelf::new(self.clickhouse.clone(), source, self.writer.clone());
+        let sink = ClickHouseSink::new(self.clickhouse.clone(), source, self.writer.clone());
         // First the lease, then the question: what others had on its way has ended, or will be refused.
-        let opened = open_lease(&shelf, &self.writer.tokens, &self.claim, &self.partitions).await;
+        let opened = open_lease(&sink, &self.writer.tokens, &self.claim, &self.partitions).await;
         opened.map_err(|error| self.not_opened(error))?;
         if is_unmarked {
             tokio::time::sleep(UNMARKED_LIFETIME).await;
@@ -169,7 +169,7 @@ impl Question {
         let start =
             |(partition, first)| Start { partition, first, stored: stored.remove(&partition).unwrap_or_default() };
         let starts = positions.into_iter().map(start).collect();
-        Ok(Opened { shelf: Arc::new(shelf), identity, losses, notes, starts })
+        Ok(Opened { sink: Arc::new(sink), identity, losses, notes, starts })
     }
 
     fn not_opened(&self, error: OpenError) -> Failure {
@@ -178,7 +178,7 @@ impl Question {
             OpenError::OtherGroup { group, .. } => {
                 let topic = &self.topic;
                 let message = if self.was_fenced { taken_over(topic, &group) } else { belongs_to(topic, &group) };
-                Failure { class: Class::Permanent, ended: true, message }
+                Failure { kind: ErrorKind::Permanent, ended: true, message }
             }
             error => transient(error.to_string()),
         }
@@ -298,5 +298,5 @@ fn taken_over(topic: &str, group: &str) -> String {
 }
 
 fn transient(message: String) -> Failure {
-    Failure { class: Class::Transient, ended: true, message }
+    Failure { kind: ErrorKind::Transient, ended: true, message }
 }

@@ -3,7 +3,7 @@
 use super::admin::{self, Client};
 use super::{Reason, Reasons};
 use anyhow::{Context, Result, bail};
-use flows::Span;
+use flows::OffsetRange;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message, OwnedMessage};
@@ -33,7 +33,7 @@ const FIXED: &[(&str, &str)] = &[
 ];
 
 /// A record of the topic.
-pub struct Record<'m> {
+pub struct RawRecord<'m> {
     pub offset: i64,
     pub key: Option<&'m [u8]>,
     pub payload: Option<&'m [u8]>,
@@ -66,7 +66,7 @@ impl Ranges {
         Ok(Self { consumer, topic: topic.to_owned(), at: None, ahead: None })
     }
 
-    /// Hands each record of `span` to `each`, in order, until that breaks. Returns the offset up to which all of the span was
+    /// Hands each record of `range` to `each`, in order, until that breaks. Returns the offset up to which all of the range was
     /// read. Offsets without a record (transaction markers, what compaction or retention has removed) are passed over.
     ///
     /// # Errors
@@ -74,15 +74,15 @@ impl Ranges {
     pub fn read(
         &mut self,
         partition: i32,
-        span: Span,
-        mut each: impl FnMut(Record<'_>) -> ControlFlow<()>,
+        range: OffsetRange,
+        mut each: impl FnMut(RawRecord<'_>) -> ControlFlow<()>,
     ) -> Result<i64> {
-        self.go_to(partition, span.first)?;
+        self.go_to(partition, range.first)?;
         if let Some((from, ahead)) = self.ahead.take() {
-            match pass(&ahead, span, &mut each) {
+            match pass(&ahead, range, &mut each) {
                 Passed::Behind => {
                     self.ahead = Some((from, ahead));
-                    return Ok(span.next);
+                    return Ok(range.next);
                 }
                 Passed::Last(reached) => return Ok(reached),
                 Passed::More => {}
@@ -94,18 +94,18 @@ impl Ranges {
                 Some(Ok(message)) => {
                     deadline = Instant::now() + ANSWER;
                     self.at = Some((partition, message.offset() + 1));
-                    match pass(&message, span, &mut each) {
+                    match pass(&message, range, &mut each) {
                         Passed::More => {}
                         Passed::Last(reached) => return Ok(reached),
                         Passed::Behind => {
-                            self.ahead = Some((span.next, message.detach()));
-                            return Ok(span.next);
+                            self.ahead = Some((range.next, message.detach()));
+                            return Ok(range.next);
                         }
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {
                     self.at = None;
-                    return Ok(span.next);
+                    return Ok(range.next);
                 }
                 // librdkafka looks for the coordinator of a group that is not read as a member of.
                 Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::GroupAuthorizationFailed))) => {}
@@ -113,21 +113,21 @@ impl Ranges {
                     let low = self.consumer.fetch_watermarks(&self.topic, partition, ANSWER).map(|(low, _)| low);
                     match low {
                         // Retention has got ahead of us: what it has left is read.
-                        Ok(low) if was_deleted(&error) && low > span.first => {
-                            if low >= span.next {
+                        Ok(low) if was_deleted(&error) && low > range.first => {
+                            if low >= range.next {
                                 self.at = None;
-                                return Ok(span.next);
+                                return Ok(range.next);
                             }
                             self.seek(partition, low)?;
                         }
                         _ => {
-                            bail!("cannot read partition {partition} from offset {}: {}", span.first, self.why(&error))
+                            bail!("cannot read partition {partition} from offset {}: {}", range.first, self.why(&error))
                         }
                     }
                 }
                 None if Instant::now() > deadline => {
                     let why = self.why(&KafkaError::Global(RDKafkaErrorCode::OperationTimedOut));
-                    bail!("Kafka did not give partition {partition} from offset {} within 10 s: {why}", span.first)
+                    bail!("Kafka did not give partition {partition} from offset {} within 10 s: {why}", range.first)
                 }
                 None => {}
             }
@@ -164,23 +164,23 @@ impl Ranges {
 
 /// Where a record stands.
 enum Passed {
-    /// In the span or before it, and there may be more.
+    /// In the range or before it, and there may be more.
     More,
     /// It was the last that is wanted; all up to here was read.
     Last(i64),
-    /// Behind the span.
+    /// Behind the range.
     Behind,
 }
 
-fn pass(message: &impl Message, span: Span, each: &mut impl FnMut(Record<'_>) -> ControlFlow<()>) -> Passed {
+fn pass(message: &impl Message, range: OffsetRange, each: &mut impl FnMut(RawRecord<'_>) -> ControlFlow<()>) -> Passed {
     let offset = message.offset();
-    if offset >= span.next {
+    if offset >= range.next {
         return Passed::Behind;
     }
     let timestamp_ms = message.timestamp().to_millis();
-    let record = Record { offset, key: message.key(), payload: message.payload(), timestamp_ms };
-    let enough = offset >= span.first && each(record).is_break();
-    if enough || offset + 1 == span.next { Passed::Last(offset + 1) } else { Passed::More }
+    let record = RawRecord { offset, key: message.key(), payload: message.payload(), timestamp_ms };
+    let enough = offset >= range.first && each(record).is_break();
+    if enough || offset + 1 == range.next { Passed::Last(offset + 1) } else { Passed::More }
 }
 
 fn was_deleted(error: &KafkaError) -> bool {

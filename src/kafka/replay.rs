@@ -10,7 +10,7 @@ use super::admin::{self, Client, Found};
 use super::ranges::Ranges;
 use super::topic::Reports;
 use anyhow::{Context, Result, anyhow, bail};
-use flows::Span;
+use flows::OffsetRange;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -63,9 +63,9 @@ pub fn replayed(config: &ClientConfig, client: &Client, topic: &str, source: &st
     }
     let mut ranges = Ranges::new(config, &name)?;
     for (partition, (low, high)) in admin::watermarks(client, &name, &[0])? {
-        let (mut first, whole) = (low, Span::new(low, high));
+        let (mut first, whole) = (low, OffsetRange::new(low, high));
         while first < whole.next {
-            first = ranges.read(partition, Span::new(first, high), |mark| {
+            first = ranges.read(partition, OffsetRange::new(first, high), |mark| {
                 found.extend(mark.key.and_then(|key| position(key, source)));
                 ControlFlow::Continue(())
             })?;
@@ -183,7 +183,7 @@ impl Replayer {
 
     async fn acknowledged(&self, topic: &str, sent: DeliveryFuture) -> Result<(i32, i64)> {
         match sent.await {
-            Ok(Ok(delivery)) => Ok((delivery.partition, delivery.offset)),
+            Ok(Ok(record)) => Ok((record.partition, record.offset)),
             Ok(Err((error, _))) => bail!("not acknowledged: {}", self.why(topic, &error)),
             Err(_) => bail!("not acknowledged: the producer was closed"),
         }

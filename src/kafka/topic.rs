@@ -3,7 +3,7 @@
 use super::statistics::Statistics;
 use super::{Reasons, lifeline};
 use crate::stuck::{At, Stuck};
-use flows::{Acked, Lost, Message, Meter, Topic};
+use flows::{Acked, Lost, Message, Metrics, Topic};
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -42,7 +42,7 @@ pub struct Reports {
 
 /// Whether messages are acknowledged.
 struct Progress {
-    meter: Arc<Meter>,
+    metrics: Arc<Metrics>,
     stuck: Arc<Stuck>,
     acknowledged: AtomicU64,
 }
@@ -51,8 +51,8 @@ impl Progress {
     /// Looks whether messages wait while none is acknowledged.
     fn look(&self, statistics: &Statistics, reasons: &Reasons) {
         let queued = statistics.queued_bytes();
-        self.meter.queue_bytes.store(queued, Relaxed);
-        let acknowledged = Meter::read(&self.meter.events);
+        self.metrics.queue_bytes.store(queued, Relaxed);
+        let acknowledged = Metrics::read(&self.metrics.events);
         if queued == 0 || self.acknowledged.swap(acknowledged, Relaxed) != acknowledged {
             self.stuck.is_over(At::Acknowledgement);
         } else {
@@ -117,8 +117,13 @@ impl KafkaTopic {
     ///
     /// # Errors
     /// When librdkafka does not take the settings.
-    pub fn new(config: &ClientConfig, name: &str, meter: Arc<Meter>, stuck: Arc<Stuck>) -> Result<Self, KafkaError> {
-        let progress = Arc::new(Progress { meter, stuck, acknowledged: AtomicU64::default() });
+    pub fn new(
+        config: &ClientConfig,
+        name: &str,
+        metrics: Arc<Metrics>,
+        stuck: Arc<Stuck>,
+    ) -> Result<Self, KafkaError> {
+        let progress = Arc::new(Progress { metrics, stuck, acknowledged: AtomicU64::default() });
         let reports = Reports { progress: Some(progress), ..Reports::new(config, name) };
         let producer: FutureProducer<Reports> = config.create_with_context(reports.clone())?;
         let brokers = config.get("bootstrap.servers").unwrap_or_default().to_owned();
@@ -231,7 +236,7 @@ impl Topic for KafkaTopic {
             let delivered = enqueued?.await;
             acknowledged.notify_one();
             match delivered {
-                Ok(Ok(delivery)) => Ok(Acked { partition: delivery.partition, offset: delivery.offset }),
+                Ok(Ok(record)) => Ok(Acked { partition: record.partition, offset: record.offset }),
                 Ok(Err((error, _))) => Err(lost(&reasons, &error)),
                 Err(_) => Err(Lost("the producer was closed".into())),
             }
@@ -260,8 +265,8 @@ mod tests {
             .set("bootstrap.servers", cluster.bootstrap_servers())
             .set("queue.buffering.max.messages", ROOM.to_string())
             .set("batch.num.messages", "100");
-        let (meter, stuck) = (Arc::new(Meter::default()), Arc::new(Stuck::default()));
-        let topic = KafkaTopic::new(&config, "clicks", meter.clone(), stuck.clone()).unwrap();
+        let (metrics, stuck) = (Arc::new(Metrics::default()), Arc::new(Stuck::default()));
+        let topic = KafkaTopic::new(&config, "clicks", metrics.clone(), stuck.clone()).unwrap();
         topic.warm_up(Duration::from_secs(20)).await.unwrap();
 
         let (shoppers, mut receipts) = (Shoppers::new(1, 1, Faults::default()), Vec::new());
@@ -274,7 +279,7 @@ mod tests {
         };
         let (stopped, late) = (CancellationToken::new(), Duration::from_secs(2));
         let due = schedule(Rate::Max, None).take_until(stopped.clone().cancelled_owned());
-        let flow = produce(due, shoppers, &topic, 200_000, &meter, keep);
+        let flow = produce(due, shoppers, &topic, 200_000, &metrics, keep);
         let give_up = async {
             // As a drain timeout does it: somebody else's timer, on the same task.
             tokio::time::sleep(late).await;

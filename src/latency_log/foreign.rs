@@ -1,7 +1,7 @@
 //! Logs that others wrote: read by the rules of HdrHistogram's own reader. `it foreign_logs` asks that reader itself.
 
 use super::{Recorder, old, read};
-use flows::{Meter, Stage};
+use flows::{Metrics, Stage};
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,10 +42,10 @@ fn of(text: &str) -> anyhow::Result<Held> {
 fn intervals(count: usize) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ours.hlog");
-    let meter = Arc::new(Meter::default());
-    let mut recorder = Recorder::with_interval(meter.clone(), Some(&path), Duration::ZERO).unwrap();
+    let metrics = Arc::new(Metrics::default());
+    let mut recorder = Recorder::with_interval(metrics.clone(), Some(&path), Duration::ZERO).unwrap();
     for nth in 0..count {
-        meter.latencies().record(Stage::Ack, 1_000_000 * (nth as i64 + 1));
+        metrics.latencies().record(Stage::Ack, 1_000_000 * (nth as i64 + 1));
         recorder.tick();
     }
     recorder.close();

@@ -4,7 +4,7 @@ use super::decode::decode;
 use anyhow::{Result, anyhow};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use flows::Outside;
+use flows::OutOfRange;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use std::fmt::Write;
@@ -36,19 +36,19 @@ pub fn interval(
 }
 
 /// What of the stage's next histogram is not as it was, as a comment.
-pub fn outside(text: &mut String, stage: &str, outside: Outside) {
+pub fn outside(text: &mut String, stage: &str, outside: OutOfRange) {
     if !outside.is_empty() {
-        let Outside { negative, below, above } = outside;
+        let OutOfRange { negative, below, above } = outside;
         let _ = writeln!(text, "#[Outside {stage}: {negative} negative, {below} below 1 us, {above} above 1 h]");
     }
 }
 
 /// Reads what [`outside`] wrote; nothing in any other comment.
-pub fn parse_outside(line: &str) -> Option<(&str, Outside)> {
+pub fn parse_outside(line: &str) -> Option<(&str, OutOfRange)> {
     let (stage, counts) = line.strip_prefix("#[Outside ")?.split_once(": ")?;
     let mut counts = counts.split(", ").map(|count| count.split(' ').next()?.parse::<u32>().ok().map(u64::from));
     let mut next = || counts.next().flatten();
-    Some((stage, Outside { negative: next()?, below: next()?, above: next()? }))
+    Some((stage, OutOfRange { negative: next()?, below: next()?, above: next()? }))
 }
 
 /// Reads the time, in seconds, of a comment like `#[StartTime: 1715000000.123 (seconds since epoch)]`.

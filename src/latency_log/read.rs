@@ -2,7 +2,7 @@
 
 use super::line::{self, Fields};
 use anyhow::{Context, Result, bail};
-use flows::Outside;
+use flows::OutOfRange;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -27,7 +27,7 @@ pub struct Interval<'l> {
     pub length: f64,
     pub histogram: Histogram<u64>,
     /// What of it is not as it was.
-    pub outside: Outside,
+    pub outside: OutOfRange,
 }
 
 /// What was found beside the intervals.
@@ -98,7 +98,7 @@ impl Times {
 struct Log {
     times: Times,
     /// What of the next histogram of a stage is not as it was.
-    outside: BTreeMap<String, Outside>,
+    outside: BTreeMap<String, OutOfRange>,
     has_version: bool,
     intervals: u64,
 }

@@ -1,9 +1,9 @@
-//! Takes the latencies out of a meter, adds them up, and hands them to the log.
+//! Takes the latencies out of a metrics, adds them up, and hands them to the log.
 
 use super::write::{Taken, Writer, create_new};
 use crate::metrics::Window;
 use anyhow::Result;
-use flows::{Latencies, Meter, now};
+use flows::{Latencies, Metrics, now};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -12,9 +12,9 @@ use std::time::Duration;
 /// An interval of the log, unless told otherwise.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Takes the latencies out of a meter from time to time, adds them up, and logs them.
+/// Takes the latencies out of a metrics from time to time, adds them up, and logs them.
 pub struct Recorder {
-    meter: Arc<Meter>,
+    metrics: Arc<Metrics>,
     total: Latencies,
     window: Arc<Window>,
     log: Option<Log>,
@@ -31,19 +31,19 @@ struct Log {
 
 impl Recorder {
     /// A recorder, with a log in a new file at `path` or, where that is taken, at `path` with the next free number behind.
-    pub fn new(meter: Arc<Meter>, path: Option<&Path>) -> Result<Self> {
-        Self::with_interval(meter, path, INTERVAL)
+    pub fn new(metrics: Arc<Metrics>, path: Option<&Path>) -> Result<Self> {
+        Self::with_interval(metrics, path, INTERVAL)
     }
 
     /// The same, with a log whose intervals are so long.
-    pub fn with_interval(meter: Arc<Meter>, path: Option<&Path>, every: Duration) -> Result<Self> {
+    pub fn with_interval(metrics: Arc<Metrics>, path: Option<&Path>, every: Duration) -> Result<Self> {
         let log = path.map(|path| Log::create(path, every)).transpose()?;
-        Ok(Self { meter, total: Latencies::default(), window: Arc::default(), log })
+        Ok(Self { metrics, total: Latencies::default(), window: Arc::default(), log })
     }
 
     /// Takes what was recorded since the last time, and logs an interval that is over.
     pub fn tick(&mut self) {
-        let taken = std::mem::take(&mut *self.meter.latencies());
+        let taken = std::mem::take(&mut *self.metrics.latencies());
         self.total.add(&taken);
         self.window.add(&taken);
         if let Some(log) = &mut self.log {

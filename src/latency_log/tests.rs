@@ -1,6 +1,6 @@
 use super::write::{Taken, Writer};
 use super::{Recorder, read};
-use flows::{Meter, Outside, Stage};
+use flows::{Metrics, OutOfRange, Stage};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use std::time::Duration;
 fn log_of(values: &[i64]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("latency.log");
-    let meter = Arc::new(Meter::default());
-    let mut recorder = Recorder::with_interval(meter.clone(), Some(&path), Duration::ZERO).unwrap();
+    let metrics = Arc::new(Metrics::default());
+    let mut recorder = Recorder::with_interval(metrics.clone(), Some(&path), Duration::ZERO).unwrap();
     for &value in values {
-        meter.latencies().record(Stage::EndToEnd, value);
+        metrics.latencies().record(Stage::EndToEnd, value);
         recorder.tick();
     }
     recorder.close();
@@ -20,8 +20,8 @@ fn log_of(values: &[i64]) -> (tempfile::TempDir, PathBuf) {
 }
 
 /// Events, and those out of range, in what could be read; and the warning.
-fn events(path: &Path) -> anyhow::Result<(u64, Outside, Option<String>)> {
-    let (mut count, mut outside) = (0, Outside::default());
+fn events(path: &Path) -> anyhow::Result<(u64, OutOfRange, Option<String>)> {
+    let (mut count, mut outside) = (0, OutOfRange::default());
     let reading = read(path, |interval| {
         count += interval.histogram.len();
         outside += interval.outside;
@@ -49,14 +49,14 @@ fn what_is_logged_is_read_back() {
 fn what_was_out_of_range_is_read_back_too() {
     let (_dir, path) = log_of(&[-1, 1_000_000, -7, i64::MAX, 0]);
     let (count, outside, _) = events(&path).unwrap();
-    assert_eq!((count, outside), (5, Outside { negative: 2, below: 1, above: 1 }));
+    assert_eq!((count, outside), (5, OutOfRange { negative: 2, below: 1, above: 1 }));
 }
 
 #[test]
 fn a_second_log_never_overwrites_the_first() {
     let (dir, path) = log_of(&[1_000_000]);
     let before = std::fs::read(&path).unwrap();
-    Recorder::new(Arc::new(Meter::default()), Some(&path)).unwrap().close();
+    Recorder::new(Arc::new(Metrics::default()), Some(&path)).unwrap().close();
     assert_eq!(std::fs::read(&path).unwrap(), before);
     assert!(dir.path().join("latency.log.1").exists());
 }
@@ -64,10 +64,10 @@ fn a_second_log_never_overwrites_the_first() {
 /// A file that takes no more than so many bytes is what a full disk is like; here it is a device that takes none.
 #[test]
 fn a_log_that_cannot_be_written_fails_nobody_and_keeps_everything_for_the_end() {
-    let meter = Arc::new(Meter::default());
-    let mut recorder = Recorder::with_interval(meter.clone(), Some(Path::new("/dev/full")), Duration::ZERO).unwrap();
+    let metrics = Arc::new(Metrics::default());
+    let mut recorder = Recorder::with_interval(metrics.clone(), Some(Path::new("/dev/full")), Duration::ZERO).unwrap();
     for _ in 0..3 {
-        meter.latencies().record(Stage::EndToEnd, 1_000_000);
+        metrics.latencies().record(Stage::EndToEnd, 1_000_000);
         recorder.tick();
     }
     assert_eq!(recorder.close().of(Stage::EndToEnd).len(), 3);
@@ -105,10 +105,10 @@ fn what_could_not_be_written_is_in_the_next_interval_that_can() {
 fn an_interval_is_as_long_as_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("latency.log");
-    let meter = Arc::new(Meter::default());
-    let mut recorder = Recorder::with_interval(meter.clone(), Some(&path), Duration::from_secs(3_600)).unwrap();
+    let metrics = Arc::new(Metrics::default());
+    let mut recorder = Recorder::with_interval(metrics.clone(), Some(&path), Duration::from_secs(3_600)).unwrap();
     for _ in 0..5 {
-        meter.latencies().record(Stage::Ack, 1_000_000);
+        metrics.latencies().record(Stage::Ack, 1_000_000);
         recorder.tick();
     }
     recorder.close();

@@ -8,8 +8,8 @@ pub use window::Window;
 use crate::cli::RunArgs;
 use crate::clickhouse::ClickHouse;
 use crate::http::{self, Origins};
-use crate::status::Of;
-use crate::stop::Stop;
+use crate::shutdown::Shutdown;
+use crate::status::Pipeline;
 use crate::stuck::{self, Stuck};
 use anyhow::Result;
 use axum::Router;
@@ -17,7 +17,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use flows::Meter;
+use flows::Metrics;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -32,8 +32,8 @@ const REST: u32 = 3;
 
 /// What is known of a running pipeline from outside.
 pub struct Observed {
-    of: Of,
-    meter: Arc<Meter>,
+    of: Pipeline,
+    metrics: Arc<Metrics>,
     window: Arc<Window>,
     ready: Arc<Ready>,
     since: Instant,
@@ -66,9 +66,9 @@ impl Ready {
 }
 
 impl Observed {
-    pub fn new(of: Of, meter: &Arc<Meter>, window: Arc<Window>, ready: &Arc<Ready>) -> Self {
+    pub fn new(of: Pipeline, metrics: &Arc<Metrics>, window: Arc<Window>, ready: &Arc<Ready>) -> Self {
         let (asked, rendering) = (Arc::default(), Arc::default());
-        Self { of, meter: meter.clone(), window, ready: ready.clone(), since: Instant::now(), asked, rendering }
+        Self { of, metrics: metrics.clone(), window, ready: ready.clone(), since: Instant::now(), asked, rendering }
     }
 
     /// Serves at `--metrics`, if that is given, until the process ends: who asks while it drains gets an answer.
@@ -80,7 +80,7 @@ impl Observed {
         let listener = http::listen(address, "--metrics").await?;
         tracing::info!("metrics at http://{}/metrics", listener.local_addr()?);
         let origins = Origins::of_programs(args.hosts.names());
-        tokio::spawn(http::serve(listener, self.router(), origins, Stop::default()));
+        tokio::spawn(http::serve(listener, self.router(), origins, Shutdown::default()));
         Ok(())
     }
 
@@ -95,11 +95,11 @@ impl Observed {
     /// Why it is not ready.
     async fn missing(&self) -> Option<String> {
         match self.of {
-            Of::Produce if !self.ready.producing.load(Relaxed) => Some("Kafka has not answered yet".into()),
-            Of::Produce => self.ready.stuck.longer_than(stuck::TOO_LONG),
-            Of::Ingest => {
+            Pipeline::Produce if !self.ready.producing.load(Relaxed) => Some("Kafka has not answered yet".into()),
+            Pipeline::Produce => self.ready.stuck.longer_than(stuck::TOO_LONG),
+            Pipeline::Ingest => {
                 let Some(clickhouse) = self.ready.clickhouse.get() else { return Some("still starting".into()) };
-                if Meter::read(&self.meter.rebalances) == 0 {
+                if Metrics::read(&self.metrics.rebalances) == 0 {
                     return Some("the group has not assigned partitions yet".into());
                 }
                 match self.answers(clickhouse).await {
@@ -135,9 +135,9 @@ async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
     let turn = observed.rendering.clone().lock_owned().await;
     let begun = Instant::now();
     let (recent, total) = observed.window.read();
-    let Observed { of, meter, ready, since, .. } = &*observed;
+    let Observed { of, metrics, ready, since, .. } = &*observed;
     let ingester = text::Ingester { stuck: &ready.stuck, since: *since };
-    let text = text::render(*of, meter, &ingester, &recent, &total);
+    let text = text::render(*of, metrics, &ingester, &recent, &total);
     let rest = begun.elapsed() * REST;
     tokio::spawn(async move {
         tokio::time::sleep(rest).await;

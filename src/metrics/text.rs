@@ -1,15 +1,15 @@
 //! The counters as Prometheus reads them: its text format, version 0.0.4. `docs/metrics.md` says what each one means.
 
 use crate::percentile;
-use crate::status::Of;
+use crate::status::Pipeline;
 use crate::stuck::{At, Stuck};
-use flows::{Class, Latencies, Meter, Reason, Stage};
+use flows::{ErrorKind, Latencies, Metrics, Reason, Stage};
 use std::fmt::{Display, Write};
 use std::time::Instant;
 
 const QUANTILES: [(&str, f64); 4] = [("0.5", 50.0), ("0.9", 90.0), ("0.99", 99.0), ("0.999", 99.9)];
 
-/// What an ingester shows beside its meter.
+/// What an ingester shows beside its metrics.
 pub struct Ingester<'a> {
     pub stuck: &'a Stuck,
     /// When the process began.
@@ -17,19 +17,25 @@ pub struct Ingester<'a> {
 }
 
 /// All metrics of a pipeline; the quantiles are those of `recent`.
-pub fn render(of: Of, meter: &Meter, ingester: &Ingester<'_>, recent: &Latencies, total: &Latencies) -> String {
+pub fn render(
+    of: Pipeline,
+    metrics: &Metrics,
+    ingester: &Ingester<'_>,
+    recent: &Latencies,
+    total: &Latencies,
+) -> String {
     let mut page = Page::default();
     page.head("build_info", "gauge", "Always 1; the version is a label.");
     page.value("build_info", &format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
     match of {
-        Of::Produce => {
-            page.counter("produced_total", "Messages that Kafka has acknowledged.", &meter.events);
+        Pipeline::Produce => {
+            page.counter("produced_total", "Messages that Kafka has acknowledged.", &metrics.events);
             stuck(&mut page, &At::PRODUCE, ingester.stuck);
         }
-        Of::Ingest => ingest(&mut page, meter, ingester),
+        Pipeline::Ingest => ingest(&mut page, metrics, ingester),
     }
-    page.counter("bytes_total", "Payload bytes handed to Kafka, or received from it.", &meter.bytes);
-    page.gauge("queue_bytes", "Bytes that the Kafka client holds in memory.", Meter::read(&meter.queue_bytes));
+    page.counter("bytes_total", "Payload bytes handed to Kafka, or received from it.", &metrics.bytes);
+    page.gauge("queue_bytes", "Bytes that the Kafka client holds in memory.", Metrics::read(&metrics.queue_bytes));
     page.head("latency_seconds", "summary", "Latency of events by stage; quantiles of the last one to two minutes.");
     for stage in Stage::ALL {
         let (all, now) = (total.of(stage), recent.of(stage));
@@ -48,63 +54,63 @@ pub fn render(of: Of, meter: &Meter, ingester: &Ingester<'_>, recent: &Latencies
     page.0
 }
 
-fn ingest(page: &mut Page, meter: &Meter, ingester: &Ingester<'_>) {
-    page.counter("events_total", "Rows stored in events.", &meter.events);
+fn ingest(page: &mut Page, metrics: &Metrics, ingester: &Ingester<'_>) {
+    page.counter("events_total", "Rows stored in events.", &metrics.events);
     page.head("rejects_total", "counter", "Rows stored in rejected, by reason.");
     for reason in Reason::ALL {
-        page.value("rejects_total", &format!("{{reason=\"{}\"}}", reason.as_str()), meter.rejects.of(reason));
+        page.value("rejects_total", &format!("{{reason=\"{}\"}}", reason.as_str()), metrics.rejects.of(reason));
     }
     page.head(
         "rejected_bytes_total",
         "counter",
         "Bytes of their keys and payloads, before ClickHouse compresses them.",
     );
-    page.value("rejected_bytes_total", "", meter.rejects.bytes());
+    page.value("rejected_bytes_total", "", metrics.rejects.bytes());
     page.head("messages_lost_total", "counter", "Messages that the topic lost before they were read, as far as known.");
-    for (cause, count) in [("expired", &meter.expired), ("reset", &meter.reset)] {
-        page.value("messages_lost_total", &format!("{{cause=\"{cause}\"}}"), Meter::read(count));
+    for (cause, count) in [("expired", &metrics.expired), ("reset", &metrics.reset)] {
+        page.value("messages_lost_total", &format!("{{cause=\"{cause}\"}}"), Metrics::read(count));
     }
-    page.counter("topic_resets_total", "Times that a partition was made again or cut back.", &meter.resets);
-    page.counter("skipped_total", "Offsets passed over because their rows were stored before.", &meter.skipped);
-    page.counter("batches_total", "Batches settled.", &meter.batches);
-    page.counter("inserts_total", "Inserts sent, the failed ones included.", &meter.inserts);
-    page.counter("retries_total", "Inserts and questions that failed and were tried again.", &meter.retries);
-    page.counter("commits_total", "Commits that Kafka confirmed.", &meter.commits);
+    page.counter("topic_resets_total", "Times that a partition was made again or cut back.", &metrics.resets);
+    page.counter("skipped_total", "Offsets passed over because their rows were stored before.", &metrics.skipped);
+    page.counter("batches_total", "Batches settled.", &metrics.batches);
+    page.counter("inserts_total", "Inserts sent, the failed ones included.", &metrics.inserts);
+    page.counter("retries_total", "Inserts and questions that failed and were tried again.", &metrics.retries);
+    page.counter("commits_total", "Commits that Kafka confirmed.", &metrics.commits);
     page.counter(
         "commits_owed_total",
         "Commits that failed or were late; a later one covers them.",
-        &meter.commits_owed,
+        &metrics.commits_owed,
     );
-    page.counter("rebalances_total", "Times that the group told this member what it owns.", &meter.rebalances);
-    page.counter("lease_failures_total", "Attempts to open a lease that failed.", &meter.lease_failures);
-    page.gauge("partitions", "Partitions at hand.", Meter::read(&meter.partitions));
+    page.counter("rebalances_total", "Times that the group told this member what it owns.", &metrics.rebalances);
+    page.counter("lease_failures_total", "Attempts to open a lease that failed.", &metrics.lease_failures);
+    page.gauge("partitions", "Partitions at hand.", Metrics::read(&metrics.partitions));
     page.gauge(
         "partitions_without_lease",
         "Those of them of which nothing is read, as no lease is open.",
-        Meter::read(&meter.unleased),
+        Metrics::read(&metrics.unleased),
     );
     stuck(page, &At::INGEST, ingester.stuck);
     page.gauge(
         "insert_rows_limit",
         "Rows that fit into one insert, 0 without a limit.",
-        meter.room.rows().unwrap_or(0),
+        metrics.room.rows().unwrap_or(0),
     );
-    page.gauge("in_flight_batches", "Batches that are being settled.", Meter::read(&meter.in_flight));
-    let lag = Meter::read(&meter.lag);
+    page.gauge("in_flight_batches", "Batches that are being settled.", Metrics::read(&metrics.in_flight));
+    let lag = Metrics::read(&metrics.lag);
     page.gauge("lag_messages", "Messages of the partitions at hand that are not accounted for yet.", lag);
     page.gauge(
         "lag_seconds",
         "Age of the newest event accounted for while messages wait, else 0.",
-        lag_seconds(meter, lag, ingester.since),
+        lag_seconds(metrics, lag, ingester.since),
     );
     page.head("failures_total", "counter", "Failed attempts by what they mean for the next one.");
-    for (class, count) in Class::ALL.iter().zip(&meter.failures) {
-        page.value("failures_total", &format!("{{class=\"{}\"}}", class.as_str()), Meter::read(count));
+    for (kind, count) in ErrorKind::ALL.iter().zip(&metrics.failures) {
+        page.value("failures_total", &format!("{{class=\"{}\"}}", kind.as_str()), Metrics::read(count));
     }
-    page.head("last_failure_timestamp_seconds", "gauge", "When an attempt of that class last failed, Unix time.");
-    for (class, at) in Class::ALL.iter().zip(&meter.failed_ms).filter(|(_, at)| Meter::read(at) > 0) {
-        let at = Meter::read(at) as f64 / 1e3;
-        page.value("last_failure_timestamp_seconds", &format!("{{class=\"{}\"}}", class.as_str()), at);
+    page.head("last_failure_timestamp_seconds", "gauge", "When an attempt of that kind last failed, Unix time.");
+    for (kind, at) in ErrorKind::ALL.iter().zip(&metrics.failed_ms).filter(|(_, at)| Metrics::read(at) > 0) {
+        let at = Metrics::read(at) as f64 / 1e3;
+        page.value("last_failure_timestamp_seconds", &format!("{{class=\"{}\"}}", kind.as_str()), at);
     }
 }
 
@@ -115,8 +121,8 @@ fn stuck(page: &mut Page, places: &[At], stuck: &Stuck) {
     }
 }
 
-fn lag_seconds(meter: &Meter, lag: u64, since: Instant) -> f64 {
-    match Meter::read(&meter.newest_ms) {
+fn lag_seconds(metrics: &Metrics, lag: u64, since: Instant) -> f64 {
+    match Metrics::read(&metrics.newest_ms) {
         _ if lag == 0 => 0.0,
         // How old the last event was that an earlier process accounted for is not known.
         0 => since.elapsed().as_secs_f64(),
@@ -143,7 +149,7 @@ impl Page {
 
     fn counter(&mut self, name: &str, help: &str, counter: &std::sync::atomic::AtomicU64) {
         self.head(name, "counter", help);
-        self.value(name, "", Meter::read(counter));
+        self.value(name, "", Metrics::read(counter));
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {

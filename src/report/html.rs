@@ -34,7 +34,7 @@ pub fn render(run: &Run, promised_ns: u64, remarks: &[String]) -> String {
         hash(&script),
         hash(&style)
     );
-    let began = DateTime::<Utc>::from_timestamp_millis((run.span.0 * 1e3) as i64).unwrap_or_default();
+    let began = DateTime::<Utc>::from_timestamp_millis((run.range.0 * 1e3) as i64).unwrap_or_default();
     let files: Vec<_> = run.files.iter().map(|path| path.display().to_string()).collect();
     let filled = [
         ("{{policy}}", policy.as_str()),

@@ -101,7 +101,7 @@ fn producer(run: &Run) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flows::Outside;
+    use flows::OutOfRange;
 
     const MS: u64 = 1_000_000;
 
@@ -110,9 +110,9 @@ mod tests {
         let measured = stages.iter().map(|(stage, took)| {
             let mut histogram = Histogram::new(3).unwrap();
             (0..1_000).for_each(|nth| histogram.record(took(nth)).unwrap());
-            Measured { name: stage.as_str().into(), histogram, outside: Outside::default(), slices: Vec::new() }
+            Measured { name: stage.as_str().into(), histogram, outside: OutOfRange::default(), slices: Vec::new() }
         });
-        Run { files: Vec::new(), start: 0.0, span: (0.0, 100.0), stages: measured.collect(), warnings: Vec::new() }
+        Run { files: Vec::new(), start: 0.0, range: (0.0, 100.0), stages: measured.collect(), warnings: Vec::new() }
     }
 
     /// `ingest` with stages that took so many milliseconds, always.

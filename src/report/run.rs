@@ -4,7 +4,7 @@ use super::timeline::band;
 use crate::latency_log::{self, Interval};
 use crate::table::Row;
 use anyhow::{Result, bail};
-use flows::{Outside, Stage};
+use flows::{OutOfRange, Stage};
 use hdrhistogram::Histogram;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub struct Run {
     /// When the first of the logs began: seconds since the Unix epoch.
     pub start: f64,
     /// The first interval's begin and the last one's end: seconds since the Unix epoch.
-    pub span: (f64, f64),
+    pub range: (f64, f64),
     /// In the order of an event's way, then by name.
     pub stages: Vec<Measured>,
     /// What could not be read.
@@ -38,7 +38,7 @@ pub struct Measured {
     pub name: String,
     /// Nanoseconds.
     pub histogram: Histogram<u64>,
-    pub outside: Outside,
+    pub outside: OutOfRange,
     /// Its intervals, in the order of the logs.
     pub slices: Vec<Slice>,
 }
@@ -65,7 +65,7 @@ impl Run {
         let mut run = Self {
             files: files.to_vec(),
             start: f64::MAX,
-            span: (f64::MAX, 0.0),
+            range: (f64::MAX, 0.0),
             stages: Vec::new(),
             warnings: Vec::new(),
         };
@@ -128,7 +128,7 @@ impl Run {
 
     /// How long it was, in seconds.
     pub fn seconds(&self) -> f64 {
-        self.span.1 - self.span.0
+        self.range.1 - self.range.0
     }
 
     fn add(&mut self, interval: &Interval<'_>) -> Result<(), String> {
@@ -139,7 +139,7 @@ impl Run {
                 let mut histogram = Histogram::new_from(&interval.histogram);
                 histogram.auto(true);
                 let name = interval.stage.to_owned();
-                self.stages.push(Measured { name, histogram, outside: Outside::default(), slices: Vec::new() });
+                self.stages.push(Measured { name, histogram, outside: OutOfRange::default(), slices: Vec::new() });
                 self.stages.len() - 1
             }
         };
@@ -147,7 +147,7 @@ impl Run {
         stage.histogram.add(&interval.histogram).map_err(|error| error.to_string())?;
         stage.outside += interval.outside;
         stage.slices.push(Slice::of(interval));
-        self.span = (self.span.0.min(interval.start), self.span.1.max(interval.start + interval.length));
+        self.range = (self.range.0.min(interval.start), self.range.1.max(interval.start + interval.length));
         Ok(())
     }
 }

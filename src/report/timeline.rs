@@ -40,7 +40,7 @@ impl Columns {
         let least = (run.seconds() / MOST_COLUMNS).max(interval);
         let width = WIDTHS.into_iter().find(|&width| width >= least).unwrap_or(least);
         let number = ((run.seconds() / width).ceil() as usize).clamp(1, 2 * MOST_COLUMNS as usize);
-        Self { start: run.span.0, width, number }
+        Self { start: run.range.0, width, number }
     }
 
     /// For each column, the number of events and the sum of their latencies in nanoseconds.

@@ -1,10 +1,10 @@
 //! F6, F7: connections that are cut, and answers that do not say *stored*.
 
-use crate::course::{Course, Setting, stayed};
+use crate::scenario_run::{ScenarioRun, Setting, stayed};
 use crate::scene::Scene;
-use crate::support::proxy::{Mishap, Proxy};
+use crate::support::proxy::{Proxy, ProxyFault};
 use crate::support::sampler::Sampler;
-use crate::support::shop::{Ground, Shop};
+use crate::support::test_env::{Services, TestEnv};
 use crate::support::{PATIENCE, eventually, is};
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -22,99 +22,101 @@ fn exception(code: u16) -> String {
     format!("Code: {code}. DB::Exception: as told. (version 26.7)\n")
 }
 
-pub fn cut(course: &mut Course) {
-    let cuts = |course: &mut Course| {
+pub fn cut(run: &mut ScenarioRun) {
+    let cuts = |run: &mut ScenarioRun| {
         vec![
-            Mishap::CutInRequest(0),
-            Mishap::CutInRequest(course.rng.random_range(1..100)),
-            Mishap::CutInRequest(course.rng.random_range(1..100)),
-            Mishap::CutAfterRequest,
-            Mishap::CutAfterRequest,
-            Mishap::CutBeforeAnswer,
-            Mishap::CutBeforeAnswer,
-            Mishap::CutInAnswer,
+            ProxyFault::CutInRequest(0),
+            ProxyFault::CutInRequest(run.rng.random_range(1..100)),
+            ProxyFault::CutInRequest(run.rng.random_range(1..100)),
+            ProxyFault::CutAfterRequest,
+            ProxyFault::CutAfterRequest,
+            ProxyFault::CutBeforeAnswer,
+            ProxyFault::CutBeforeAnswer,
+            ProxyFault::CutInAnswer,
         ]
     };
-    survives(course, cuts);
+    survives(run, cuts);
 }
 
-pub fn transient(course: &mut Course) {
-    let answers = |course: &mut Course| {
+pub fn transient(run: &mut ScenarioRun) {
+    let answers = |run: &mut ScenarioRun| {
         let mut told = vec![
-            Mishap::Silence,
+            ProxyFault::Silence,
             // With an exception in the body: it is at a later point that the server found out.
-            Mishap::Instead(200, None, exception(241)),
-            Mishap::Though(200, None, exception(241)),
-            Mishap::Instead(200, Some(241), String::new()),
+            ProxyFault::Instead(200, None, exception(241)),
+            ProxyFault::Though(200, None, exception(241)),
+            ProxyFault::Instead(200, Some(241), String::new()),
             // Of somebody in between, who does not know what became of it.
-            Mishap::Instead(500, None, String::new()),
-            Mishap::Though(500, None, String::new()),
-            Mishap::Instead(503, None, "<html>no server</html>".into()),
-            Mishap::Though(503, None, "<html>no server</html>".into()),
-            Mishap::Though(429, None, String::new()),
-            Mishap::Instead(401, None, String::new()),
-            Mishap::Instead(404, None, PAGE.into()),
-            Mishap::Though(403, None, PAGE.into()),
-            Mishap::Instead(413, None, PAGE.into()),
-            Mishap::Instead(200, None, PAGE.into()),
+            ProxyFault::Instead(500, None, String::new()),
+            ProxyFault::Though(500, None, String::new()),
+            ProxyFault::Instead(503, None, "<html>no server</html>".into()),
+            ProxyFault::Though(503, None, "<html>no server</html>".into()),
+            ProxyFault::Though(429, None, String::new()),
+            ProxyFault::Instead(401, None, String::new()),
+            ProxyFault::Instead(404, None, PAGE.into()),
+            ProxyFault::Though(403, None, PAGE.into()),
+            ProxyFault::Instead(413, None, PAGE.into()),
+            ProxyFault::Instead(200, None, PAGE.into()),
             // A success that names no number of rows.
-            Mishap::Instead(200, None, String::new()),
-            Mishap::Though(200, None, String::new()),
+            ProxyFault::Instead(200, None, String::new()),
+            ProxyFault::Though(200, None, String::new()),
         ];
         for code in PASSING {
-            told.push(Mishap::Instead(500, Some(code), exception(code)));
-            told.push(Mishap::Though(500, Some(code), exception(code)));
+            told.push(ProxyFault::Instead(500, Some(code), exception(code)));
+            told.push(ProxyFault::Though(500, Some(code), exception(code)));
         }
-        told.shuffle(&mut course.rng);
+        told.shuffle(&mut run.rng);
         told
     };
-    survives(course, answers);
+    survives(run, answers);
 }
 
-/// Each mishap meets an insert, and the ingester goes on as if nothing had been.
-fn survives(course: &mut Course, mishaps: fn(&mut Course) -> Vec<Mishap>) {
-    let setting = course.draw();
-    let ground = setting.ground();
-    let (scene, proxy) = Scene::behind_a_proxy(setting, &ground, &[]);
-    for _ in course.rounds(1) {
-        let mishaps = mishaps(course);
-        mishaps.iter().for_each(|_| course.fault());
+/// Each fault meets an insert, and the ingester goes on as if nothing had been.
+fn survives(run: &mut ScenarioRun, mishaps: fn(&mut ScenarioRun) -> Vec<ProxyFault>) {
+    let setting = run.draw();
+    let services = setting.services();
+    let (scene, proxy) = Scene::behind_a_proxy(setting, &services, &[]);
+    for _ in run.rounds(1) {
+        let mishaps = mishaps(run);
+        mishaps.iter().for_each(|_| run.fault());
         proxy.plan(mishaps);
         eventually(PATIENCE, "all of it has happened", || is(proxy.left() == 0, proxy.left()));
-        scene.recovers(course);
+        scene.recovers(run);
     }
     stayed(&scene.ingester);
-    scene.closes(course);
+    scene.closes(run);
 }
 
 /// It stops at once, says why in one line, and has committed nothing of it.
-pub fn permanent(course: &mut Course) {
-    let setting = course.draw();
-    let (proxy, shop) = behind_a_proxy(&setting);
-    let load = shop.produce(&setting.load());
+pub fn permanent(run: &mut ScenarioRun) {
+    let setting = run.draw();
+    let (proxy, env) = behind_a_proxy(&setting);
+    let load = env.produce(&setting.load());
     let (flags, url) = (setting.flags("one"), proxy.url());
     let flags = [&flags[..], &["--clickhouse-url", &url]].concat();
-    let sampler = Sampler::start(&shop);
-    for _ in course.rounds(1) {
-        for told in [Mishap::Instead(404, Some(60), exception(60)), Mishap::Though(403, Some(516), exception(516))] {
-            let mut ingester = shop.ingester_at_work(&flags);
+    let sampler = Sampler::start(&env);
+    for _ in run.rounds(1) {
+        for told in
+            [ProxyFault::Instead(404, Some(60), exception(60)), ProxyFault::Though(403, Some(516), exception(516))]
+        {
+            let mut ingester = env.ingester_at_work(&flags);
             proxy.plan([told]);
             ingester.gives_up("nothing of the current batches is committed");
-            course.fault();
+            run.fault();
         }
     }
-    let mut last = shop.ingest(&flags);
-    course.recovers(&shop);
+    let mut last = env.ingest(&flags);
+    run.recovers(&env);
     let manifest = load.stop();
-    shop.drained();
+    env.drained();
     last.drains();
     sampler.saw_only_stored_offsets_committed();
-    course.judge(&shop, &manifest);
+    run.judge(&env, &manifest);
 }
 
 /// A shop that looks at ClickHouse itself, and a proxy for its ingester.
-pub fn behind_a_proxy(setting: &Setting) -> (Proxy, Shop) {
-    let ground: Ground = setting.ground();
-    let proxy = Proxy::start(&ground.clickhouse);
-    (proxy, Shop::open_in(&ground))
+pub fn behind_a_proxy(setting: &Setting) -> (Proxy, TestEnv) {
+    let services: Services = setting.services();
+    let proxy = Proxy::start(&services.clickhouse);
+    (proxy, TestEnv::open_in(&services))
 }

@@ -1,89 +1,86 @@
 //! F8, F20: brokers are killed, or stall.
 
-use crate::course::{Course, is_at_work};
+use crate::scenario_run::{ScenarioRun, is_at_work};
 use crate::scene::Scene;
-use crate::support::shop::{Ground, Shop};
 use crate::support::stack::OwnKafka;
+use crate::support::test_env::{Services, TestEnv};
 use rand::RngExt;
 use std::time::Duration;
 
 const MOMENT: Duration = Duration::from_secs(3);
 
 /// The only broker, and with it the group's coordinator.
-pub fn killed(course: &mut Course) {
+pub fn killed(run: &mut ScenarioRun) {
     let kafka = OwnKafka::start(1);
-    let mut scene = Scene::open(course, |ground| Ground { brokers: kafka.brokers(), ..ground }, &[]);
-    for round in course.rounds(2) {
-        course.moment(MOMENT);
+    let mut scene = Scene::open(run, |services| Services { brokers: kafka.brokers(), ..services }, &[]);
+    for round in run.rounds(2) {
+        run.moment(MOMENT);
         kafka.kill(1);
-        course.fault();
-        course.moment(MOMENT);
+        run.fault();
+        run.moment(MOMENT);
         kafka.up(1);
-        scene.recovers(course);
+        scene.recovers(run);
         // Why, and that it is over.
         scene.ingester.says("nothing listens at ", round as usize + 1);
         scene.ingester.says(" is back", round as usize + 1);
     }
-    scene.closes(course);
+    scene.closes(run);
 }
 
 /// The other two go on meanwhile: two in-sync replicas are enough.
-pub fn one_of_three_killed(course: &mut Course) {
+pub fn one_of_three_killed(run: &mut ScenarioRun) {
     let kafka = OwnKafka::start(3);
-    let scene = Scene::open(course, |ground| Ground { brokers: kafka.brokers(), ..ground }, &[]);
-    let shop = &scene.shop;
-    for round in course.rounds(2) {
-        course.moment(MOMENT);
-        let partition = course.rng.random_range(0..scene.setting.partitions);
-        let node = if round % 2 == 0 {
-            shop.kafka.leader(&shop.topic, partition)
-        } else {
-            shop.kafka.coordinator(&shop.group)
-        };
+    let scene = Scene::open(run, |services| Services { brokers: kafka.brokers(), ..services }, &[]);
+    let env = &scene.env;
+    for round in run.rounds(2) {
+        run.moment(MOMENT);
+        let partition = run.rng.random_range(0..scene.setting.partitions);
+        let node =
+            if round % 2 == 0 { env.kafka.leader(&env.topic, partition) } else { env.kafka.coordinator(&env.group) };
         kafka.kill(node);
-        course.fault();
+        run.fault();
         // Elections and all, while it is away: how long those take is Kafka's own affair.
-        course.goes_on(&scene.shop);
+        run.goes_on(&scene.env);
         kafka.up(node);
-        scene.recovers(course);
+        scene.recovers(run);
     }
-    scene.closes(course);
+    scene.closes(run);
 }
 
 /// The schedule goes on: each event that could not be sent in time counts as late, and none is given up.
-pub fn stalls(course: &mut Course) {
+pub fn stalls(run: &mut ScenarioRun) {
     let kafka = OwnKafka::start(1);
-    let setting = course.draw();
-    let shop = Shop::open_in(&Ground { brokers: kafka.brokers(), ..setting.ground() });
-    let log = shop.file("latency.log");
+    let setting = run.draw();
+    let env = TestEnv::open_in(&Services { brokers: kafka.brokers(), ..setting.services() });
+    let log = env.file("latency.log");
     let log = log.to_str().expect("plain names");
-    let mut load = shop.produce(&[&setting.load()[..], &["--latency-log", log]].concat());
-    let mut ingester = shop.ingester_at_work(&setting.flags("one"));
-    is_at_work(&shop);
-    let stall = if course.is_long() { 30 } else { 10 };
-    for _ in course.rounds(1) {
+    let mut load = env.produce(&[&setting.load()[..], &["--latency-log", log]].concat());
+    let mut ingester = env.ingester_at_work(&setting.flags("one"));
+    is_at_work(&env);
+    let stall = if run.is_long() { 30 } else { 10 };
+    for _ in run.rounds(1) {
         kafka.freeze(1);
-        course.fault();
+        run.fault();
         std::thread::sleep(Duration::from_secs(stall));
         load.program.says(" does not answer", 1);
         ingester.says(" does not answer", 1);
         kafka.wake(1);
-        course.recovers(&shop);
+        run.recovers(&env);
         load.program.says(" is back", 1);
         ingester.says(" is back", 1);
     }
     let manifest = load.stop();
-    shop.drained();
+    env.drained();
     ingester.drains();
     let ids: std::collections::BTreeSet<_> =
         manifest.iter().filter(|line| line.fault.as_deref() != Some("dup")).map(|line| &line.event_id).collect();
     let due = manifest.iter().filter(|line| line.fault.as_deref() != Some("dup")).count();
     assert_eq!(ids.len(), due, "each event once");
-    let mut report = shop.run("report", &[log]);
+    let mut report = env.run("report", &[log]);
     report.succeeds();
     let slip = largest(&report.stdout(), "slip").max(largest(&report.stdout(), "ack"));
     assert!(slip > stall as f64 * 0.8, "the stall of {stall} s is not in the report: {}", report.stdout());
-    course.judge(&shop, &manifest);
+    run.judge(&env, &manifest);
 }
 
 /// The maximum of a stage in the report's table, in seconds.

@@ -11,13 +11,13 @@ mod answers;
 mod brokers;
 mod clickhouse;
 mod commits;
-mod course;
 mod groups;
 mod ingester;
 mod inserts;
 mod members;
 mod offsets;
 mod owners;
+mod scenario_run;
 mod scene;
 mod soak;
 mod steps;
@@ -25,8 +25,8 @@ mod steps;
 mod support;
 mod topic;
 
-use course::{Course, Scenario};
 use libtest_mimic::{Arguments, Trial};
+use scenario_run::{Scenario, ScenarioRun};
 use std::process::ExitCode;
 
 /// All of them, by the number of the fault.
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let trials = SCENARIOS.iter().map(|&(name, run)| {
         Trial::test(name, move || {
-            Course::run(name, run);
+            ScenarioRun::run(name, run);
             Ok(())
         })
     });

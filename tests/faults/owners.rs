@@ -1,12 +1,12 @@
 //! F24: somebody else owns the partitions of a member that lives and has inserts on their way.
 
-use crate::course::{Course, Members, is_at_work};
+use crate::scenario_run::{Members, ScenarioRun, is_at_work};
 use crate::scene::Scene;
 use crate::support::process::Program;
-use crate::support::proxy::{Mishap, Proxy};
+use crate::support::proxy::{Proxy, ProxyFault};
 use crate::support::sampler::Sampler;
-use crate::support::shop::{Ground, Shop};
 use crate::support::stack::OwnClickHouse;
+use crate::support::test_env::{Services, TestEnv};
 use crate::support::{PATIENCE, eventually};
 use rand::RngExt;
 use std::ops::Range;
@@ -21,84 +21,84 @@ const WITHOUT_A_CLOCK: Duration = Duration::from_secs(45);
 /// After which time an insert comes to ClickHouse: the next owner has asked by then what is stored, and is at work.
 const LATE: Range<u64> = 2_500..3_700;
 
-fn late(course: &mut Course, ms: Range<u64>) -> Mishap {
-    Mishap::Late(Duration::from_millis(course.rng.random_range(ms)))
+fn late(run: &mut ScenarioRun, ms: Range<u64>) -> ProxyFault {
+    ProxyFault::Late(Duration::from_millis(run.rng.random_range(ms)))
 }
 
 /// Kafka gives its partitions to another one at once, whatever it has on its way. It joins again.
-pub fn removed_by_hand(course: &mut Course) {
+pub fn removed_by_hand(run: &mut ScenarioRun) {
     const VICTIM: &str = "victim";
-    let mut setting = course.draw();
+    let mut setting = run.draw();
     setting.share_out();
     setting.keep_inserting();
-    course.sets(&setting);
-    let (ground, client) = (setting.ground(), format!("--kafka=client.id={VICTIM}"));
-    let (mut scene, proxy) = Scene::behind_a_proxy(setting, &ground, &[&client]);
+    run.sets(&setting);
+    let (services, client) = (setting.services(), format!("--kafka=client.id={VICTIM}"));
+    let (mut scene, proxy) = Scene::behind_a_proxy(setting, &services, &[&client]);
     let mut other = scene.another();
     other.says("lease opened", 1);
-    for _ in course.rounds(3) {
-        course.moment(INTO_WORK);
+    for _ in run.rounds(3) {
+        run.moment(INTO_WORK);
         let leases = scene.ingester.said("lease opened");
-        proxy.meets(vec![late(course, LATE); scene.setting.in_flight as usize]);
-        let (kafka, group) = (&scene.shop.kafka, &scene.shop.group);
+        proxy.meets(vec![late(run, LATE); scene.setting.in_flight as usize]);
+        let (kafka, group) = (&scene.env.kafka, &scene.env.group);
         let victim = eventually(PATIENCE, "it is a member", || {
             kafka.member_of(group, VICTIM).ok_or_else(|| kafka.members(group))
         });
         kafka.remove_member(group, &victim);
-        course.fault();
+        run.fault();
         proxy.forget();
         scene.ingester.says("lease opened", leases + 1);
-        scene.recovers(course);
+        scene.recovers(run);
     }
     proxy.holds_nothing();
     other.drains();
-    scene.closes(course);
+    scene.closes(run);
 }
 
 /// Two processes, on two machines as it were, have one instance id. Both live; one is frozen or has inserts on their way when the
 /// other takes over, and they are frozen in turn. In the end one of them gives up, and says why.
-pub fn instance_id_twice(course: &mut Course) {
+pub fn instance_id_twice(run: &mut ScenarioRun) {
     const MACHINES: [&str; 2] = ["left", "right"];
-    let mut setting = course.draw();
+    let mut setting = run.draw();
     setting.members = Members::Named;
     setting.keep_inserting();
-    course.sets(&setting);
-    let ground = setting.ground();
-    let (proxy, shop) = (Proxy::start(&ground.clickhouse), Shop::open_in(&ground));
+    run.sets(&setting);
+    let services = setting.services();
+    let (proxy, env) = (Proxy::start(&services.clickhouse), TestEnv::open_in(&services));
     let (flags, url) = (setting.flags("twin"), proxy.url());
     let flags = [&flags[..], &["--clickhouse-url", &url]].concat();
-    let load = shop.produce(&setting.load());
-    let (mut here, mut one) = (0, shop.ingest_on(MACHINES[0], &flags));
-    let sampler = Sampler::start(&shop);
-    is_at_work(&shop);
-    for round in course.rounds(3) {
-        course.moment(INTO_WORK);
-        proxy.meets(vec![late(course, LATE); setting.in_flight as usize]);
+    let load = env.produce(&setting.load());
+    let (mut here, mut one) = (0, env.ingest_on(MACHINES[0], &flags));
+    let sampler = Sampler::start(&env);
+    is_at_work(&env);
+    for round in run.rounds(3) {
+        run.moment(INTO_WORK);
+        proxy.meets(vec![late(run, LATE); setting.in_flight as usize]);
         if round % 2 == 0 {
             one.freeze();
         }
-        course.fault();
-        let two = shop.ingest_on(MACHINES[1 - here], &flags);
+        run.fault();
+        let two = env.ingest_on(MACHINES[1 - here], &flags);
         proxy.forget();
-        course.recovers(&shop);
+        run.recovers(&env);
         one.wake();
-        course.moment(INTO_WORK);
+        run.moment(INTO_WORK);
         two.freeze();
-        course.moment(INTO_WORK);
+        run.moment(INTO_WORK);
         two.wake();
         let mut twins = [one, two];
         let stays = who_stays(&mut twins);
         here = (here + stays) % 2;
         one = twins.into_iter().nth(stays).expect("one of two");
-        course.recovers(&shop);
-        course.weigh(&one);
+        run.recovers(&env);
+        run.weigh(&one);
     }
     proxy.holds_nothing();
     let manifest = load.stop();
-    shop.drained();
+    env.drained();
     one.drains();
     sampler.saw_only_stored_offsets_committed();
-    course.judge(&shop, &manifest);
+    run.judge(&env, &manifest);
 }
 
 /// Waits until one of them has given up, in one line that says what it shares with the other. Returns which of them is left.
@@ -112,55 +112,55 @@ fn who_stays(twins: &mut [Program; 2]) -> usize {
 }
 
 /// ClickHouse's clock is set back by a minute while an insert is on its way, whose sender is killed, or lives.
-pub fn clock_set_back(course: &mut Course) {
+pub fn clock_set_back(run: &mut ScenarioRun) {
     let clickhouse = OwnClickHouse::start_with_clock();
-    let mut setting = course.draw();
+    let mut setting = run.draw();
     setting.keep_inserting();
-    course.sets(&setting);
-    let ground = Ground { clickhouse: clickhouse.url(), ..setting.ground() };
-    let (mut scene, proxy) = Scene::behind_a_proxy(setting, &ground, &[]);
-    for round in course.rounds(2) {
-        course.moment(INTO_WORK);
+    run.sets(&setting);
+    let services = Services { clickhouse: clickhouse.url(), ..setting.services() };
+    let (mut scene, proxy) = Scene::behind_a_proxy(setting, &services, &[]);
+    for round in run.rounds(2) {
+        run.moment(INTO_WORK);
         // Longer than it takes to start again, and to be sure that whoever died has nothing more to come.
-        proxy.meets([late(course, 5_500..8_000)]);
-        let before = scene.shop.number("SELECT toUnixTimestamp(now())");
+        proxy.meets([late(run, 5_500..8_000)]);
+        let before = scene.env.number("SELECT toUnixTimestamp(now())");
         clickhouse.set_clock_back(60 * i64::from(round + 1));
-        assert!(scene.shop.number("SELECT toUnixTimestamp(now())") < before, "the clock was set back");
-        course.fault();
+        assert!(scene.env.number("SELECT toUnixTimestamp(now())") < before, "the clock was set back");
+        run.fault();
         if round % 2 == 0 {
             scene.ingester.kill();
             scene.start_again();
         }
         // Nothing waits until that clock says again what it said before.
-        scene.shop.drained_to(&scene.shop.ends(), WITHOUT_A_CLOCK);
-        scene.recovers(course);
+        scene.env.drained_to(&scene.env.ends(), WITHOUT_A_CLOCK);
+        scene.recovers(run);
         proxy.holds_nothing();
     }
-    scene.closes(course);
+    scene.closes(run);
 }
 
 /// An administrator empties the table that says who owns what, under two members and inserts on their way. They go on by
 /// themselves, and so does one that comes just now.
-pub fn leases_emptied(course: &mut Course) {
-    let mut setting = course.draw();
+pub fn leases_emptied(run: &mut ScenarioRun) {
+    let mut setting = run.draw();
     setting.share_out();
     setting.keep_inserting();
-    course.sets(&setting);
-    let ground = setting.ground();
-    let (mut scene, proxy) = Scene::behind_a_proxy(setting, &ground, &[]);
+    run.sets(&setting);
+    let services = setting.services();
+    let (mut scene, proxy) = Scene::behind_a_proxy(setting, &services, &[]);
     let mut other = scene.another();
     other.says("lease opened", 1);
-    for round in course.rounds(4) {
-        course.moment(INTO_WORK);
-        proxy.meets([late(course, LATE)]);
-        scene.shop.sql("TRUNCATE TABLE db.leases");
-        course.fault();
-        let guest = (round % 2 == 1).then(|| scene.shop.ingest(&scene.setting.flags("guest")));
-        scene.recovers(course);
+    for round in run.rounds(4) {
+        run.moment(INTO_WORK);
+        proxy.meets([late(run, LATE)]);
+        scene.env.sql("TRUNCATE TABLE db.leases");
+        run.fault();
+        let guest = (round % 2 == 1).then(|| scene.env.ingest(&scene.setting.flags("guest")));
+        scene.recovers(run);
         assert!(scene.ingester.is_running() && other.is_running(), "they go on by themselves");
         guest.into_iter().for_each(|mut guest| guest.drains());
     }
     proxy.holds_nothing();
     other.drains();
-    scene.closes(course);
+    scene.closes(run);
 }

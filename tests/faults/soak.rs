@@ -1,12 +1,12 @@
 //! F21: everything at random, for a long time.
 
-use crate::course::{Course, Members, Setting, is_at_work};
+use crate::scenario_run::{Members, ScenarioRun, Setting, is_at_work};
 use crate::steps::VARIABLE;
 use crate::support::process::Program;
-use crate::support::proxy::{Mishap, Proxy};
+use crate::support::proxy::{Proxy, ProxyFault};
 use crate::support::sampler::Sampler;
-use crate::support::shop::{Ground, Shop};
 use crate::support::stack::{OwnClickHouse, OwnKafka};
+use crate::support::test_env::{Services, TestEnv};
 use crate::support::{PATIENCE, eventually, is};
 use rand::RngExt;
 use std::time::Duration;
@@ -19,37 +19,37 @@ struct World {
     kafka: OwnKafka,
     clickhouse: OwnClickHouse,
     proxy: Proxy,
-    shop: Shop,
+    env: TestEnv,
     setting: Setting,
     members: Vec<Program>,
     started: u32,
 }
 
-pub fn soak(course: &mut Course) {
+pub fn soak(run: &mut ScenarioRun) {
     let (kafka, clickhouse) = (OwnKafka::start(1), OwnClickHouse::start());
-    let mut setting = course.draw();
+    let mut setting = run.draw();
     setting.members = Members::Static;
-    course.sets(&setting);
+    run.sets(&setting);
     let proxy = Proxy::start(&clickhouse.url());
-    let ground = Ground { brokers: kafka.brokers(), clickhouse: clickhouse.url(), ..setting.ground() };
-    let shop = Shop::open_in(&ground);
-    let load = shop.produce(&setting.load());
-    let sampler = Sampler::start(&shop);
-    let mut world = World { kafka, clickhouse, proxy, shop, setting, members: Vec::new(), started: 0 };
+    let services = Services { brokers: kafka.brokers(), clickhouse: clickhouse.url(), ..setting.services() };
+    let env = TestEnv::open_in(&services);
+    let load = env.produce(&setting.load());
+    let sampler = Sampler::start(&env);
+    let mut world = World { kafka, clickhouse, proxy, env, setting, members: Vec::new(), started: 0 };
     world.join();
-    is_at_work(&world.shop);
-    for _ in course.rounds(4) {
-        world.strike(course);
-        course.fault();
-        course.recovers(&world.shop);
-        world.members.iter().for_each(|member| course.weigh(member));
+    is_at_work(&world.env);
+    for _ in run.rounds(4) {
+        world.strike(run);
+        run.fault();
+        run.recovers(&world.env);
+        world.members.iter().for_each(|member| run.weigh(member));
     }
     let manifest = load.stop();
-    world.shop.drained();
+    world.env.drained();
     world.proxy.holds_nothing();
     world.members.iter_mut().for_each(Program::drains);
     sampler.saw_only_stored_offsets_committed();
-    course.judge(&world.shop, &manifest);
+    run.judge(&world.env, &manifest);
 }
 
 impl World {
@@ -62,58 +62,58 @@ impl World {
         } else {
             ""
         };
-        self.members.push(self.shop.run_with("ingest", &flags, &[(VARIABLE, failing)]));
+        self.members.push(self.env.run_with("ingest", &flags, &[(VARIABLE, failing)]));
     }
 
     /// One fault, from its beginning to its end.
-    fn strike(&mut self, course: &mut Course) {
-        match course.rng.random_range(0..10) {
+    fn strike(&mut self, run: &mut ScenarioRun) {
+        match run.rng.random_range(0..10) {
             0 | 1 => {
-                let nth = course.rng.random_range(0..self.members.len());
+                let nth = run.rng.random_range(0..self.members.len());
                 self.members.swap_remove(nth).kill();
                 self.join();
             }
             2 => {
                 self.clickhouse.kill();
-                course.moment(LASTS / 4);
+                run.moment(LASTS / 4);
                 self.clickhouse.up();
             }
             3 => {
                 self.clickhouse.freeze();
-                course.moment(LASTS);
+                run.moment(LASTS);
                 self.clickhouse.wake();
             }
             4 => {
                 self.kafka.kill(1);
-                course.moment(LASTS / 4);
+                run.moment(LASTS / 4);
                 self.kafka.up(1);
             }
             5 => {
                 self.kafka.freeze(1);
-                course.moment(LASTS);
+                run.moment(LASTS);
                 self.kafka.wake(1);
             }
             6 if self.members.len() < 3 => self.join(),
             6 => self.members.swap_remove(0).drains(),
             7 => {
-                let nth = course.rng.random_range(0..self.members.len());
+                let nth = run.rng.random_range(0..self.members.len());
                 self.members[nth].freeze();
-                course.moment(LASTS / 4);
+                run.moment(LASTS / 4);
                 self.members[nth].wake();
             }
             8 => {
                 // None, while Kafka shares partitions out.
-                let members = self.shop.kafka.members(&self.shop.group);
-                members.iter().take(1).for_each(|member| self.shop.kafka.remove_member(&self.shop.group, member));
+                let members = self.env.kafka.members(&self.env.group);
+                members.iter().take(1).for_each(|member| self.env.kafka.remove_member(&self.env.group, member));
             }
             _ => {
                 self.proxy.plan([
-                    Mishap::Repeated(LASTS / 10),
-                    Mishap::Late(LASTS / 2),
-                    Mishap::CutInRequest(50),
-                    Mishap::CutBeforeAnswer,
-                    Mishap::Though(500, Some(159), "Code: 159. DB::Exception: as told".into()),
-                    Mishap::CutAfterRequest,
+                    ProxyFault::Repeated(LASTS / 10),
+                    ProxyFault::Late(LASTS / 2),
+                    ProxyFault::CutInRequest(50),
+                    ProxyFault::CutBeforeAnswer,
+                    ProxyFault::Though(500, Some(159), "Code: 159. DB::Exception: as told".into()),
+                    ProxyFault::CutAfterRequest,
                 ]);
                 // One after the other, if there is one insert at a time.
                 eventually(PATIENCE, "all of it has happened", || is(self.proxy.left() == 0, self.proxy.left()));

@@ -1,29 +1,29 @@
 //! F17: the committed offset is out of the topic's range. (A topic that was made again: `it rejects`.)
 
-use crate::course::Course;
+use crate::scenario_run::ScenarioRun;
 use crate::support::manifest::Line;
 use crate::support::oracle;
-use crate::support::shop::Shop;
+use crate::support::test_env::TestEnv;
 use std::collections::BTreeMap;
 
 /// Messages were deleted before they were read: retention has passed the committed offset, or where an ingester stands. The gap is
 /// said, and to the offset.
-pub fn out_of_range(course: &mut Course) {
-    let mut setting = course.draw();
+pub fn out_of_range(run: &mut ScenarioRun) {
+    let mut setting = run.draw();
     setting.partitions = 3;
-    course.sets(&setting);
-    let shop = Shop::open_in(&setting.ground());
+    run.sets(&setting);
+    let env = TestEnv::open_in(&setting.services());
     let flags = setting.flags("one");
     let until_end = [&flags[..], &["--until-end"]].concat();
-    let mut manifest = shop.produce(&["--count=3000", "--rate=max"]).finish();
-    shop.ingest(&until_end).succeeds();
-    let read = shop.committed();
-    for _ in course.rounds(1) {
-        let missed = shop.produce(&["--count=3000", "--rate=max"]).finish();
-        let gone: BTreeMap<_, _> = shop.ends().into_iter().map(|(partition, end)| (partition, end - 100)).collect();
-        shop.kafka.delete_records(&shop.topic, &gone);
-        course.fault();
-        let mut ingester = shop.ingest(&until_end);
+    let mut manifest = env.produce(&["--count=3000", "--rate=max"]).finish();
+    env.ingest(&until_end).succeeds();
+    let read = env.committed();
+    for _ in run.rounds(1) {
+        let missed = env.produce(&["--count=3000", "--rate=max"]).finish();
+        let gone: BTreeMap<_, _> = env.ends().into_iter().map(|(partition, end)| (partition, end - 100)).collect();
+        env.kafka.delete_records(&env.topic, &gone);
+        run.fault();
+        let mut ingester = env.ingest(&until_end);
         ingester.succeeds();
         for (partition, low) in &gone {
             let lost = low - read[partition];
@@ -32,29 +32,29 @@ pub fn out_of_range(course: &mut Course) {
         }
         manifest.extend(missed.into_iter().filter(|line| line.offset >= gone[&line.partition]));
     }
-    manifest.extend(deleted_while_frozen(course, &shop, &flags));
-    assert_eq!(shop.committed(), shop.ends(), "it went on behind the gap");
+    manifest.extend(deleted_while_frozen(run, &env, &flags));
+    assert_eq!(env.committed(), env.ends(), "it went on behind the gap");
     // What is left in the topic is stored once, and so is what was stored before.
-    assert_eq!(shop.stored(), manifest.len() as i64);
-    assert_eq!(shop.number("SELECT uniqExact(_partition, _offset) FROM db.events"), manifest.len() as i64);
-    let topic = shop.kafka.read(&shop.topic);
-    assert!(topic.iter().all(|record| record.offset >= 0) && oracle::unstored(&shop, &topic) == 0);
+    assert_eq!(env.stored(), manifest.len() as i64);
+    assert_eq!(env.number("SELECT uniqExact(_partition, _offset) FROM db.events"), manifest.len() as i64);
+    let topic = env.kafka.read(&env.topic);
+    assert!(topic.iter().all(|record| record.offset >= 0) && oracle::unstored(&env, &topic) == 0);
 }
 
 /// The same, under an ingester that is frozen meanwhile. Returns what it could read.
-fn deleted_while_frozen(course: &mut Course, shop: &Shop, flags: &[&str]) -> Vec<Line> {
-    let mut ingester = shop.ingester_at_work(flags);
-    let read = shop.ends();
+fn deleted_while_frozen(run: &mut ScenarioRun, env: &TestEnv, flags: &[&str]) -> Vec<Line> {
+    let mut ingester = env.ingester_at_work(flags);
+    let read = env.ends();
     ingester.freeze();
-    let lines = shop.produce(&["--count=3000", "--rate=max"]).finish();
-    let gone: BTreeMap<_, _> = shop.ends().into_iter().map(|(partition, end)| (partition, end - 100)).collect();
-    shop.kafka.delete_records(&shop.topic, &gone);
-    course.fault();
+    let lines = env.produce(&["--count=3000", "--rate=max"]).finish();
+    let gone: BTreeMap<_, _> = env.ends().into_iter().map(|(partition, end)| (partition, end - 100)).collect();
+    env.kafka.delete_records(&env.topic, &gone);
+    run.fault();
     ingester.wake();
-    shop.drained();
+    env.drained();
     ingester.drains();
     // Some were on their way to it already.
-    let stored = shop.rows("SELECT toString((_partition, _offset)) FROM db.events");
+    let stored = env.rows("SELECT toString((_partition, _offset)) FROM db.events");
     let is_stored = |line: &Line| stored.contains(&vec![format!("({},{})", line.partition, line.offset)]);
     let is_gone = |line: &Line| line.offset < gone[&line.partition];
     let came_before = lines.iter().filter(|line| is_gone(line) && is_stored(line)).count() as i64;

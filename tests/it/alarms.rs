@@ -3,9 +3,9 @@
 use crate::http::{free_address, get, status};
 use crate::raw;
 use crate::support::process::Program;
-use crate::support::proxy::{Mishap, Proxy};
-use crate::support::shop::{Ground, Shop};
+use crate::support::proxy::{Proxy, ProxyFault};
 use crate::support::stack::OwnKafka;
+use crate::support::test_env::{Services, TestEnv};
 use crate::support::{PATIENCE, eventually, is};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -24,11 +24,11 @@ struct Observed {
 }
 
 impl Observed {
-    fn start(shop: &Shop, more: &[&str]) -> Self {
+    fn start(env: &TestEnv, more: &[&str]) -> Self {
         let address = free_address();
         let listen = ["--batch-timeout", "300ms", "--metrics", &address.to_string()].map(str::to_owned);
         let args: Vec<_> = listen.iter().map(String::as_str).chain(more.iter().copied()).collect();
-        let mut program = shop.ingest(&args);
+        let mut program = env.ingest(&args);
         program.says("metrics at", 1);
         Self { program, address }
     }
@@ -68,8 +68,8 @@ impl Observed {
 }
 
 #[track_caller]
-fn audit_fails(shop: &Shop, said: &[&str]) {
-    let mut audit = shop.run("audit", &[]);
+fn audit_fails(env: &TestEnv, said: &[&str]) {
+    let mut audit = env.run("audit", &[]);
     assert_eq!(audit.exit_code(PATIENCE), Some(1), "{}{}", audit.stdout(), audit.stderr());
     let all = audit.stdout() + &audit.stderr();
     assert!(said.iter().all(|said| all.contains(said)), "{said:?} in {all}");
@@ -77,18 +77,18 @@ fn audit_fails(shop: &Shop, said: &[&str]) {
 
 #[test]
 fn unread_messages_that_retention_deletes_are_counted_and_found_by_an_audit() {
-    let shop = Shop::open();
-    raw::send(&shop, 2, &messages(GOOD, 100));
-    shop.ingest(&["--until-end"]).succeeds();
-    raw::send(&shop, 2, &messages(GOOD, 100));
+    let env = TestEnv::open();
+    raw::send(&env, 2, &messages(GOOD, 100));
+    env.ingest(&["--until-end"]).succeeds();
+    raw::send(&env, 2, &messages(GOOD, 100));
     // Nothing was ever stored of this partition.
-    raw::send(&shop, 0, &messages(GOOD, 30));
-    raw::delete_before(&shop, 2, 150);
-    raw::delete_before(&shop, 0, 10);
-    audit_fails(&shop, &["deleted from the topic before it was read: 100..=149", "60 are lost"]);
+    raw::send(&env, 0, &messages(GOOD, 30));
+    raw::delete_before(&env, 2, 150);
+    raw::delete_before(&env, 0, 10);
+    audit_fails(&env, &["deleted from the topic before it was read: 100..=149", "60 are lost"]);
 
-    let mut ingester = Observed::start(&shop, &[]);
-    shop.drained();
+    let mut ingester = Observed::start(&env, &[]);
+    env.drained();
     ingester.shows("messages_lost_total{cause=\"expired\"}", |lost| lost == 60.0);
     assert_eq!(ingester.metric("messages_lost_total{cause=\"reset\"}"), 0.0);
     assert_eq!(ingester.program.said("50 messages were deleted from the topic before they were read"), 1);
@@ -96,12 +96,12 @@ fn unread_messages_that_retention_deletes_are_counted_and_found_by_an_audit() {
     // While it runs, and stands at the end.
     ingester.program.freeze();
     // A request that the broker holds open is answered with what comes first.
-    raw::send(&shop, 2, &messages(GOOD, 1));
-    raw::send(&shop, 2, &messages(GOOD, 40));
-    raw::delete_before(&shop, 2, 225);
+    raw::send(&env, 2, &messages(GOOD, 1));
+    raw::send(&env, 2, &messages(GOOD, 40));
+    raw::delete_before(&env, 2, 225);
     ingester.program.wake();
     ingester.shows("messages_lost_total{cause=\"expired\"}", |lost| lost > 60.0);
-    shop.drained();
+    env.drained();
     let lost = ingester.metric("messages_lost_total{cause=\"expired\"}");
     ingester.program.drains();
     assert!(lost == 60.0 + 225.0 - 200.0 || lost == 60.0 + 225.0 - 201.0, "{lost}");
@@ -111,75 +111,75 @@ fn unread_messages_that_retention_deletes_are_counted_and_found_by_an_audit() {
     // Afterwards it is found, partition by partition, by what the group has noted.
     let said = format!("{lost} are lost");
     let noted = format!("{} messages, as the group has noted", lost - 10.0);
-    audit_fails(&shop, &["10 messages, as the group has noted", &noted, "..=224", &said]);
-    let mut json = shop.run("audit", &["--format", "json"]);
+    audit_fails(&env, &["10 messages, as the group has noted", &noted, "..=224", &said]);
+    let mut json = env.run("audit", &["--format", "json"]);
     assert_eq!(json.exit_code(PATIENCE), Some(1));
     let found: Value = serde_json::from_str(&json.stdout()).expect("one JSON document");
     assert_eq!(found["whole"], false);
     assert_eq!(found["partitions"][2]["expired"]["passed"]["messages"], lost as u64 - 10);
     // Those that come later do not hide it.
-    raw::send(&shop, 2, &messages(GOOD, 5));
-    shop.ingest(&["--until-end"]).succeeds();
-    audit_fails(&shop, &[&said]);
+    raw::send(&env, 2, &messages(GOOD, 5));
+    env.ingest(&["--until-end"]).succeeds();
+    audit_fails(&env, &[&said]);
 }
 
 #[test]
 fn what_transactions_leave_behind_is_not_taken_for_a_loss() {
-    let shop = Shop::open();
-    raw::send(&shop, 0, &messages(GOOD, 5));
-    raw::transact(&shop, 0, &messages(GOOD, 10), true);
-    raw::transact(&shop, 0, &messages(GOOD, 10), false);
-    raw::transact(&shop, 0, &messages(GOOD, 1), true);
-    raw::transact(&shop, 1, &messages(GOOD, 10), true);
-    raw::transact(&shop, 1, &messages(GOOD, 10), false);
-    let mut ingester = Observed::start(&shop, &[]);
-    eventually(PATIENCE, "all are stored", || is(shop.stored() == 26, shop.stored()));
+    let env = TestEnv::open();
+    raw::send(&env, 0, &messages(GOOD, 5));
+    raw::transact(&env, 0, &messages(GOOD, 10), true);
+    raw::transact(&env, 0, &messages(GOOD, 10), false);
+    raw::transact(&env, 0, &messages(GOOD, 1), true);
+    raw::transact(&env, 1, &messages(GOOD, 10), true);
+    raw::transact(&env, 1, &messages(GOOD, 10), false);
+    let mut ingester = Observed::start(&env, &[]);
+    eventually(PATIENCE, "all are stored", || is(env.stored() == 26, env.stored()));
     // Behind the last message stands a marker: nothing waits.
     ingester.shows("lag_messages", |lag| lag == 0.0);
     // An idle member says how far it has read with its next commit.
-    let ends = shop.ends();
+    let ends = env.ends();
     eventually(PATIENCE, "the group knows that only markers are left", || {
-        let noted = raw::committed_metadata(&shop, 1);
+        let noted = raw::committed_metadata(&env, 1);
         is(noted.contains(&format!(";read={}", ends[&1])), noted)
     });
     ingester.program.drains();
-    raw::delete_before(&shop, 0, 20);
-    let mut audit = shop.run("audit", &[]);
+    raw::delete_before(&env, 0, 20);
+    let mut audit = env.run("audit", &[]);
     audit.succeeds();
     assert!(audit.stdout().contains("as far as can be told"), "{}", audit.stdout());
     // All of it was read, and all is deleted.
     for (&partition, &end) in &ends {
-        raw::delete_before(&shop, partition, end);
+        raw::delete_before(&env, partition, end);
     }
-    shop.run("audit", &[]).succeeds();
-    let mut again = Observed::start(&shop, &[]);
+    env.run("audit", &[]).succeeds();
+    let mut again = Observed::start(&env, &[]);
     again.program.says("lease opened", 1);
-    raw::send(&shop, 0, &messages(GOOD, 1));
-    eventually(PATIENCE, "it goes on", || is(shop.stored() == 27, shop.stored()));
+    raw::send(&env, 0, &messages(GOOD, 1));
+    eventually(PATIENCE, "it goes on", || is(env.stored() == 27, env.stored()));
     again.program.drains();
     assert_eq!(again.program.said("were deleted"), 0, "{}", again.program.stderr());
 }
 
 #[test]
 fn unread_messages_of_a_topic_that_is_made_again_are_counted() {
-    let shop = Shop::open();
-    let proxy = Proxy::start(&shop.clickhouse.url);
-    let mut ingester = Observed::start(&shop, &["--clickhouse-url", &proxy.url()]);
-    raw::send(&shop, 0, &messages(GOOD, 100));
-    shop.drained();
+    let env = TestEnv::open();
+    let proxy = Proxy::start(&env.clickhouse.url);
+    let mut ingester = Observed::start(&env, &["--clickhouse-url", &proxy.url()]);
+    raw::send(&env, 0, &messages(GOOD, 100));
+    env.drained();
     proxy.plan(vec![no_space(); 10_000]);
-    raw::send(&shop, 0, &messages(GOOD, 30));
+    raw::send(&env, 0, &messages(GOOD, 30));
     ingester.shows("lag_messages", |lag| lag == 30.0);
-    shop.kafka.delete(&shop.topic);
+    env.kafka.delete(&env.topic);
     ingester.program.says("is gone; waiting for it to come back", 1);
     proxy.forget();
     eventually(PATIENCE, "the topic can be made again", || {
-        let mut setup = shop.run("setup", &[]);
+        let mut setup = env.run("setup", &[]);
         setup.succeeds();
         is(setup.stdout().contains("created, 3 partitions"), setup.stdout())
     });
-    raw::send(&shop, 0, &messages(GOOD, 10));
-    eventually(PATIENCE, "the new ones are stored", || is(shop.stored() == 110, shop.stored()));
+    raw::send(&env, 0, &messages(GOOD, 10));
+    eventually(PATIENCE, "the new ones are stored", || is(env.stored() == 110, env.stored()));
     assert_eq!(ingester.metric("topic_resets_total"), 3.0, "each partition is another one");
     assert_eq!(ingester.metric("messages_lost_total{cause=\"reset\"}"), 30.0);
     assert_eq!(ingester.program.said("at least 30 messages of the old one were not read"), 1);
@@ -187,18 +187,18 @@ fn unread_messages_of_a_topic_that_is_made_again_are_counted() {
     ingester.program.drains();
 }
 
-fn no_space() -> Mishap {
-    Mishap::Instead(500, Some(243), "Code: 243. DB::Exception: Cannot reserve 1.00 MiB".into())
+fn no_space() -> ProxyFault {
+    ProxyFault::Instead(500, Some(243), "Code: 243. DB::Exception: Cannot reserve 1.00 MiB".into())
 }
 
 #[test]
 fn a_lease_that_cannot_be_opened_is_counted_warned_of_and_not_ready() {
-    let shop = Shop::open();
-    let proxy = Proxy::start(&shop.clickhouse.url);
-    shop.produce(&["--count", "100", "--rate", "max"]).finish();
+    let env = TestEnv::open();
+    let proxy = Proxy::start(&env.clickhouse.url);
+    env.produce(&["--count", "100", "--rate", "max"]).finish();
     // The question what is stored fails, all others are answered.
     proxy.refuse_questions("at_offset", 500, 202, "Code: 202. DB::Exception: Too many simultaneous queries");
-    let mut ingester = Observed::start(&shop, &["--clickhouse-url", &proxy.url()]);
+    let mut ingester = Observed::start(&env, &["--clickhouse-url", &proxy.url()]);
     ingester.shows("partitions_without_lease", |partitions| partitions == 3.0);
     ingester.shows("lag_messages", |lag| lag == 100.0);
     ingester.shows("lag_seconds", |seconds| seconds > 0.0);
@@ -210,40 +210,40 @@ fn a_lease_that_cannot_be_opened_is_counted_warned_of_and_not_ready() {
     assert!(ingester.metric("stuck_seconds{at=\"lease\"}") >= 30.0);
     proxy.answer_questions();
     ingester.is_ready();
-    shop.drained();
+    env.drained();
     ingester.shows("lag_messages", |lag| lag == 0.0);
     assert_eq!(ingester.metric("stuck_seconds{at=\"lease\"}"), 0.0);
     assert_eq!(ingester.metric("partitions_without_lease"), 0.0);
     ingester.program.drains();
-    assert_eq!(shop.stored(), 100);
+    assert_eq!(env.stored(), 100);
 }
 
 #[test]
 fn messages_that_wait_while_no_insert_works_make_it_unready() {
-    let shop = Shop::open();
-    let proxy = Proxy::start(&shop.clickhouse.url);
-    let mut ingester = Observed::start(&shop, &["--clickhouse-url", &proxy.url()]);
+    let env = TestEnv::open();
+    let proxy = Proxy::start(&env.clickhouse.url);
+    let mut ingester = Observed::start(&env, &["--clickhouse-url", &proxy.url()]);
     ingester.program.says("lease opened", 1);
     ingester.is_ready();
     proxy.plan(vec![no_space(); 10_000]);
-    shop.produce(&["--count", "100", "--rate", "max"]).finish();
+    env.produce(&["--count", "100", "--rate", "max"]).finish();
     ingester.shows("lag_messages", |lag| lag == 100.0);
     ingester.is_not_ready("messages wait and none is stored");
-    assert!(ingester.metric("stuck_seconds{at=\"delivery\"}") >= 30.0);
+    assert!(ingester.metric("stuck_seconds{at=\"record\"}") >= 30.0);
     assert!(ingester.program.said("Cannot reserve") > 0, "the log says why");
     proxy.forget();
     ingester.is_ready();
     ingester.program.drains();
-    assert_eq!(shop.stored(), 100);
+    assert_eq!(env.stored(), 100);
 }
 
 #[test]
 fn brokers_that_are_away_make_it_unready() {
     let kafka = OwnKafka::start(1);
-    let shop = Shop::open_in(&Ground { brokers: kafka.brokers(), ..Ground::default() });
-    shop.produce(&["--count", "100", "--rate", "max"]).finish();
-    let mut ingester = Observed::start(&shop, &[]);
-    shop.drained();
+    let env = TestEnv::open_in(&Services { brokers: kafka.brokers(), ..Services::default() });
+    env.produce(&["--count", "100", "--rate", "max"]).finish();
+    let mut ingester = Observed::start(&env, &[]);
+    env.drained();
     ingester.is_ready();
     kafka.freeze(1);
     ingester.is_not_ready("not ready: Kafka has not said where the topic ends");
@@ -257,14 +257,14 @@ fn brokers_that_are_away_make_it_unready() {
 
 #[test]
 fn a_producer_with_another_format_is_warned_of_and_counted_by_reason() {
-    let shop = Shop::open();
-    raw::send(&shop, 0, &messages(&GOOD.replace("\"price\":1", r#""price":"29.99""#), 990));
-    raw::send(&shop, 0, &messages("\u{0}\u{0}\u{0}\u{0}\u{7}{}", 10));
-    let mut ingester = Observed::start(&shop, &[]);
-    shop.drained();
+    let env = TestEnv::open();
+    raw::send(&env, 0, &messages(&GOOD.replace("\"price\":1", r#""price":"29.99""#), 990));
+    raw::send(&env, 0, &messages("\u{0}\u{0}\u{0}\u{0}\u{7}{}", 10));
+    let mut ingester = Observed::start(&env, &[]);
+    env.drained();
     let of = |reason: &str| ingester.metric(&format!("rejects_total{{reason=\"{reason}\"}}"));
     assert_eq!(["wrong_type", "not_json", "bad_uuid"].map(of), [990.0, 10.0, 0.0]);
-    let bytes = shop.number("SELECT sum(length(key) + length(payload)) FROM db.rejected");
+    let bytes = env.number("SELECT sum(length(key) + length(payload)) FROM db.rejected");
     assert_eq!(ingester.metric("rejected_bytes_total"), bytes as f64);
     ingester.program.says("were rejected", 1);
     for said in [
@@ -277,25 +277,25 @@ fn a_producer_with_another_format_is_warned_of_and_counted_by_reason() {
     ingester.is_ready();
     ingester.program.drains();
     // A run that is over sooner says so at its end.
-    raw::send(&shop, 0, &messages("[]", 3));
-    let mut short = shop.ingest(&["--until-end"]);
+    raw::send(&env, 0, &messages("[]", 3));
+    let mut short = env.ingest(&["--until-end"]);
     short.succeeds();
     assert_eq!(short.said("3 of 3 messages"), 1, "{}", short.stderr());
 }
 
 #[test]
 fn a_state_directory_that_others_may_write_is_warned_of_and_not_used() {
-    let shop = Shop::open();
-    let place = shop.dir.join(format!("clickstream-{}", rustix::process::geteuid().as_raw()));
+    let env = TestEnv::open();
+    let place = env.dir.join(format!("clickstream-{}", rustix::process::geteuid().as_raw()));
     std::fs::create_dir_all(&place).unwrap();
     std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o777)).unwrap();
-    shop.produce(&["--count", "100", "--rate", "max"]).finish();
-    let mut ingester = shop.ingest(&["--until-end"]);
+    env.produce(&["--count", "100", "--rate", "max"]).finish();
+    let mut ingester = env.ingest(&["--until-end"]);
     ingester.succeeds();
     let said = ingester.stderr();
     let line = said.lines().find(|line| line.contains(place.to_str().unwrap())).expect("a line about it");
     for part in ["WARN", "other users may write in", "Nothing is lost", "--state-dir"] {
         assert!(line.contains(part), "{part}: {line}");
     }
-    assert_eq!((shop.stored(), std::fs::read_dir(&place).unwrap().count()), (100, 0));
+    assert_eq!((env.stored(), std::fs::read_dir(&place).unwrap().count()), (100, 0));
 }

@@ -3,7 +3,7 @@
 use crate::raw;
 use crate::support::oracle;
 use crate::support::process::Program;
-use crate::support::shop::{Ground, Shop};
+use crate::support::test_env::{Services, TestEnv};
 use crate::support::{PATIENCE, eventually, is};
 use serde_json::Value;
 use std::time::Duration;
@@ -22,25 +22,25 @@ fn good(count: usize) -> Vec<raw::Raw> {
 
 #[test]
 fn what_was_lost_after_its_commit_is_put_back_beside_a_running_ingester() {
-    let shop = Shop::open();
+    let env = TestEnv::open();
     let faults = ["--rate", "max", "--faults", "bad=0.05,dup=0.02"];
-    let mut manifest = shop.produce(&[&faults[..], &["--count", "20000"]].concat()).finish();
-    shop.ingest(&["--until-end"]).succeeds();
+    let mut manifest = env.produce(&[&faults[..], &["--count", "20000"]].concat()).finish();
+    env.ingest(&["--until-end"]).succeeds();
     // A part, a stretch in the middle, and single rows everywhere, of both tables.
-    let part = shop.rows(&format!(
+    let part = env.rows(&format!(
         "SELECT name FROM system.parts WHERE active AND database = '{}' AND table = 'events' ORDER BY rows LIMIT 1",
-        shop.database
+        env.database
     ));
-    shop.sql(&format!("ALTER TABLE db.events DROP PART '{}'", part[0][0]));
-    shop.lose("_offset BETWEEN 1000 AND 2500 OR cityHash64(_partition, _offset) % 50 = 0");
-    let lost = 20_000 - shop.stored();
-    let (out, err) = fails(shop.run("audit", &[]));
+    env.sql(&format!("ALTER TABLE db.events DROP PART '{}'", part[0][0]));
+    env.lose("_offset BETWEEN 1000 AND 2500 OR cityHash64(_partition, _offset) % 50 = 0");
+    let lost = 20_000 - env.stored();
+    let (out, err) = fails(env.run("audit", &[]));
     assert!(err.contains("committed messages are missing") && err.contains("--heal"), "{err}");
     assert!(out.contains("\n  missing: "), "{out}");
 
-    let mut ingester = shop.ingester_at_work(&["--batch-timeout", "300ms"]);
-    let more = shop.produce(&["--rate", "2000", "--for", "6s", "--faults", "bad=0.05"]);
-    let mut heal = shop.run("audit", &["--heal"]);
+    let mut ingester = env.ingester_at_work(&["--batch-timeout", "300ms"]);
+    let more = env.produce(&["--rate", "2000", "--for", "6s", "--faults", "bad=0.05"]);
+    let mut heal = env.run("audit", &["--heal"]);
     heal.succeeds();
     let put_back = |line: &str| -> i64 {
         let numbers = line.split(' ').filter_map(|word| word.replace(',', "").parse::<i64>().ok());
@@ -51,11 +51,11 @@ fn what_was_lost_after_its_commit_is_put_back_beside_a_running_ingester() {
     assert_eq!(healed, lost, "{}", heal.stdout());
     assert!(heal.stdout().ends_with("every committed message is stored exactly once\n"), "{}", heal.stdout());
     manifest.extend(more.finish());
-    shop.drained();
+    env.drained();
     ingester.drains();
-    oracle::exactly_once(&shop, &manifest);
+    oracle::exactly_once(&env, &manifest);
 
-    let mut json = shop.run("audit", &["--format", "json"]);
+    let mut json = env.run("audit", &["--format", "json"]);
     json.succeeds();
     let found: Value = serde_json::from_str(&json.stdout()).expect("one JSON document");
     assert_eq!(found["whole"], true);
@@ -65,64 +65,64 @@ fn what_was_lost_after_its_commit_is_put_back_beside_a_running_ingester() {
 
 #[test]
 fn healers_that_die_and_healers_that_meet_put_nothing_back_twice() {
-    let shop = Shop::open();
-    let manifest = shop.produce(&["--rate", "max", "--count", "60000", "--faults", "bad=0.02"]).finish();
-    shop.ingest(&["--until-end"]).succeeds();
-    shop.lose("cityHash64(_partition, _offset) % 3 > 0");
+    let env = TestEnv::open();
+    let manifest = env.produce(&["--rate", "max", "--count", "60000", "--faults", "bad=0.02"]).finish();
+    env.ingest(&["--until-end"]).succeeds();
+    env.lose("cityHash64(_partition, _offset) % 3 > 0");
     for _ in 0..3 {
-        let mut heal = shop.run("audit", &["--heal"]);
+        let mut heal = env.run("audit", &["--heal"]);
         eventually(PATIENCE, "it has begun to put back", || is(heal.stdout().contains("waiting"), ()));
         // The random moment is the fault.
         std::thread::sleep(Duration::from_millis(rand::random_range(0..700)));
         heal.kill();
     }
-    let mut both = [shop.run("audit", &["--heal"]), shop.run("audit", &["--heal"])];
+    let mut both = [env.run("audit", &["--heal"]), env.run("audit", &["--heal"])];
     let codes = both.each_mut().map(|heal| heal.exit_code(PATIENCE));
     assert!(codes.iter().all(Option::is_some), "they ended by themselves");
-    shop.run("audit", &["--heal"]).succeeds();
-    oracle::exactly_once(&shop, &manifest);
+    env.run("audit", &["--heal"]).succeeds();
+    oracle::exactly_once(&env, &manifest);
 }
 
 #[test]
 fn a_healer_that_was_frozen_does_not_go_on_where_another_has_healed() {
     // One partition that takes several inserts to heal: what is missing is asked once, before the first of them.
-    let shop = Shop::open_in(&Ground { partitions: 1, ..Ground::default() });
-    let manifest = shop.produce(&["--rate", "max", "--count", "300000"]).finish();
-    shop.ingest(&["--until-end"]).succeeds();
-    let all = shop.stored();
+    let env = TestEnv::open_in(&Services { partitions: 1, ..Services::default() });
+    let manifest = env.produce(&["--rate", "max", "--count", "300000"]).finish();
+    env.ingest(&["--until-end"]).succeeds();
+    let all = env.stored();
     let mut frozen = loop {
-        shop.lose("cityHash64(_partition, _offset) % 3 > 0");
-        let left = shop.stored();
-        let mut heal = shop.run("audit", &["--heal"]);
-        eventually(PATIENCE, "it has begun to put back", || is(shop.stored() > left, left));
+        env.lose("cityHash64(_partition, _offset) % 3 > 0");
+        let left = env.stored();
+        let mut heal = env.run("audit", &["--heal"]);
+        eventually(PATIENCE, "it has begun to put back", || is(env.stored() > left, left));
         heal.freeze();
         // Whatever is on its way to ClickHouse now is not the last of it. A fast one is given another try.
-        if shop.stored() < (left + all) / 2 {
+        if env.stored() < (left + all) / 2 {
             break heal;
         }
         heal.wake();
         heal.succeeds();
     };
     // Another one opens a lease; then it wakes up in the middle of its work.
-    shop.run("audit", &["--heal"]).succeeds();
+    env.run("audit", &["--heal"]).succeeds();
     frozen.wake();
     assert_eq!(frozen.exit_code(PATIENCE), Some(1), "it says that another one has begun");
-    shop.run("audit", &[]).succeeds();
-    oracle::exactly_once(&shop, &manifest);
+    env.run("audit", &[]).succeeds();
+    oracle::exactly_once(&env, &manifest);
 }
 
 #[test]
 fn offsets_that_hold_no_record_are_no_gaps() {
-    let shop = Shop::open();
-    raw::send(&shop, 0, &good(5));
-    raw::transact(&shop, 0, &good(10), true);
-    raw::transact(&shop, 0, &good(10), false);
-    raw::transact(&shop, 0, &good(1), true);
-    raw::transact(&shop, 1, &good(3), false);
-    let mut ingester = shop.ingester_at_work(&["--batch-timeout", "300ms"]);
-    eventually(PATIENCE, "all are stored", || is(shop.stored() == 16, shop.stored()));
+    let env = TestEnv::open();
+    raw::send(&env, 0, &good(5));
+    raw::transact(&env, 0, &good(10), true);
+    raw::transact(&env, 0, &good(10), false);
+    raw::transact(&env, 0, &good(1), true);
+    raw::transact(&env, 1, &good(3), false);
+    let mut ingester = env.ingester_at_work(&["--batch-timeout", "300ms"]);
+    eventually(PATIENCE, "all are stored", || is(env.stored() == 16, env.stored()));
     ingester.drains();
-    let mut audit = shop.run("audit", &[]);
+    let mut audit = env.run("audit", &[]);
     audit.succeeds();
     // The marker of the first transaction, the aborted ten, and their marker; nothing committed lies behind the last message.
     assert!(
@@ -132,62 +132,62 @@ fn offsets_that_hold_no_record_are_no_gaps() {
     );
 
     // The record between two markers, and the last one before the end.
-    shop.lose("_offset IN (14, 27)");
-    let (out, _) = fails(shop.run("audit", &[]));
+    env.lose("_offset IN (14, 27)");
+    let (out, _) = fails(env.run("audit", &[]));
     assert!(out.contains("missing: 14..=14") && out.contains("missing: 27..=27"), "{out}");
-    shop.run("audit", &["--heal"]).succeeds();
-    assert_eq!((shop.stored(), shop.number("SELECT uniqExact(_offset) FROM db.events")), (16, 16));
+    env.run("audit", &["--heal"]).succeeds();
+    assert_eq!((env.stored(), env.number("SELECT uniqExact(_offset) FROM db.events")), (16, 16));
 }
 
 #[test]
 fn what_retention_has_deleted_is_lost_and_cannot_be_healed() {
-    let shop = Shop::open();
-    raw::send(&shop, 2, &good(100));
-    shop.ingest(&["--until-end"]).succeeds();
-    shop.lose("_offset BETWEEN 10 AND 19 OR _offset IN (30, 70)");
-    raw::delete_before(&shop, 2, 50);
-    let (out, _) = fails(shop.run("audit", &[]));
+    let env = TestEnv::open();
+    raw::send(&env, 2, &good(100));
+    env.ingest(&["--until-end"]).succeeds();
+    env.lose("_offset BETWEEN 10 AND 19 OR _offset IN (30, 70)");
+    raw::delete_before(&env, 2, 50);
+    let (out, _) = fails(env.run("audit", &[]));
     assert!(out.contains("1 gaps") && out.contains("missing: 70..=70"), "only what the topic still has: {out}");
 
-    let (out, err) = fails(shop.run("audit", &["--heal"]));
+    let (out, err) = fails(env.run("audit", &["--heal"]));
     for line in ["cannot be healed: 10..=19", "cannot be told: 1 offsets", "partition 2: healed: 1 events"] {
         assert!(out.contains(line), "{line} in {out}");
     }
     assert!(err.contains("0 committed messages are missing") && err.contains("10 are lost"), "{err}");
-    assert_eq!(shop.stored(), 89);
+    assert_eq!(env.stored(), 89);
 }
 
 #[test]
 fn rows_that_stand_twice_are_found_also_where_the_topic_has_nothing_left() {
-    let shop = Shop::open();
-    raw::send(&shop, 0, &good(200));
-    shop.ingest(&["--until-end"]).succeeds();
-    shop.sql("INSERT INTO db.events SELECT * FROM db.events WHERE _offset IN (3, 17, 18)");
-    raw::delete_before(&shop, 0, 150);
-    let (said, why) = fails(shop.run("audit", &[]));
+    let env = TestEnv::open();
+    raw::send(&env, 0, &good(200));
+    env.ingest(&["--until-end"]).succeeds();
+    env.sql("INSERT INTO db.events SELECT * FROM db.events WHERE _offset IN (3, 17, 18)");
+    raw::delete_before(&env, 0, 150);
+    let (said, why) = fails(env.run("audit", &[]));
     assert!(why.contains("3 stand there more than once"), "{said}{why}");
 }
 
 #[test]
 fn a_partition_without_messages_since_that_time_is_not_looked_at() {
-    let shop = Shop::open();
-    raw::send(&shop, 0, &good(20));
-    shop.ingest(&["--until-end"]).succeeds();
-    shop.lose("_offset BETWEEN 5 AND 9");
-    raw::delete_before(&shop, 0, 20);
-    let (said, why) = fails(shop.run("audit", &[]));
+    let env = TestEnv::open();
+    raw::send(&env, 0, &good(20));
+    env.ingest(&["--until-end"]).succeeds();
+    env.lose("_offset BETWEEN 5 AND 9");
+    raw::delete_before(&env, 0, 20);
+    let (said, why) = fails(env.run("audit", &[]));
     assert!(why.contains("5 are lost"), "{said}{why}");
-    shop.run("audit", &["--since", "1ms"]).succeeds();
+    env.run("audit", &["--since", "1ms"]).succeeds();
 }
 
 #[test]
 fn rows_beyond_the_end_of_the_topic_are_found() {
-    let shop = Shop::open();
-    raw::send(&shop, 0, &good(10));
-    shop.ingest(&["--until-end"]).succeeds();
+    let env = TestEnv::open();
+    raw::send(&env, 0, &good(10));
+    env.ingest(&["--until-end"]).succeeds();
     let first = "(SELECT * FROM db.events WHERE _offset < 3)";
-    shop.sql(&format!("INSERT INTO db.events SELECT * REPLACE (_offset + 1000 AS _offset) FROM {first}"));
-    let (out, err) = fails(shop.run("audit", &[]));
+    env.sql(&format!("INSERT INTO db.events SELECT * REPLACE (_offset + 1000 AS _offset) FROM {first}"));
+    let (out, err) = fails(env.run("audit", &[]));
     assert!(out.contains("beyond the topic's end: 1000..=1002"), "{out}");
     assert!(err.contains("3 rows lie beyond the topic's end"), "{err}");
 }

@@ -1,7 +1,7 @@
 //! `demo`: all of it on one machine, without set-up, and nothing left behind.
 
 use crate::support::demo::{Demo, directory};
-use crate::support::shop::Part;
+use crate::support::test_env::Part;
 use crate::support::{PATIENCE, eventually, is};
 use std::net::TcpListener;
 

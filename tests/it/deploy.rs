@@ -2,14 +2,14 @@
 
 use crate::support::clickhouse::ClickHouse;
 use crate::support::process::Program;
-use crate::support::shop::Shop;
 use crate::support::stack::{OwnClickHouse, free_port};
+use crate::support::test_env::TestEnv;
 use crate::support::{PATIENCE, SHORT_SESSION, eventually, is};
 use std::path::{Path, PathBuf};
 
 /// The users of an installation, and a ClickHouse that knows them and has no tables yet.
 struct Installation {
-    shop: Shop,
+    env: TestEnv,
     secrets: PathBuf,
     own: OwnClickHouse,
 }
@@ -17,18 +17,18 @@ struct Installation {
 impl Installation {
     fn new() -> Self {
         let own = OwnClickHouse::start();
-        let shop = Shop::open_on(&own);
-        let secrets = shop.dir.join("secrets");
-        shop.run("secrets", &[secrets.to_str().unwrap()]).succeeds();
+        let env = TestEnv::open_on(&own);
+        let secrets = env.dir.join("secrets");
+        env.run("secrets", &[secrets.to_str().unwrap()]).succeeds();
         own.restart_with_users(&read(&secrets.join("clickhouse/users.xml")));
-        Self { shop, secrets, own }
+        Self { env, secrets, own }
     }
 
     /// Starts a command as one of the users.
     fn run_as(&self, user: &str, command: &str, args: &[&str]) -> Program {
         let password = self.password_file(user);
         let as_user = ["--clickhouse-user", user, "--clickhouse-password-file", password.to_str().unwrap()];
-        self.shop.run(command, &[&["--database", "clickstream"], &as_user[..], args].concat())
+        self.env.run(command, &[&["--database", "clickstream"], &as_user[..], args].concat())
     }
 
     /// Another client than the program's own, as one of the users.
@@ -68,9 +68,9 @@ fn each_user_can_do_its_work_and_nothing_else() {
     // A killed member's successor asks what is stored and what still runs, and ends the latter.
     let mut ingester = here.run_as("writer", "ingest", &SHORT_SESSION);
     ingester.says("lease opened", 1);
-    here.shop.produce(&["--count", "20000", "--rate", "max"]).finish();
+    here.env.produce(&["--count", "20000", "--rate", "max"]).finish();
     ingester.kill();
-    here.shop.produce(&["--count", "1000", "--rate", "max"]).finish();
+    here.env.produce(&["--count", "1000", "--rate", "max"]).finish();
     here.run_as("writer", "ingest", &["--until-end"]).succeeds();
     here.run_as("writer", "audit", &[]).succeeds();
     let counts = "SELECT count(), uniqExact(_source, _partition, _offset) FROM clickstream.events";
@@ -197,7 +197,7 @@ fn a_query_of_the_reader_that_reaches_a_limit_ends_with_an_error() {
 fn only_the_eraser_may_erase_and_a_missing_right_is_named_before_anything_happens() {
     let here = Installation::new();
     here.run_as("owner", "setup", &[]).succeeds();
-    here.shop.produce(&["--count", "1000", "--rate", "max", "--users", "10"]).finish();
+    here.env.produce(&["--count", "1000", "--rate", "max", "--users", "10"]).finish();
     here.run_as("writer", "ingest", &["--until-end"]).succeeds();
     let arguments = ["--user", "user_0003"];
     for (user, right) in [("writer", "INSERT ON clickstream.erased"), ("owner", "SELECT ON clickstream.erased")] {
@@ -227,7 +227,7 @@ fn a_writer_of_before_the_table_of_erased_positions_is_told_the_grant() {
     let (writer, rest) =
         users.split_once("<query>GRANT SELECT ON clickstream.erased</query>").expect("the writer's grant");
     here.own.restart_with_users(&format!("{writer}{rest}"));
-    here.shop.produce(&["--count", "100", "--rate", "max"]).finish();
+    here.env.produce(&["--count", "100", "--rate", "max"]).finish();
     let mut ingester = here.run_as("writer", "ingest", &["--until-end"]);
     assert_eq!(ingester.exit_code(PATIENCE), Some(1));
     let said = ingester.stderr();
@@ -257,12 +257,12 @@ fn a_writer_may_end_its_own_queries() {
 
 #[test]
 fn secrets_are_made_once_and_never_shown() {
-    let shop = Shop::bare();
-    let dir = shop.dir.join("secrets");
+    let env = TestEnv::bare();
+    let dir = env.dir.join("secrets");
     let names = ["owner/password", "writer/password", "eraser/password", "reader/password", "clickhouse/users.xml"];
     let mut before = Vec::new();
     for word in ["made", "kept"] {
-        let mut run = shop.run("secrets", &[dir.to_str().unwrap(), "--mode", "444"]);
+        let mut run = env.run("secrets", &[dir.to_str().unwrap(), "--mode", "444"]);
         run.succeeds();
         assert!(run.stdout().contains(&format!("passwords {word}")), "{}", run.stdout());
         let files: Vec<_> = names.iter().map(|name| read(&dir.join(name))).collect();
@@ -271,9 +271,9 @@ fn secrets_are_made_once_and_never_shown() {
         assert!(before.is_empty() || before == files, "the second run changes nothing");
         before = files;
     }
-    let file = shop.file("no-directory");
+    let file = env.file("no-directory");
     std::fs::write(&file, "").unwrap();
-    let mut run = shop.run("secrets", &[file.to_str().unwrap()]);
+    let mut run = env.run("secrets", &[file.to_str().unwrap()]);
     assert_eq!(run.exit_code(PATIENCE), Some(1));
     assert!(run.stderr().contains("no-directory/owner/password"), "{}", run.stderr());
 }
@@ -281,16 +281,16 @@ fn secrets_are_made_once_and_never_shown() {
 #[test]
 fn health_tells_who_lives_from_who_works() {
     let own = OwnClickHouse::start();
-    let shop = Shop::open_on(&own);
+    let env = TestEnv::open_on(&own);
     let address = format!("127.0.0.1:{}", free_port());
     let health = |args: &[&str]| {
-        let mut program = shop.run("health", &[&["--metrics", &address], args].concat());
+        let mut program = env.run("health", &[&["--metrics", &address], args].concat());
         (program.exit_code(PATIENCE), program.stdout() + &program.stderr())
     };
     let (code, said) = health(&[]);
     assert_eq!((code, said.contains(&address) && said.lines().count() == 1), (Some(1), true), "nobody there: {said}");
 
-    let mut ingester = shop.ingester_at_work(&["--metrics", &address]);
+    let mut ingester = env.ingester_at_work(&["--metrics", &address]);
     assert_eq!(health(&[]), (Some(0), "alive\n".into()));
     eventually(PATIENCE, "it is ready", || {
         let seen = health(&["--ready"]);

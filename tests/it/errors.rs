@@ -3,7 +3,7 @@
 use crate::support::PATIENCE;
 use crate::support::oracle;
 use crate::support::process::Program;
-use crate::support::shop::Shop;
+use crate::support::test_env::TestEnv;
 use std::collections::BTreeMap;
 
 /// Nobody listens at these.
@@ -22,20 +22,20 @@ pub fn fails_and_names(mut program: Program, names: &[&str]) {
 }
 
 /// A shop with a hundred events that wait.
-fn with_a_hundred_events() -> Shop {
-    let shop = Shop::open();
-    shop.produce(&["--count", "100", "--rate", "max"]).finish();
-    shop
+fn with_a_hundred_events() -> TestEnv {
+    let env = TestEnv::open();
+    env.produce(&["--count", "100", "--rate", "max"]).finish();
+    env
 }
 
 #[track_caller]
-fn nothing_is_committed(shop: &Shop) {
-    assert_eq!(shop.committed(), BTreeMap::new());
+fn nothing_is_committed(env: &TestEnv) {
+    assert_eq!(env.committed(), BTreeMap::new());
 }
 
 #[test]
 fn wrong_usage_is_exit_code_2() {
-    let shop = Shop::bare();
+    let env = TestEnv::bare();
     for args in [
         &["ingest", "--batch-rows", "0"][..],
         &["ingest", "--batch-rows", "many"],
@@ -60,7 +60,7 @@ fn wrong_usage_is_exit_code_2() {
         &["health"],
         &["audit", "--no-such-flag", "x"],
     ] {
-        let mut program = shop.run(args[0], &args[1..]);
+        let mut program = env.run(args[0], &args[1..]);
         assert_eq!(program.exit_code(PATIENCE), Some(2), "{args:?}: {}", program.stderr());
         if let Some(flag) = args.get(1) {
             assert!(program.stderr().contains(flag), "{args:?}: {}", program.stderr());
@@ -70,8 +70,8 @@ fn wrong_usage_is_exit_code_2() {
 
 #[test]
 fn a_password_in_the_url_is_refused_and_not_repeated() {
-    let shop = Shop::bare();
-    let mut program = shop.run("ingest", &["--clickhouse-url", "http://me:secret@localhost:8123"]);
+    let env = TestEnv::bare();
+    let mut program = env.run("ingest", &["--clickhouse-url", "http://me:secret@localhost:8123"]);
     assert_eq!(program.exit_code(PATIENCE), Some(2));
     assert!(program.stderr().contains("--clickhouse-password-file"), "{}", program.stderr());
     assert!(!program.stderr().contains("secret"), "{}", program.stderr());
@@ -79,86 +79,86 @@ fn a_password_in_the_url_is_refused_and_not_repeated() {
 
 #[test]
 fn a_broker_that_does_not_answer_is_named() {
-    let shop = Shop::bare();
+    let env = TestEnv::bare();
     for command in ["setup", "produce", "ingest", "audit"] {
-        fails_and_names(shop.run(command, &NO_BROKER), &["Kafka", "127.0.0.1:1", "--brokers"]);
+        fails_and_names(env.run(command, &NO_BROKER), &["Kafka", "127.0.0.1:1", "--brokers"]);
     }
 }
 
 #[test]
 fn a_clickhouse_that_does_not_answer_is_named() {
-    let shop = with_a_hundred_events();
+    let env = with_a_hundred_events();
     for command in ["setup", "ingest", "audit"] {
-        fails_and_names(shop.run(command, &NO_CLICKHOUSE), &["ClickHouse", "http://127.0.0.1:1", "--clickhouse-url"]);
+        fails_and_names(env.run(command, &NO_CLICKHOUSE), &["ClickHouse", "http://127.0.0.1:1", "--clickhouse-url"]);
     }
-    nothing_is_committed(&shop);
+    nothing_is_committed(&env);
 }
 
 #[test]
 fn a_missing_topic_is_named() {
-    let shop = Shop::bare();
+    let env = TestEnv::bare();
     for command in ["produce", "ingest", "audit"] {
-        fails_and_names(shop.run(command, &[]), &[&shop.topic, "missing"]);
+        fails_and_names(env.run(command, &[]), &[&env.topic, "missing"]);
     }
 }
 
 #[test]
 fn a_missing_table_is_named() {
-    let shop = with_a_hundred_events();
-    shop.sql("DROP TABLE db.rejected");
-    fails_and_names(shop.ingest(&[]), &[&shop.here("db.rejected"), "missing", "clickstream setup"]);
-    fails_and_names(shop.ingest(&["--database", "nowhere"]), &["nowhere.events", "missing", "clickstream setup"]);
-    nothing_is_committed(&shop);
+    let env = with_a_hundred_events();
+    env.sql("DROP TABLE db.rejected");
+    fails_and_names(env.ingest(&[]), &[&env.here("db.rejected"), "missing", "clickstream setup"]);
+    fails_and_names(env.ingest(&["--database", "nowhere"]), &["nowhere.events", "missing", "clickstream setup"]);
+    nothing_is_committed(&env);
 }
 
 #[test]
 fn a_wrong_column_is_named_with_what_was_expected_and_found() {
-    let shop = with_a_hundred_events();
-    shop.sql("ALTER TABLE db.events MODIFY COLUMN price Float64");
-    let names = [&shop.here("db.events"), "price", "Float64", "Decimal(10, 2)"];
-    fails_and_names(shop.ingest(&[]), &names);
-    fails_and_names(shop.run("setup", &[]), &names);
-    shop.sql("ALTER TABLE db.events DROP COLUMN price");
-    fails_and_names(shop.ingest(&[]), &[&shop.here("db.events"), "price", "Decimal(10, 2)", "missing"]);
-    nothing_is_committed(&shop);
+    let env = with_a_hundred_events();
+    env.sql("ALTER TABLE db.events MODIFY COLUMN price Float64");
+    let names = [&env.here("db.events"), "price", "Float64", "Decimal(10, 2)"];
+    fails_and_names(env.ingest(&[]), &names);
+    fails_and_names(env.run("setup", &[]), &names);
+    env.sql("ALTER TABLE db.events DROP COLUMN price");
+    fails_and_names(env.ingest(&[]), &[&env.here("db.events"), "price", "Decimal(10, 2)", "missing"]);
+    nothing_is_committed(&env);
 }
 
 #[test]
 fn a_wrong_user_or_password_is_refused_at_once() {
-    let shop = with_a_hundred_events();
+    let env = with_a_hundred_events();
     for command in ["setup", "ingest", "audit"] {
         fails_and_names(
-            shop.run(command, &["--clickhouse-user", "nobody"]),
+            env.run(command, &["--clickhouse-user", "nobody"]),
             &["ClickHouse", "refuses", "Authentication failed"],
         );
     }
-    let file = shop.file("password");
+    let file = env.file("password");
     std::fs::write(&file, "wrong\n").unwrap();
     let with_password = ["--clickhouse-password-file", file.to_str().unwrap()];
-    fails_and_names(shop.ingest(&with_password), &["ClickHouse", "refuses", "Authentication failed"]);
-    fails_and_names(shop.ingest(&["--clickhouse-password-file", "no-such-file"]), &["no-such-file"]);
-    nothing_is_committed(&shop);
+    fails_and_names(env.ingest(&with_password), &["ClickHouse", "refuses", "Authentication failed"]);
+    fails_and_names(env.ingest(&["--clickhouse-password-file", "no-such-file"]), &["no-such-file"]);
+    nothing_is_committed(&env);
 }
 
 #[test]
 fn a_setting_of_librdkafka_that_is_wrong_is_named() {
-    let shop = with_a_hundred_events();
-    fails_and_names(shop.ingest(&["--kafka", "no.such.setting=1"]), &["no.such.setting"]);
-    fails_and_names(shop.ingest(&["--kafka", "session.timeout.ms=soon"]), &["session.timeout.ms"]);
-    fails_and_names(shop.ingest(&["--kafka", "enable.auto.commit=true"]), &["enable.auto.commit"]);
-    fails_and_names(shop.ingest(&["--kafka", "max.poll.interval.ms=59999"]), &["max.poll.interval.ms", "60000"]);
-    fails_and_names(shop.ingest(&["--drain-timeout", "1day"]), &["--drain-timeout", "less than a day"]);
-    fails_and_names(shop.ingest(&["--kafka", "group.protocol=consumer"]), &["group.protocol", "classic"]);
-    fails_and_names(shop.run("produce", &["--kafka", "no.such.setting=1"]), &["no.such.setting"]);
-    nothing_is_committed(&shop);
+    let env = with_a_hundred_events();
+    fails_and_names(env.ingest(&["--kafka", "no.such.setting=1"]), &["no.such.setting"]);
+    fails_and_names(env.ingest(&["--kafka", "session.timeout.ms=soon"]), &["session.timeout.ms"]);
+    fails_and_names(env.ingest(&["--kafka", "enable.auto.commit=true"]), &["enable.auto.commit"]);
+    fails_and_names(env.ingest(&["--kafka", "max.poll.interval.ms=59999"]), &["max.poll.interval.ms", "60000"]);
+    fails_and_names(env.ingest(&["--drain-timeout", "1day"]), &["--drain-timeout", "less than a day"]);
+    fails_and_names(env.ingest(&["--kafka", "group.protocol=consumer"]), &["group.protocol", "classic"]);
+    fails_and_names(env.run("produce", &["--kafka", "no.such.setting=1"]), &["no.such.setting"]);
+    nothing_is_committed(&env);
 }
 
 #[test]
 fn a_setting_with_which_a_command_would_not_work_is_refused_by_name() {
-    let shop = with_a_hundred_events();
+    let env = with_a_hundred_events();
     let refused = |command: &str, setting: &str, why: &str| {
         let key = setting.split('=').next().unwrap();
-        fails_and_names(shop.run(command, &["--kafka", setting]), &[&format!("--kafka {key}=…"), why]);
+        fails_and_names(env.run(command, &["--kafka", setting]), &[&format!("--kafka {key}=…"), why]);
     };
     for command in ["setup", "produce", "ingest", "audit"] {
         refused(command, "topic.blacklist=.*", "does not see a topic");
@@ -175,87 +175,87 @@ fn a_setting_with_which_a_command_would_not_work_is_refused_by_name() {
     refused("produce", "transactional.id=x", "transactions");
     refused("produce", "delivery.report.only.error=true", "acknowledged");
     let latest = ["--until-end", "--kafka", "auto.offset.reset=latest"];
-    fails_and_names(shop.ingest(&latest), &["--kafka auto.offset.reset=…", "--until-end"]);
-    nothing_is_committed(&shop);
+    fails_and_names(env.ingest(&latest), &["--kafka auto.offset.reset=…", "--until-end"]);
+    nothing_is_committed(&env);
     // Without it, what is passed over is said.
-    let mut ingester = shop.ingest(&["--kafka", "auto.offset.reset=latest"]);
-    ingester.says("are not read: auto.offset.reset", shop.ends().values().filter(|end| **end > 0).count());
+    let mut ingester = env.ingest(&["--kafka", "auto.offset.reset=latest"]);
+    ingester.says("are not read: auto.offset.reset", env.ends().values().filter(|end| **end > 0).count());
     ingester.drains();
-    assert_eq!(shop.stored(), 0);
+    assert_eq!(env.stored(), 0);
 }
 
 #[test]
 fn a_build_for_users_has_no_failpoints() {
-    let shop = with_a_hundred_events();
+    let env = with_a_hundred_events();
     // One that had them would not even understand this one.
     let failpoints = [("CLICKSTREAM_FAILPOINTS", "before_insert=die,nonsense")];
-    shop.run_with("ingest", &["--until-end"], &failpoints).succeeds();
-    assert_eq!(shop.stored(), 100);
+    env.run_with("ingest", &["--until-end"], &failpoints).succeeds();
+    assert_eq!(env.stored(), 100);
 }
 
 #[test]
 fn a_file_that_cannot_be_written_is_named() {
-    let shop = with_a_hundred_events();
-    let before = shop.ends();
+    let env = with_a_hundred_events();
+    let before = env.ends();
     fails_and_names(
-        shop.run("produce", &["--count", "5", "--manifest", "no/such/directory/manifest"]),
+        env.run("produce", &["--count", "5", "--manifest", "no/such/directory/manifest"]),
         &["--manifest", "no/such/directory/manifest"],
     );
     for command in ["produce", "ingest"] {
         fails_and_names(
-            shop.run(command, &["--latency-log", "no/such/directory/log"]),
+            env.run(command, &["--latency-log", "no/such/directory/log"]),
             &["--latency-log", "no/such/directory/log"],
         );
     }
-    assert_eq!(shop.ends(), before, "nothing was produced either");
-    nothing_is_committed(&shop);
+    assert_eq!(env.ends(), before, "nothing was produced either");
+    nothing_is_committed(&env);
 }
 
 #[test]
 fn a_report_of_what_is_no_latency_log_says_so() {
-    let shop = Shop::bare();
-    let (empty, foreign) = (shop.file("empty"), shop.file("foreign"));
+    let env = TestEnv::bare();
+    let (empty, foreign) = (env.file("empty"), env.file("foreign"));
     std::fs::write(&empty, "").unwrap();
     std::fs::write(&foreign, "some other text\n").unwrap();
     for file in [empty.to_str().unwrap(), foreign.to_str().unwrap(), "no-such-file"] {
-        fails_and_names(shop.run("report", &[file]), &[file]);
+        fails_and_names(env.run("report", &[file]), &[file]);
     }
 }
 
 #[test]
 fn an_audit_of_a_group_that_has_committed_nothing_fails() {
-    let shop = with_a_hundred_events();
-    fails_and_names(shop.run("audit", &[]), &[&shop.group, "committed nothing"]);
+    let env = with_a_hundred_events();
+    fails_and_names(env.run("audit", &[]), &[&env.group, "committed nothing"]);
 }
 
 #[test]
 fn an_audit_finds_what_is_missing_and_what_is_there_twice() {
-    let shop = with_a_hundred_events();
-    shop.ingest(&["--until-end"]).succeeds();
-    shop.run("audit", &[]).succeeds();
-    let row = shop.rows("SELECT _partition, _offset FROM db.events ORDER BY rand() LIMIT 1").remove(0);
+    let env = with_a_hundred_events();
+    env.ingest(&["--until-end"]).succeeds();
+    env.run("audit", &[]).succeeds();
+    let row = env.rows("SELECT _partition, _offset FROM db.events ORDER BY rand() LIMIT 1").remove(0);
     let this = format!("_partition = {} AND _offset = {}", row[0], row[1]);
-    shop.sql(&format!("CREATE TABLE db.without ENGINE = Memory AS SELECT * FROM db.events WHERE NOT ({this})"));
+    env.sql(&format!("CREATE TABLE db.without ENGINE = Memory AS SELECT * FROM db.events WHERE NOT ({this})"));
 
-    shop.sql(&format!("INSERT INTO db.events SELECT * FROM db.events WHERE {this}"));
-    fails_and_names(shop.run("audit", &[]), &["0 committed messages are missing", "1 stand there more than once"]);
-    shop.sql("TRUNCATE TABLE db.events");
-    shop.sql("INSERT INTO db.events SELECT * FROM db.without");
-    fails_and_names(shop.run("audit", &[]), &["1 committed messages are missing", "0 stand there more than once"]);
+    env.sql(&format!("INSERT INTO db.events SELECT * FROM db.events WHERE {this}"));
+    fails_and_names(env.run("audit", &[]), &["0 committed messages are missing", "1 stand there more than once"]);
+    env.sql("TRUNCATE TABLE db.events");
+    env.sql("INSERT INTO db.events SELECT * FROM db.without");
+    fails_and_names(env.run("audit", &[]), &["1 committed messages are missing", "0 stand there more than once"]);
 }
 
 #[test]
 fn a_table_dropped_under_the_ingester_stops_it_and_loses_nothing() {
-    let shop = Shop::open();
-    let ingester = shop.ingester_at_work(&["--batch-timeout", "500ms"]);
-    let mut manifest = shop.produce(&["--count", "1000", "--rate", "max"]).finish();
-    shop.drained();
-    shop.sql("RENAME TABLE db.events TO db.elsewhere");
-    let before = shop.committed();
-    manifest.extend(shop.produce(&["--count", "1000", "--rate", "max"]).finish());
+    let env = TestEnv::open();
+    let ingester = env.ingester_at_work(&["--batch-timeout", "500ms"]);
+    let mut manifest = env.produce(&["--count", "1000", "--rate", "max"]).finish();
+    env.drained();
+    env.sql("RENAME TABLE db.events TO db.elsewhere");
+    let before = env.committed();
+    manifest.extend(env.produce(&["--count", "1000", "--rate", "max"]).finish());
     fails_and_names(ingester, &["events"]);
-    assert_eq!(shop.committed(), before, "nothing more was committed");
-    shop.sql("RENAME TABLE db.elsewhere TO db.events");
-    shop.ingest(&["--until-end"]).succeeds();
-    oracle::exactly_once(&shop, &manifest);
+    assert_eq!(env.committed(), before, "nothing more was committed");
+    env.sql("RENAME TABLE db.elsewhere TO db.events");
+    env.ingest(&["--until-end"]).succeeds();
+    oracle::exactly_once(&env, &manifest);
 }

@@ -3,7 +3,7 @@
 use crate::raw::{self, Raw};
 use crate::support::PATIENCE;
 use crate::support::process::Program;
-use crate::support::shop::Shop;
+use crate::support::test_env::TestEnv;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -33,48 +33,48 @@ fn fails(mut program: Program) -> (String, String) {
 }
 
 /// Empties both tables, as a TTL, a dropped partition or a lost disk does.
-fn lose_all(shop: &Shop) {
-    shop.sql("TRUNCATE TABLE db.events");
-    shop.sql("TRUNCATE TABLE db.rejected");
+fn lose_all(env: &TestEnv) {
+    env.sql("TRUNCATE TABLE db.events");
+    env.sql("TRUNCATE TABLE db.rejected");
 }
 
 #[test]
 fn what_a_ttl_has_deleted_is_no_gap_and_is_not_put_back() {
-    let shop = Shop::open();
+    let env = TestEnv::open();
     // Offsets 0 to 2 came three hours ago, 3 to 5 just now; 1 and 4 are rejects.
-    raw::send_at(&shop, 0, &[event(3), bad(), event(3)], ago(3));
-    raw::send(&shop, 0, &[event(3), bad(), event(0)]);
-    shop.ingest(&["--until-end"]).succeeds();
-    lose_all(&shop);
-    let (out, _) = fails(shop.run("audit", &[]));
+    raw::send_at(&env, 0, &[event(3), bad(), event(3)], ago(3));
+    raw::send(&env, 0, &[event(3), bad(), event(0)]);
+    env.ingest(&["--until-end"]).succeeds();
+    lose_all(&env);
+    let (out, _) = fails(env.run("audit", &[]));
     assert!(out.contains("6 gaps") && out.contains("0 expired by TTL"), "rejects are kept for longer than that: {out}");
 
-    shop.sql("ALTER TABLE db.rejected MODIFY TTL toDateTime(ingested_at) + INTERVAL 2 HOUR");
-    let (out, _) = fails(shop.run("audit", &[]));
+    env.sql("ALTER TABLE db.rejected MODIFY TTL toDateTime(ingested_at) + INTERVAL 2 HOUR");
+    let (out, _) = fails(env.run("audit", &[]));
     assert!(out.contains("5 gaps") && out.contains("1 expired by TTL"), "{out}");
-    shop.sql("ALTER TABLE db.events MODIFY TTL toDateTime(ingested_at) + INTERVAL 100 MINUTE");
-    let (out, _) = fails(shop.run("audit", &[]));
+    env.sql("ALTER TABLE db.events MODIFY TTL toDateTime(ingested_at) + INTERVAL 100 MINUTE");
+    let (out, _) = fails(env.run("audit", &[]));
     assert!(out.contains("3 gaps") && out.contains("3 expired by TTL") && out.contains("missing: 3..=5"), "{out}");
     // By the event's own time, the fourth has expired, too.
-    shop.sql("ALTER TABLE db.events MODIFY TTL toDateTime(timestamp) + toIntervalHour(2)");
-    let (out, _) = fails(shop.run("audit", &[]));
+    env.sql("ALTER TABLE db.events MODIFY TTL toDateTime(timestamp) + toIntervalHour(2)");
+    let (out, _) = fails(env.run("audit", &[]));
     assert!(out.contains("2 gaps") && out.contains("4 expired by TTL") && out.contains("missing: 4..=5"), "{out}");
 
-    shop.run("audit", &["--heal"]).succeeds();
+    env.run("audit", &["--heal"]).succeeds();
     assert_eq!(
-        shop.rows("SELECT _offset FROM (SELECT _offset FROM db.events UNION ALL SELECT _offset FROM db.rejected) ORDER BY _offset"),
+        env.rows("SELECT _offset FROM (SELECT _offset FROM db.events UNION ALL SELECT _offset FROM db.rejected) ORDER BY _offset"),
         [["4"], ["5"]]
     );
-    shop.run("audit", &[]).succeeds();
+    env.run("audit", &[]).succeeds();
 }
 
 #[test]
 fn each_form_of_a_ttl_is_read_and_what_cannot_be_read_is_said() {
-    let shop = Shop::open();
-    raw::send_at(&shop, 0, &[event(50)], ago(50));
-    raw::send_at(&shop, 0, &[event(1)], ago(1));
-    shop.ingest(&["--until-end"]).succeeds();
-    lose_all(&shop);
+    let env = TestEnv::open();
+    raw::send_at(&env, 0, &[event(50)], ago(50));
+    raw::send_at(&env, 0, &[event(1)], ago(1));
+    env.ingest(&["--until-end"]).succeeds();
+    lose_all(&env);
     for ttl in [
         "ingested_at + INTERVAL 1 DAY",
         "toDateTime(ingested_at) + INTERVAL 25 HOUR DELETE WHERE event_type != 'a, TTL b'",
@@ -84,13 +84,13 @@ fn each_form_of_a_ttl_is_read_and_what_cannot_be_read_is_said() {
         "toDateTime(timestamp) + 7200",
         "toDateTime(ingested_at) + INTERVAL 1 WEEK TO DISK 'default', toDateTime(timestamp) + INTERVAL 2 HOUR",
     ] {
-        shop.sql(&format!("ALTER TABLE db.events MODIFY TTL {ttl}"));
-        let (out, err) = fails(shop.run("audit", &[]));
+        env.sql(&format!("ALTER TABLE db.events MODIFY TTL {ttl}"));
+        let (out, err) = fails(env.run("audit", &[]));
         assert!(out.contains("1 gaps") && out.contains("1 expired by TTL"), "{ttl}: {out}");
         assert!(!err.contains("cannot tell"), "{ttl}: {err}");
     }
-    shop.sql("ALTER TABLE db.events MODIFY TTL toDateTime(ingested_at) + toIntervalHour(length(user_id))");
-    let (out, err) = fails(shop.run("audit", &[]));
+    env.sql("ALTER TABLE db.events MODIFY TTL toDateTime(ingested_at) + toIntervalHour(length(user_id))");
+    let (out, err) = fails(env.run("audit", &[]));
     assert!(
         out.contains("2 gaps") && err.contains("cannot tell what it deletes") && err.contains("--since"),
         "{out}{err}"
@@ -99,39 +99,39 @@ fn each_form_of_a_ttl_is_read_and_what_cannot_be_read_is_said() {
 
 #[test]
 fn since_leaves_out_what_is_older() {
-    let shop = Shop::open();
-    raw::send_at(&shop, 0, &[event(9), event(9), bad()], ago(9));
-    raw::send_at(&shop, 0, &[event(1), bad()], ago(1));
-    raw::send_at(&shop, 1, &[event(9)], ago(9));
-    shop.ingest(&["--until-end"]).succeeds();
-    lose_all(&shop);
-    let (out, _) = fails(shop.run("audit", &["--since", "2h"]));
+    let env = TestEnv::open();
+    raw::send_at(&env, 0, &[event(9), event(9), bad()], ago(9));
+    raw::send_at(&env, 0, &[event(1), bad()], ago(1));
+    raw::send_at(&env, 1, &[event(9)], ago(9));
+    env.ingest(&["--until-end"]).succeeds();
+    lose_all(&env);
+    let (out, _) = fails(env.run("audit", &["--since", "2h"]));
     for line in ["partition 0: offsets 3 to 5: 0 stored, 2 gaps", "partition 1: offsets 1 to 1: 0 stored, 0 gaps"] {
         assert!(out.contains(line), "{line}: {out}");
     }
-    let mut heal = shop.run("audit", &["--since", "2h", "--heal"]);
+    let mut heal = env.run("audit", &["--since", "2h", "--heal"]);
     heal.succeeds();
-    assert_eq!((shop.stored(), shop.number("SELECT min(_offset) FROM db.events")), (2, 3), "only those");
-    shop.run("audit", &["--since", "2h"]).succeeds();
-    shop.run("audit", &["--since", "1s"]).succeeds();
+    assert_eq!((env.stored(), env.number("SELECT min(_offset) FROM db.events")), (2, 3), "only those");
+    env.run("audit", &["--since", "2h"]).succeeds();
+    env.run("audit", &["--since", "1s"]).succeeds();
     let time = chrono::DateTime::from_timestamp_millis(ago(10)).expect("a time").to_rfc3339();
-    let (out, _) = fails(shop.run("audit", &["--since", &time]));
+    let (out, _) = fails(env.run("audit", &["--since", &time]));
     assert!(out.contains("missing: 0..=2") && out.contains("partition 1: offsets 0 to 1: 0 stored, 1 gaps"), "{out}");
-    let mut wrong = shop.run("audit", &["--since", "yesterday"]);
+    let mut wrong = env.run("audit", &["--since", "yesterday"]);
     assert_eq!((wrong.exit_code(PATIENCE), wrong.stderr().contains("--since")), (Some(2), true));
 }
 
 #[test]
 fn since_does_not_ask_after_what_retention_has_deleted_before() {
-    let shop = Shop::open();
-    raw::send_at(&shop, 2, &vec![event(9); 10], ago(9));
-    raw::send_at(&shop, 2, &vec![event(1); 10], ago(1));
-    shop.ingest(&["--until-end"]).succeeds();
-    shop.lose("_offset BETWEEN 2 AND 4");
-    raw::delete_before(&shop, 2, 5);
-    let (out, _) = fails(shop.run("audit", &["--heal"]));
+    let env = TestEnv::open();
+    raw::send_at(&env, 2, &vec![event(9); 10], ago(9));
+    raw::send_at(&env, 2, &vec![event(1); 10], ago(1));
+    env.ingest(&["--until-end"]).succeeds();
+    env.lose("_offset BETWEEN 2 AND 4");
+    raw::delete_before(&env, 2, 5);
+    let (out, _) = fails(env.run("audit", &["--heal"]));
     assert!(out.contains("cannot be healed: 2..=4"), "{out}");
-    let mut heal = shop.run("audit", &["--heal", "--since", "2h"]);
+    let mut heal = env.run("audit", &["--heal", "--since", "2h"]);
     heal.succeeds();
     assert!(!heal.stdout().contains("cannot be healed"), "{}", heal.stdout());
 }

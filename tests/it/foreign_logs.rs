@@ -1,7 +1,7 @@
 //! Latency logs of other writers: `report` finds in them what HdrHistogram's own reader finds.
 
 use crate::support::java;
-use crate::support::shop::Shop;
+use crate::support::test_env::TestEnv;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::io::Write;
@@ -56,17 +56,17 @@ fn line(tag: &str, second: u32, histogram: &str) -> String {
 }
 
 #[track_caller]
-fn is_read_as_by_java(shop: &Shop, text: &str, tags: &[&str]) {
-    let log = shop.file("foreign.hlog");
+fn is_read_as_by_java(env: &TestEnv, text: &str, tags: &[&str]) {
+    let log = env.file("foreign.hlog");
     std::fs::write(&log, text).expect("a directory of the test");
     for tag in tags {
-        assert_eq!(report(shop, &log, tag), java::distribution(&log, tag), "{tag} of\n{text}");
+        assert_eq!(report(env, &log, tag), java::distribution(&log, tag), "{tag} of\n{text}");
     }
 }
 
 #[track_caller]
-fn report(shop: &Shop, log: &Path, tag: &str) -> String {
-    let mut report = shop.run("report", &[log.to_str().expect("plain names"), "--format", "hgrm", "--stage", tag]);
+fn report(env: &TestEnv, log: &Path, tag: &str) -> String {
+    let mut report = env.run("report", &[log.to_str().expect("plain names"), "--format", "hgrm", "--stage", tag]);
     report.succeeds();
     assert_eq!(report.stderr(), "", "without a warning");
     report.stdout()
@@ -77,7 +77,7 @@ const TIMES: &str = "#[StartTime: 1441812279.474 (seconds since epoch), Wed Sep 
 
 #[test]
 fn every_encoding_of_hdrhistogram_is_read_as_its_own_reader_reads_it() {
-    let shop = Shop::bare();
+    let env = TestEnv::bare();
     let (version, mut lines) = ("#[Histogram log format version 1.1]", Vec::new());
     for (nth, (encoding, size)) in
         (0..).zip([(Encoding::V0, 8), (Encoding::V1, 2), (Encoding::V1, 4), (Encoding::V1, 8), (Encoding::V2, 0)])
@@ -86,12 +86,12 @@ fn every_encoding_of_hdrhistogram_is_read_as_its_own_reader_reads_it() {
         lines.push(line(&tag, nth, &histogram(encoding, size, EVENTS)));
     }
     let text = [version, TIMES, &lines.join("\n")].join("\n") + "\n";
-    is_read_as_by_java(&shop, &text, &["V0-8", "V1-2", "V1-4", "V1-8", "V2-0"]);
+    is_read_as_by_java(&env, &text, &["V0-8", "V1-2", "V1-4", "V1-8", "V2-0"]);
 }
 
 #[test]
 fn what_may_stand_around_the_intervals_is_what_its_own_reader_lets_stand_there() {
-    let shop = Shop::bare();
+    let env = TestEnv::bare();
     let lines = [(0, 5), (1, 700)].map(|(second, time)| line("A", second, &histogram(Encoding::V2, 0, &[(time, 9)])));
     let [one, two] = &lines;
     let legend = "\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"";
@@ -104,6 +104,6 @@ fn what_may_stand_around_the_intervals_is_what_its_own_reader_lets_stand_there()
         format!("{TIMES}\n{one},a fifth field\n{two}\n"),
         format!("{TIMES}\r\n{}\r\n{two}\r\n", one.replace(',', " ")),
     ] {
-        is_read_as_by_java(&shop, &text, &["A"]);
+        is_read_as_by_java(&env, &text, &["A"]);
     }
 }

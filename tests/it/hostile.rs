@@ -5,7 +5,7 @@ use crate::raw::{self, Raw};
 use crate::support::PATIENCE;
 use crate::support::eventually;
 use crate::support::is;
-use crate::support::shop::Shop;
+use crate::support::test_env::TestEnv;
 use std::collections::BTreeMap;
 
 /// What memory an ingester may take, whatever it is given.
@@ -166,16 +166,16 @@ fn text(json: String) -> Raw {
 
 #[test]
 fn each_hostile_message_is_one_row_of_one_table_and_stops_nothing() {
-    let shop = Shop::open();
-    raw::take_large_messages(&shop);
+    let env = TestEnv::open();
+    raw::take_large_messages(&env);
     let mut cases = [numbers(), times(), shapes()].concat();
     // And an ordinary one behind them, that shows that the stream goes on.
     cases.push((text(with("", "")), Ok((100, USUAL_MS))));
     let messages: Vec<_> = cases.iter().map(|(message, _)| message.clone()).collect();
-    raw::send(&shop, 0, &messages);
+    raw::send(&env, 0, &messages);
 
-    let mut ingester = shop.ingest(&["--batch-timeout", "500ms"]);
-    shop.drained();
+    let mut ingester = env.ingest(&["--batch-timeout", "500ms"]);
+    env.drained();
     let peak = ingester.peak_memory_mb();
     ingester.drains();
     assert!(peak < MEMORY_MB, "{peak} MB");
@@ -183,7 +183,7 @@ fn each_hostile_message_is_one_row_of_one_table_and_stops_nothing() {
     let mut found: BTreeMap<i64, Vec<String>> = BTreeMap::new();
     let rows = "SELECT _offset, concat(toString(toInt64(price * 100)), ' ', toString(toUnixTimestamp64Milli(timestamp))) \
                 FROM db.events UNION ALL SELECT _offset, toString(reason) FROM db.rejected";
-    for row in shop.rows(rows) {
+    for row in env.rows(rows) {
         found.entry(row[0].parse().unwrap()).or_default().push(row[1].clone());
     }
     let mut wrong = Vec::new();
@@ -204,53 +204,53 @@ fn each_hostile_message_is_one_row_of_one_table_and_stops_nothing() {
     let longest = cases.iter().filter(|(_, becomes)| becomes.is_err()).filter_map(|((_, payload), _)| payload.as_ref());
     let longest = longest.map(Vec::len).max().unwrap() as i64;
     assert!(longest > 10 * MEGABYTE as i64);
-    assert_eq!(shop.number("SELECT max(length(payload)) FROM db.rejected"), longest);
+    assert_eq!(env.number("SELECT max(length(payload)) FROM db.rejected"), longest);
     assert_eq!(
-        shop.number("SELECT greatest(max(length(user_id)), max(length(product_id))) FROM db.events"),
+        env.number("SELECT greatest(max(length(user_id)), max(length(product_id))) FROM db.events"),
         LONGEST as i64
     );
-    assert!(shop.number("SELECT max(length(detail)) FROM db.rejected") < 1_000);
-    shop.run("audit", &[]).succeeds();
-    shop.run("rejects", &["--format", "json", "--limit", "1000"]).succeeds();
+    assert!(env.number("SELECT max(length(detail)) FROM db.rejected") < 1_000);
+    env.run("audit", &[]).succeeds();
+    env.run("rejects", &["--format", "json", "--limit", "1000"]).succeeds();
 }
 
 #[test]
 fn a_backlog_of_large_messages_is_drained_in_bounded_memory() {
-    let shop = Shop::open();
-    raw::take_large_messages(&shop);
+    let env = TestEnv::open();
+    raw::take_large_messages(&env);
     // 400 MB, all of it rejected: half of it events with a text that is too long; and some of 10 MB.
     for round in 0..8 {
         let product = with("product_id", &format!(r#""{}""#, "p".repeat(MEGABYTE)));
         let mut messages = vec![text(product); 20];
         messages.extend(vec![text("x".repeat(MEGABYTE)); 20]);
         messages.push(text("y".repeat(10 * MEGABYTE)));
-        raw::send(&shop, round % 3, &messages);
+        raw::send(&env, round % 3, &messages);
     }
-    let mut ingester = shop.ingest(&[]);
-    eventually(PATIENCE, "all are stored", || is(shop.stored() == 8 * 41, shop.stored()));
-    shop.drained();
+    let mut ingester = env.ingest(&[]);
+    eventually(PATIENCE, "all are stored", || is(env.stored() == 8 * 41, env.stored()));
+    env.drained();
     let peak = ingester.peak_memory_mb();
     ingester.drains();
     eprintln!("peak memory: {peak} MB");
     assert!(peak < MEMORY_MB, "{peak} MB");
-    shop.run("audit", &[]).succeeds();
+    env.run("audit", &[]).succeeds();
 }
 
 /// Rows that another program has written, or an earlier version.
 #[test]
 fn a_panel_answers_with_kilobytes_whatever_the_rows_hold() {
-    let shop = Shop::open();
-    shop.sql(
+    let env = TestEnv::open();
+    env.sql(
         "INSERT INTO db.events (event_id, event_type, user_id, product_id, price, timestamp, _source, _partition, _offset) \
          SELECT generateUUIDv4(number), if(number % 2, 'purchase', 'page_view'), repeat('u', 900000), \
          concat(toString(number), repeat('p', 900000)), 1, now64(3), 's', 0, number FROM numbers(40)",
     );
-    shop.sql(
+    env.sql(
         "INSERT INTO db.rejected (payload, reason, detail, _source, _partition, _offset) \
          SELECT repeat('x', 900000), concat('reason ', toString(number)), repeat('d', 900000), 's', 0, 40 + number FROM numbers(200)",
     );
     let address = free_address();
-    let mut dashboard = shop.run("dashboard", &["--listen", &address.to_string()]);
+    let mut dashboard = env.run("dashboard", &["--listen", &address.to_string()]);
     eventually(PATIENCE, "it listens", || is(dashboard.stdout().contains("dashboard at"), "not yet"));
     let now = flows::now() / 1_000_000;
     for (board, panels) in [("clickstream", 9), ("pipeline", 11)] {

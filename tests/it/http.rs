@@ -2,7 +2,7 @@
 //! memory, and give away nothing that is not theirs.
 
 use crate::support::process::Program;
-use crate::support::shop::Shop;
+use crate::support::test_env::TestEnv;
 use crate::support::{PATIENCE, eventually, is};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -174,22 +174,22 @@ fn attack(address: SocketAddr, home: &str, program: &Program) {
 
 #[test]
 fn no_request_brings_the_metrics_or_the_ingester_down() {
-    let shop = Shop::open();
+    let env = TestEnv::open();
     let address = free_address();
-    let mut ingester = shop.ingester_at_work(&["--metrics", &address.to_string(), "--batch-timeout", "300ms"]);
+    let mut ingester = env.ingester_at_work(&["--metrics", &address.to_string(), "--batch-timeout", "300ms"]);
     attack(address, "/healthz", &ingester);
     assert!(String::from_utf8_lossy(&get(address, "/metrics")).contains("clickstream_events_total 0"));
-    let manifest = shop.produce(&["--count", "500", "--rate", "max"]).finish();
-    shop.drained();
+    let manifest = env.produce(&["--count", "500", "--rate", "max"]).finish();
+    env.drained();
     ingester.drains();
-    assert_eq!(shop.stored(), manifest.len() as i64);
+    assert_eq!(env.stored(), manifest.len() as i64);
 }
 
 #[test]
 fn no_request_brings_the_dashboard_down() {
-    let shop = Shop::open();
+    let env = TestEnv::open();
     let address = free_address();
-    let mut dashboard = shop.run("dashboard", &["--listen", &address.to_string()]);
+    let mut dashboard = env.run("dashboard", &["--listen", &address.to_string()]);
     eventually(PATIENCE, "it listens", || is(TcpStream::connect(address).is_ok(), ()));
     attack(address, "/", &dashboard);
     for (target, expected) in [

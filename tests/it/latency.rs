@@ -2,8 +2,8 @@
 
 use crate::support::browser::Browser;
 use crate::support::process::Program;
-use crate::support::shop::Shop;
 use crate::support::stack::OwnKafka;
+use crate::support::test_env::TestEnv;
 use crate::support::{PATIENCE, eventually, is, java};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -16,15 +16,15 @@ const SOON: [&str; 2] = ["--batch-timeout", "500ms"];
 
 /// What `report` says of a log.
 #[track_caller]
-fn report(shop: &Shop, log: &Path, args: &[&str]) -> String {
-    let mut report = shop.run("report", &[&[log.to_str().expect("plain names")], args].concat());
+fn report(env: &TestEnv, log: &Path, args: &[&str]) -> String {
+    let mut report = env.run("report", &[&[log.to_str().expect("plain names")], args].concat());
     report.succeeds();
     report.stdout()
 }
 
 #[track_caller]
-fn json(shop: &Shop, log: &Path, args: &[&str]) -> Value {
-    serde_json::from_str(&report(shop, log, &[&["--format", "json"], args].concat())).expect("JSON")
+fn json(env: &TestEnv, log: &Path, args: &[&str]) -> Value {
+    serde_json::from_str(&report(env, log, &[&["--format", "json"], args].concat())).expect("JSON")
 }
 
 fn stage<'r>(report: &'r Value, name: &str) -> &'r Value {
@@ -34,20 +34,20 @@ fn stage<'r>(report: &'r Value, name: &str) -> &'r Value {
 
 /// The log of an ingester that has stored so many events at so many a second.
 #[track_caller]
-fn log_of_a_run(shop: &Shop, rate: &str, time: &str) -> PathBuf {
-    let log = shop.file("ingest.log");
-    let mut ingester = shop.ingester_at_work(&[&SOON, &["--latency-log", log.to_str().unwrap()][..]].concat());
-    shop.produce(&["--rate", rate, "--for", time]).finish();
-    shop.drained();
+fn log_of_a_run(env: &TestEnv, rate: &str, time: &str) -> PathBuf {
+    let log = env.file("ingest.log");
+    let mut ingester = env.ingester_at_work(&[&SOON, &["--latency-log", log.to_str().unwrap()][..]].concat());
+    env.produce(&["--rate", rate, "--for", time]).finish();
+    env.drained();
     ingester.drains();
     log
 }
 
 #[test]
 fn hdrhistograms_own_tool_reads_the_log_of_a_real_run_and_finds_the_same() {
-    let shop = Shop::open();
-    let log = log_of_a_run(&shop, "2500", "10s");
-    let ours = json(&shop, &log, &[]);
+    let env = TestEnv::open();
+    let log = log_of_a_run(&env, "2500", "10s");
+    let ours = json(&env, &log, &[]);
     for name in STAGES {
         let stage = stage(&ours, name);
         assert_eq!(stage["count"], 25_000);
@@ -56,22 +56,22 @@ fn hdrhistograms_own_tool_reads_the_log_of_a_real_run_and_finds_the_same() {
         let millis: Vec<_> = values.map(|ns| format!("{:.3}", ns.as_f64().expect("events enough") / 1e6)).collect();
         assert_eq!(millis, java::percentiles(&log, name), "{name}: p50, p90, p99, p99.9, p99.99, max");
 
-        let hgrm = report(&shop, &log, &["--format", "hgrm", "--stage", name]);
+        let hgrm = report(&env, &log, &["--format", "hgrm", "--stage", name]);
         assert_eq!(hgrm, java::distribution(&log, name), "{name}, byte for byte");
     }
 }
 
 #[test]
 fn the_page_opened_from_disk_shows_the_numbers_of_the_table() {
-    let shop = Shop::open();
-    let log = log_of_a_run(&shop, "500", "6s");
-    let ours = json(&shop, &log, &[]);
-    let table = report(&shop, &log, &[]);
-    let page = shop.file("report.html");
-    report(&shop, &log, &["--format", "html", "--output", page.to_str().unwrap()]);
+    let env = TestEnv::open();
+    let log = log_of_a_run(&env, "500", "6s");
+    let ours = json(&env, &log, &[]);
+    let table = report(&env, &log, &[]);
+    let page = env.file("report.html");
+    report(&env, &log, &["--format", "html", "--output", page.to_str().unwrap()]);
 
     let url = format!("file://{}", page.display());
-    let mut browser = Browser::open(&url, (1280, 900), &shop.dir);
+    let mut browser = Browser::open(&url, (1280, 900), &env.dir);
     browser.until(PATIENCE, "Number(document.body.dataset.drawn) >= 4");
     for name in STAGES {
         let row = format!("document.querySelector('tr[data-stage=\"{name}\"]')");
@@ -116,11 +116,11 @@ fn the_page_opened_from_disk_shows_the_numbers_of_the_table() {
 
 #[test]
 fn the_table_in_clickhouse_tells_the_same_times() {
-    let shop = Shop::open_alone();
-    let log = log_of_a_run(&shop, "500", "10s");
-    let ours = json(&shop, &log, &[]);
+    let env = TestEnv::open_alone();
+    let log = log_of_a_run(&env, "500", "10s");
+    let ours = json(&env, &log, &[]);
     let took = "toUnixTimestamp64Milli(ingested_at) - toUnixTimestamp64Milli(timestamp)";
-    let rows = shop.rows(&format!("SELECT toInt64(avg({took}) * 1000), count() FROM db.events"));
+    let rows = env.rows(&format!("SELECT toInt64(avg({took}) * 1000), count() FROM db.events"));
     let (table_ms, rows) = (rows[0][0].parse::<f64>().unwrap() / 1e3, &rows[0][1]);
     assert_eq!(rows, "5000");
     let mean_ms = |name| stage(&ours, name)["mean_ns"].as_f64().unwrap() / 1e6;
@@ -133,10 +133,10 @@ fn the_table_in_clickhouse_tells_the_same_times() {
 
 #[test]
 fn a_log_is_whole_up_to_the_last_interval_before_a_sigkill() {
-    let shop = Shop::open();
-    let log = shop.file("produce.log");
+    let env = TestEnv::open();
+    let log = env.file("produce.log");
     let mut producer =
-        shop.run("produce", &["--rate", "1000", "--latency-log", log.to_str().unwrap(), "--latency-interval", "200ms"]);
+        env.run("produce", &["--rate", "1000", "--latency-log", log.to_str().unwrap(), "--latency-interval", "200ms"]);
     let read = || std::fs::read_to_string(&log).unwrap_or_default();
     eventually(PATIENCE, "ten intervals are logged", || {
         let lines = read().matches("Tag=ack,").count();
@@ -145,8 +145,8 @@ fn a_log_is_whole_up_to_the_last_interval_before_a_sigkill() {
     let before = read();
     producer.kill();
     assert!(read().starts_with(&before), "what was there stays");
-    let logged = stage(&json(&shop, &log, &[]), "ack")["count"].as_u64().unwrap();
-    let acknowledged: i64 = shop.ends().values().sum();
+    let logged = stage(&json(&env, &log, &[]), "ack")["count"].as_u64().unwrap();
+    let acknowledged: i64 = env.ends().values().sum();
     // What is missing was acknowledged after the last interval: at 1,000 a second and with a busy machine, a second's worth.
     assert!((0..=1_000).contains(&(acknowledged - logged as i64)), "{logged} logged, {acknowledged} acknowledged");
     assert!(logged >= 1_000, "ten intervals of 200 ms");
@@ -154,25 +154,25 @@ fn a_log_is_whole_up_to_the_last_interval_before_a_sigkill() {
 
 #[test]
 fn a_log_on_a_full_disk_is_said_at_once_and_takes_nothing_from_the_run() {
-    let shop = Shop::open();
-    let log = shop.file("ingest.log");
+    let env = TestEnv::open();
+    let log = env.file("ingest.log");
     let args = ["--latency-log", log.to_str().unwrap(), "--latency-interval", "50ms", "--batch-timeout", "600ms"];
-    let program = shop.command("ingest", &args);
+    let program = env.command("ingest", &args);
     // No file may grow beyond 8 kB.
     let mut command = Command::new("bash");
     command.args(["-c", "ulimit -f 8 && exec \"$0\" \"$@\""]).arg(program.get_program()).args(program.get_args());
-    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(&shop.dir);
-    let mut ingester = Program::start(&mut command, &shop.file("limited"));
+    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(&env.dir);
+    let mut ingester = Program::start(&mut command, &env.file("limited"));
     ingester.says("lease opened", 1);
-    shop.produce(&["--rate", "500", "--for", "5s"]).finish();
+    env.produce(&["--rate", "500", "--for", "5s"]).finish();
     ingester.says("cannot write the latency log", 1);
     assert_eq!(ingester.said("is not complete"), 0, "that is said in the end");
-    shop.drained();
+    env.drained();
     ingester.drains();
     let line = ingester.stdout().lines().find(|line| line.starts_with("e2e ")).map(str::to_owned);
     assert!(line.is_some_and(|line| line.contains(" 2,500 ")), "its table has all events: {}", ingester.stdout());
     assert_eq!((ingester.said("cannot write the latency log"), ingester.said("is not complete")), (1, 1));
-    let logged = stage(&json(&shop, &log, &[]), "e2e")["count"].as_u64().unwrap();
+    let logged = stage(&json(&env, &log, &[]), "e2e")["count"].as_u64().unwrap();
     assert!((1..2_500).contains(&logged), "what was written before can be read: {logged}");
 }
 
@@ -181,20 +181,20 @@ fn a_stall_of_the_broker_shows_in_the_tail_as_an_open_loop_predicts() {
     const RATE: f64 = 1_000.0;
     const STALL: Duration = Duration::from_secs(10);
     let kafka = OwnKafka::start(1);
-    let shop = Shop::open_alone();
+    let env = TestEnv::open_alone();
     let address = kafka.brokers();
     let here = [("CLICKSTREAM_BROKERS", address.as_str())];
-    shop.run_with("setup", &[], &here).succeeds();
-    let log = shop.file("ingest.log");
+    env.run_with("setup", &[], &here).succeeds();
+    let log = env.file("ingest.log");
     let flags =
         ["--batch-timeout", "200ms", "--kafka", "session.timeout.ms=30000", "--latency-log", log.to_str().unwrap()];
-    let mut ingester = shop.run_with("ingest", &flags, &here);
+    let mut ingester = env.run_with("ingest", &flags, &here);
     ingester.says("lease opened", 1);
     // All that is due during the stall is handed over, so it is the acknowledgement that is late, and not the sending.
     let flags = ["--rate", "1000", "--for", "25s", "--in-flight", "100000"];
-    let mut producer = shop.run_with("produce", &flags, &here);
+    let mut producer = env.run_with("produce", &flags, &here);
     eventually(PATIENCE, "the producer is under way", || {
-        let rows = shop.number("SELECT count() FROM db.events");
+        let rows = env.number("SELECT count() FROM db.events");
         is(rows > 3_000, rows)
     });
     let frozen = Instant::now();
@@ -204,12 +204,12 @@ fn a_stall_of_the_broker_shows_in_the_tail_as_an_open_loop_predicts() {
     let stall = frozen.elapsed().as_secs_f64();
     producer.succeeds();
     eventually(PATIENCE, "all is stored", || {
-        let rows = shop.number("SELECT count() FROM db.events");
+        let rows = env.number("SELECT count() FROM db.events");
         is(rows == 25_000, rows)
     });
     ingester.drains();
 
-    let report = json(&shop, &log, &[]);
+    let report = json(&env, &log, &[]);
     let longest_s = |name| stage(&report, name)["max_ns"].as_f64().unwrap() / 1e9;
     let (longest, insert) = (longest_s("e2e"), longest_s("insert"));
     assert!(
@@ -217,7 +217,7 @@ fn a_stall_of_the_broker_shows_in_the_tail_as_an_open_loop_predicts() {
         "the first one waited for all of it: {longest} of {stall} s"
     );
     for above in [3.0, 5.0, 7.0] {
-        let promise = &json(&shop, &log, &["--promise", &format!("{above}s")])["promise"];
+        let promise = &json(&env, &log, &["--promise", &format!("{above}s")])["promise"];
         let events = promise["of"].as_f64().unwrap() - promise["kept_for"].as_f64().unwrap();
         // No sample is left out: those due in the first (stall − above) seconds were late by more. How many more there were
         // depends on how fast the backlog was caught up with; the table knows, up to the time that an insert took.
@@ -225,7 +225,7 @@ fn a_stall_of_the_broker_shows_in_the_tail_as_an_open_loop_predicts() {
         assert!(events >= least, "{events} events above {above} s, at least {least:.0} predicted");
         let later_than = |ms: f64| {
             let took = "toUnixTimestamp64Milli(ingested_at) - toUnixTimestamp64Milli(timestamp)";
-            shop.number(&format!("SELECT countIf({took} > {ms}) FROM db.events")) as f64
+            env.number(&format!("SELECT countIf({took} > {ms}) FROM db.events")) as f64
         };
         let stamped = later_than(above * 1e3 + 1.0)..=later_than((above - insert) * 1e3 - 1.0);
         assert!(stamped.contains(&events), "{events} events above {above} s, the table: {stamped:?}");

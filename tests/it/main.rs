@@ -2,9 +2,9 @@
 //!
 //! `./ci/test` starts the two services and runs this. Rules for a test here:
 //!
-//! - It is named after the law that it proves, and begins with `Shop::open()`: a topic, a consumer group and a database of its
+//! - It is named after the law that it proves, and begins with `TestEnv::open()`: a topic, a consumer group and a database of its
 //!   own, so that tests run side by side. One that stops, freezes or kills ClickHouse has an `OwnClickHouse`; one whose law
-//!   is about time begins with `Shop::open_alone()`, and nothing else runs beside it.
+//!   is about time begins with `TestEnv::open_alone()`, and nothing else runs beside it.
 //! - It fails where a service does not answer. It never skips.
 //! - It judges by what other clients than the program's own find in Kafka and ClickHouse (`oracle`), and by exit codes. The
 //!   program's log is read only to know when it has come so far that a fault would hurt.

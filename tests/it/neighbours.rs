@@ -1,8 +1,8 @@
 //! Somebody else answers in the place of ClickHouse: no command hangs, takes memory without end, or lets the answer write to the
 //! terminal.
 
-use crate::support::door::Door;
-use crate::support::shop::Shop;
+use crate::support::door::Listener;
+use crate::support::test_env::TestEnv;
 use crate::support::{PATIENCE, eventually};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -65,8 +65,8 @@ const ANSWERS: [(&str, Answer); 10] = [
 ];
 
 /// Answers every request.
-fn impostor(answer: Answer) -> Door {
-    Door::open(move |mut stream| {
+fn impostor(answer: Answer) -> Listener {
+    Listener::open(move |mut stream| {
         let mut head = [0; 16 * 1024];
         // The program goes away when it has enough.
         let _ = stream.read(&mut head).and_then(|_| answer(&mut stream));
@@ -81,14 +81,14 @@ fn nothing_harmful(what: &str, text: &str) {
 
 #[test]
 fn whatever_answers_in_place_of_clickhouse_gets_no_memory_and_no_terminal() {
-    let shop = Shop::open();
-    shop.produce(&["--count", "10", "--rate", "max"]).finish();
+    let env = TestEnv::open();
+    env.produce(&["--count", "10", "--rate", "max"]).finish();
     for (what, answer) in ANSWERS {
         let door = impostor(answer);
         let url = format!("http://{}", door.address);
         for command in COMMANDS {
             let args = [&command[1..], &["--clickhouse-url", &url, "--connect-timeout", "1s"]].concat();
-            let mut program = shop.run(command[0], &args);
+            let mut program = env.run(command[0], &args);
             let peak = program.peak_memory_mb_at_its_end(PATIENCE);
             let what = format!("{what}, {}", command[0]);
             assert_eq!(program.exit_code(PATIENCE), Some(1), "{what}");
@@ -96,17 +96,17 @@ fn whatever_answers_in_place_of_clickhouse_gets_no_memory_and_no_terminal() {
             nothing_harmful(&what, &(program.stdout() + &program.stderr()));
         }
     }
-    assert!(shop.committed().is_empty());
+    assert!(env.committed().is_empty());
 }
 
 #[test]
 fn no_panel_shows_an_answer_without_end() {
-    let shop = Shop::bare();
+    let env = TestEnv::bare();
     for (what, answer) in ANSWERS {
         let door = impostor(answer);
         let url = format!("http://{}", door.address);
         let args = ["--listen", "127.0.0.1:0", "--clickhouse-url", &url];
-        let mut pages = shop.run("dashboard", &args);
+        let mut pages = env.run("dashboard", &args);
         let address = eventually(PATIENCE, "it says where the pages are", || {
             let said = pages.stdout();
             said.trim().strip_prefix("dashboard at ").map(str::to_owned).ok_or(said)
@@ -124,20 +124,20 @@ fn no_panel_shows_an_answer_without_end() {
 
 #[test]
 fn nothing_that_is_printed_writes_to_the_terminal() {
-    let shop = Shop::open();
+    let env = TestEnv::open();
     for status in [200, 503] {
-        let door = Door::open(move |mut stream| {
+        let door = Listener::open(move |mut stream| {
             let _ = stream.read(&mut [0; 4096]).and_then(|_| whole(status, "", HARMFUL.as_bytes(), &mut stream));
         });
-        let mut health = shop.run("health", &["--metrics", &door.address.to_string()]);
+        let mut health = env.run("health", &["--metrics", &door.address.to_string()]);
         assert_eq!(health.exit_code(PATIENCE), Some(i32::from(status != 200)));
         nothing_harmful("health", &(health.stdout() + &health.stderr()));
     }
     let field = format!(r#"{{"event_type":{}}}"#, serde_json::json!(HARMFUL));
-    shop.kafka.send(&shop.topic, &[(HARMFUL, HARMFUL), ("k", &field)]);
-    shop.ingest(&["--until-end"]).succeeds();
+    env.kafka.send(&env.topic, &[(HARMFUL, HARMFUL), ("k", &field)]);
+    env.ingest(&["--until-end"]).succeeds();
     for args in [&[][..], &["--format", "json"]] {
-        let mut rejects = shop.run("rejects", args);
+        let mut rejects = env.run("rejects", args);
         rejects.succeeds();
         nothing_harmful("rejects", &rejects.stdout());
     }

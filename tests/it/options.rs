@@ -2,7 +2,7 @@
 //! may be a secret.
 
 use crate::support::process::Program;
-use crate::support::shop::Shop;
+use crate::support::test_env::TestEnv;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -41,12 +41,12 @@ fn refused(program: Program, code: i32, names: &[&str]) -> String {
 }
 
 /// The commands, and the options and variables of each, as the help has them.
-fn commands(shop: &Shop) -> Vec<(String, String)> {
-    let help = said(shop.run("--help", &[])).1;
+fn commands(env: &TestEnv) -> Vec<(String, String)> {
+    let help = said(env.run("--help", &[])).1;
     let (_, list) = help.split_once("Commands:\n").expect("a list of commands");
     let names = list.lines().take_while(|line| line.starts_with("  "));
     let names = names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
-    names.map(|name| (name.to_owned(), said(shop.run(name, &["--help"])).1)).collect()
+    names.map(|name| (name.to_owned(), said(env.run(name, &["--help"])).1)).collect()
 }
 
 fn variables(help: &str) -> BTreeSet<&str> {
@@ -56,12 +56,12 @@ fn variables(help: &str) -> BTreeSet<&str> {
 
 #[test]
 fn an_empty_variable_is_not_set() {
-    let shop = Shop::open();
-    for (name, help) in commands(&shop) {
+    let env = TestEnv::open();
+    for (name, help) in commands(&env) {
         let empty: Vec<_> = variables(&help).into_iter().map(|name| (name, "")).collect();
         assert!(help.contains("CLICKSTREAM_LOG"), "{help}");
         // The help shows the variable all the same, and every command gets as far as it does without it.
-        assert_eq!(said(shop.run_with(&name, &["--help"], &empty)), (Some(0), help.clone()));
+        assert_eq!(said(env.run_with(&name, &["--help"], &empty)), (Some(0), help.clone()));
         let args: &[&str] = match name.as_str() {
             "secrets" => &["secrets-here"],
             "report" => &["no-such-file"],
@@ -71,17 +71,17 @@ fn an_empty_variable_is_not_set() {
             "erase" => &["--user", "x", "--clickhouse-password-file", "nowhere"],
             _ => &["--brokers", "127.0.0.1:1", "--connect-timeout", "1ms"],
         };
-        let code = said(shop.run(&name, args)).0;
+        let code = said(env.run(&name, args)).0;
         assert_ne!(code, Some(2), "{name}");
-        assert_eq!(said(shop.run_with(&name, args, &empty)).0, code, "{name}");
+        assert_eq!(said(env.run_with(&name, args, &empty)).0, code, "{name}");
     }
-    let (code, text) = said(shop.run_with("health", &[], &[("CLICKSTREAM_METRICS", "")]));
+    let (code, text) = said(env.run_with("health", &[], &[("CLICKSTREAM_METRICS", "")]));
     assert!(code == Some(2) && text.contains("--metrics <HOST:PORT>"), "required as ever: {text}");
 }
 
 #[test]
 fn a_value_that_is_refused_is_refused_by_the_name_of_its_variable() {
-    let shop = Shop::bare();
+    let env = TestEnv::bare();
     for (command, variable, value) in [
         ("ingest", "CLICKSTREAM_BATCH_ROWS", "many"),
         ("ingest", "CLICKSTREAM_BATCH_TIMEOUT", "5"),
@@ -107,12 +107,12 @@ fn a_value_that_is_refused_is_refused_by_the_name_of_its_variable() {
         let args = if command == "secrets" { &["x"][..] } else { &[] };
         // Others that are good, and another one that is bad, confuse nobody.
         let environment = [("CLICKSTREAM_IN_FLIGHT", "4"), (variable, value), ("CLICKSTREAM_USERS", "5")];
-        let text = refused(shop.run_with(command, args, &environment), 2, &[&format!("error: {variable}: ")]);
+        let text = refused(env.run_with(command, args, &environment), 2, &[&format!("error: {variable}: ")]);
         assert_eq!(text.matches("error:").count(), 1, "{text}");
     }
     // What is wrong with a flag is the flag's, whatever the variables are; and a flag that is good wins.
     let environment = [("CLICKSTREAM_BATCH_ROWS", "many")];
-    let text = refused(shop.run_with("ingest", &["--in-flight", "0"], &environment), 2, &["--in-flight"]);
+    let text = refused(env.run_with("ingest", &["--in-flight", "0"], &environment), 2, &["--in-flight"]);
     assert!(!text.contains("CLICKSTREAM_"), "{text}");
     // Nor is a variable to blame for an option that is missing, or does not go with another one.
     let environment = [
@@ -121,35 +121,35 @@ fn a_value_that_is_refused_is_refused_by_the_name_of_its_variable() {
         ("CLICKSTREAM_READY", "1"),
     ];
     for args in [&["erase"][..], &["erase", "--user", "u", "--where", "1"], &["rejects", "--yes"], &["health"]] {
-        let text = refused(shop.run_with(args[0], &args[1..], &environment), 2, &["error: the "]);
+        let text = refused(env.run_with(args[0], &args[1..], &environment), 2, &["error: the "]);
         assert!(!text.contains("CLICKSTREAM_"), "{text}");
     }
     for args in [["produce", "--for", "0s"], ["ingest", "--batch-timeout", "0ms"]] {
-        refused(shop.run(args[0], &args[1..]), 2, &[args[1], "expected more than nothing"]);
+        refused(env.run(args[0], &args[1..]), 2, &[args[1], "expected more than nothing"]);
     }
     let environment = [("CLICKSTREAM_BATCH_ROWS", "many")];
     let args = ["--batch-rows", "5", "--brokers", "127.0.0.1:1", "--connect-timeout", "1ms"];
-    refused(shop.run_with("ingest", &args, &environment), 1, &["Kafka"]);
+    refused(env.run_with("ingest", &args, &environment), 1, &["Kafka"]);
 }
 
 #[test]
 fn a_switch_is_a_variable_as_people_write_it() {
-    let shop = Shop::open();
-    shop.produce(&["--count", "10", "--rate", "max"]).finish();
+    let env = TestEnv::open();
+    env.produce(&["--count", "10", "--rate", "max"]).finish();
     for word in ["1", "true", "YES", "on"] {
-        shop.run_with("ingest", &[], &[("CLICKSTREAM_UNTIL_END", word)]).succeeds();
+        env.run_with("ingest", &[], &[("CLICKSTREAM_UNTIL_END", word)]).succeeds();
     }
     for word in ["0", "false", "no", "off", ""] {
-        let mut ingester = shop.run_with("ingest", &[], &[("CLICKSTREAM_UNTIL_END", word)]);
+        let mut ingester = env.run_with("ingest", &[], &[("CLICKSTREAM_UNTIL_END", word)]);
         ingester.says("lease opened", 1);
         ingester.drains();
     }
-    assert_eq!(shop.stored(), 10);
+    assert_eq!(env.stored(), 10);
 }
 
 #[test]
 fn addresses_without_a_host_or_a_port_are_wrong_usage() {
-    let shop = Shop::bare();
+    let env = TestEnv::bare();
     for args in [
         ["ingest", "--metrics", "9000"],
         ["produce", "--metrics", ":9000"],
@@ -161,49 +161,49 @@ fn addresses_without_a_host_or_a_port_are_wrong_usage() {
         ["audit", "--brokers", ""],
         ["rejects", "--brokers", "a:1,,b:2"],
     ] {
-        refused(shop.run(args[0], &args[1..]), 2, &[args[1], "HOST:PORT"]);
+        refused(env.run(args[0], &args[1..]), 2, &[args[1], "HOST:PORT"]);
     }
 }
 
 #[test]
 fn settings_of_flags_and_variable_add_up_and_a_flag_wins() {
-    let shop = Shop::open();
-    shop.produce(&["--count", "10", "--rate", "max"]).finish();
+    let env = TestEnv::open();
+    env.produce(&["--count", "10", "--rate", "max"]).finish();
     let lines = [("CLICKSTREAM_KAFKA", "max.poll.interval.ms=59999\nfetch.wait.max.ms=50\n")];
     refused(
-        shop.run_with("ingest", &["--kafka", "fetch.min.bytes=1"], &lines),
+        env.run_with("ingest", &["--kafka", "fetch.min.bytes=1"], &lines),
         1,
         &["CLICKSTREAM_KAFKA max.poll.interval.ms=…", "60000"],
     );
     let args = ["--until-end", "--kafka", "max.poll.interval.ms=60000"];
-    shop.run_with("ingest", &args, &lines).succeeds();
-    assert_eq!(shop.stored(), 10);
+    env.run_with("ingest", &args, &lines).succeeds();
+    assert_eq!(env.stored(), 10);
     for (flags, lines, name) in [
         (&[][..], "no.such.setting=1", "CLICKSTREAM_KAFKA no.such.setting=…"),
         (&["--kafka", "no.such.setting=1"], "linger.ms=5", "--kafka no.such.setting=…"),
         (&["--kafka", "fetch.wait.max.ms=soon"], "fetch.wait.max.ms=5", "--kafka fetch.wait.max.ms=…"),
     ] {
-        refused(shop.run_with("ingest", flags, &[("CLICKSTREAM_KAFKA", lines)]), 1, &[name]);
+        refused(env.run_with("ingest", flags, &[("CLICKSTREAM_KAFKA", lines)]), 1, &[name]);
     }
 }
 
 #[test]
 fn a_pem_text_reaches_the_client_whole_from_a_flag_and_from_the_variable() {
-    let shop = Shop::bare();
+    let env = TestEnv::bare();
     let broken = CERTIFICATE.replace("MIIB", "MIIC");
     for (pem, code) in [(CERTIFICATE, "no answer from Kafka"), (&broken, "cannot set up the Kafka client")] {
         let ca = format!("ssl.ca.pem={pem}");
         let lines = format!("security.protocol=ssl\n{ca}\nclient.id=two words\n");
         let args = ["--brokers", "127.0.0.1:1", "--connect-timeout", "1ms", "--kafka", "security.protocol=ssl"];
-        refused(shop.run("setup", &[&args[..], &["--kafka", &ca]].concat()), 1, &[code]);
-        refused(shop.run_with("setup", &args, &[("CLICKSTREAM_KAFKA", &lines)]), 1, &[code]);
+        refused(env.run("setup", &[&args[..], &["--kafka", &ca]].concat()), 1, &[code]);
+        refused(env.run_with("setup", &args, &[("CLICKSTREAM_KAFKA", &lines)]), 1, &[code]);
     }
 }
 
 #[test]
 fn what_may_be_a_secret_is_never_repeated() {
     const SECRET: &str = "hunter2 is";
-    let shop = Shop::bare();
+    let env = TestEnv::bare();
     let password = format!("sasl.password={SECRET}");
     let sasl = format!("security.protocol=sasl_plaintext\nsasl.mechanism=PLAIN\nsasl.username=me\n{password}");
     let pem = format!("ssl.key.pem=-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----");
@@ -232,28 +232,28 @@ fn what_may_be_a_secret_is_never_repeated() {
         ("ingest", &["--help"], vec![("CLICKSTREAM_KAFKA", &*password), ("CLICKSTREAM_TOPIC", "hunter2")]),
         ("ingest", &["--in-flight", "0"], vec![("CLICKSTREAM_KAFKA", &*password)]),
     ] {
-        let (code, text) = said(shop.run_with(command, args, &environment));
+        let (code, text) = said(env.run_with(command, args, &environment));
         assert!(code == Some(1) || code == Some(2) || args == ["--help"], "{args:?}: {code:?} {text}");
         assert!(!text.contains("hunter2"), "{args:?}: {text}");
     }
-    let file = shop.file("password");
+    let file = env.file("password");
     std::fs::write(&file, "hunter2\nhunter2\n").unwrap();
     let with_file = ["--clickhouse-password-file", file.to_str().unwrap()];
     let args = [&NO_BROKER[..], &with_file].concat();
-    assert!(!refused(shop.run("ingest", &args), 1, &["several lines"]).contains("hunter2"));
+    assert!(!refused(env.run("ingest", &args), 1, &["several lines"]).contains("hunter2"));
     // ClickHouse is told, and refuses it.
     std::fs::write(&file, "hunter2 \u{fc}").unwrap();
-    let text = refused(shop.run_with("setup", &with_file, &[trace]), 1, &["Authentication failed"]);
+    let text = refused(env.run_with("setup", &with_file, &[trace]), 1, &["Authentication failed"]);
     assert!(!text.contains("hunter2"), "{text}");
 }
 
 #[test]
 fn a_password_file_is_looked_at_before_anything_is_waited_for() {
-    let shop = Shop::bare();
-    let empty = shop.file("empty");
+    let env = TestEnv::bare();
+    let empty = env.file("empty");
     std::fs::write(&empty, "\n").unwrap();
     let mut found = 0;
-    for (name, help) in commands(&shop) {
+    for (name, help) in commands(&env) {
         if !help.contains("--clickhouse-password-file") {
             continue;
         }
@@ -266,7 +266,7 @@ fn a_password_file_is_looked_at_before_anything_is_waited_for() {
         for (file, why) in [("/nope", "No such file"), ("/", "Is a directory"), (empty.to_str().unwrap(), "empty")] {
             let began = Instant::now();
             let args = [flags, &["--clickhouse-password-file", file]].concat();
-            refused(shop.run(&name, &args), 1, &["--clickhouse-password-file", file, why]);
+            refused(env.run(&name, &args), 1, &["--clickhouse-password-file", file, why]);
             assert!(began.elapsed() < AT_ONCE, "{name}");
         }
     }
@@ -275,26 +275,26 @@ fn a_password_file_is_looked_at_before_anything_is_waited_for() {
 
 #[test]
 fn a_file_to_be_written_is_looked_at_before_anything_is_waited_for() {
-    let shop = Shop::bare();
+    let env = TestEnv::bare();
     let nowhere = "no/such/directory/file";
     for (command, option) in [("produce", "--manifest"), ("produce", "--latency-log"), ("ingest", "--latency-log")] {
         for file in [nowhere, "/"] {
-            refused(shop.run(command, &[&NO_BROKER[..], &[option, file]].concat()), 1, &[option, file]);
+            refused(env.run(command, &[&NO_BROKER[..], &[option, file]].concat()), 1, &[option, file]);
         }
     }
     // Before a log is read; and a report that was there is not lost when there is none to take its place.
     for file in [nowhere, "/"] {
-        refused(shop.run("report", &["no-such-log", "--output", file]), 1, &["--output", file]);
+        refused(env.run("report", &["no-such-log", "--output", file]), 1, &["--output", file]);
     }
-    let (report, new) = (shop.file("report"), shop.file("new"));
+    let (report, new) = (env.file("report"), env.file("new"));
     std::fs::write(&report, "an older report").unwrap();
     for file in [&report, &new] {
-        refused(shop.run("report", &["no-such-log", "--output", file.to_str().unwrap()]), 1, &["no-such-log"]);
+        refused(env.run("report", &["no-such-log", "--output", file.to_str().unwrap()]), 1, &["no-such-log"]);
     }
     assert_eq!((std::fs::read_to_string(&report).unwrap().as_str(), new.exists()), ("an older report", false));
     // Before a ClickHouse is looked for or fetched.
     for dir in ["/dev/null/data", "/dev/null"] {
-        refused(shop.run_with("demo", &["--data-dir", dir], &NO_DOWNLOAD), 1, &["--data-dir", dir]);
+        refused(env.run_with("demo", &["--data-dir", dir], &NO_DOWNLOAD), 1, &["--data-dir", dir]);
     }
 }
 
@@ -306,11 +306,11 @@ const NO_DOWNLOAD: [(&str, &str); 3] =
 fn a_data_directory_that_others_have_prepared_is_refused_and_no_link_in_it_is_followed() {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    let shop = Shop::bare();
-    let (data, precious) = (shop.file("data"), shop.file("precious"));
+    let env = TestEnv::bare();
+    let (data, precious) = (env.file("data"), env.file("precious"));
     std::fs::write(&precious, "precious").unwrap();
     std::fs::create_dir(&data).unwrap();
-    let demo = || shop.run_with("demo", &["--data-dir", data.to_str().unwrap()], &NO_DOWNLOAD);
+    let demo = || env.run_with("demo", &["--data-dir", data.to_str().unwrap()], &NO_DOWNLOAD);
     for mode in [0o777, 0o1777, 0o775] {
         std::fs::set_permissions(&data, std::fs::Permissions::from_mode(mode)).unwrap();
         refused(demo(), 1, &["--data-dir", "other users may write", "chmod go-w"]);

@@ -2,7 +2,7 @@
 
 use crate::raw;
 use crate::support::process::Program;
-use crate::support::shop::Shop;
+use crate::support::test_env::TestEnv;
 use crate::support::{PATIENCE, oracle};
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ const OTHER_TOPIC: &str = "2mHSbDoPSYypPRIhQb1s9A";
 const OTHER_CLUSTER: &str = "b5WzP0sSQhyWt9b6aPZ6hw";
 
 /// Messages that are events, each with an id of its own, in this partition.
-fn send(shop: &Shop, partition: i32, count: usize) {
+fn send(env: &TestEnv, partition: i32, count: usize) {
     let event = || {
         let id = uuid(rand::random());
         format!(
@@ -22,7 +22,7 @@ fn send(shop: &Shop, partition: i32, count: usize) {
         )
     };
     let messages: Vec<raw::Raw> = (0..count).map(|_| (Some(b"u".to_vec()), Some(event().into_bytes()))).collect();
-    raw::send(shop, partition, &messages);
+    raw::send(env, partition, &messages);
 }
 
 fn uuid(bits: u128) -> String {
@@ -37,8 +37,8 @@ struct Ids {
 }
 
 impl Ids {
-    fn of(shop: &Shop, partition: i32) -> Self {
-        let metadata = raw::committed_metadata(shop, partition);
+    fn of(env: &TestEnv, partition: i32) -> Self {
+        let metadata = raw::committed_metadata(env, partition);
         let id = |key: &str| {
             let part = metadata.split(';').find_map(|part| part.strip_prefix(key));
             part.unwrap_or_else(|| panic!("{key} in {metadata}")).to_owned()
@@ -49,16 +49,16 @@ impl Ids {
 }
 
 /// Lets everything be read that the topic holds now.
-fn read_all(shop: &Shop) -> Program {
-    let mut ingester = shop.ingest(&["--until-end"]);
+fn read_all(env: &TestEnv) -> Program {
+    let mut ingester = env.ingest(&["--until-end"]);
     ingester.succeeds();
-    assert_eq!(shop.committed(), shop.ends().into_iter().filter(|(_, end)| *end > 0).collect());
+    assert_eq!(env.committed(), env.ends().into_iter().filter(|(_, end)| *end > 0).collect());
     ingester
 }
 
 /// Rows, and different positions of them.
-fn rows(shop: &Shop) -> (i64, i64) {
-    (shop.stored(), shop.number("SELECT uniqExact(_source, _partition, _offset) FROM db.events"))
+fn rows(env: &TestEnv) -> (i64, i64) {
+    (env.stored(), env.number("SELECT uniqExact(_source, _partition, _offset) FROM db.events"))
 }
 
 #[test]
@@ -67,17 +67,17 @@ fn an_offset_of_another_client_counts_whatever_stands_beside_it() {
         ["", "committed by hand at 12:00", "AgAAAZOqAAAA"],
         ["{\"host\":\"a;topic=b\"}", "clickstream/x;topic=y", "2mHSbDoPSYypPRIhQb1s9x"],
     ] {
-        let shop = Shop::open();
-        (0..3).for_each(|partition| send(&shop, partition, 100));
+        let env = TestEnv::open();
+        (0..3).for_each(|partition| send(&env, partition, 100));
         let places: Vec<_> = (0..).zip(beside).map(|(at, metadata)| (at, 60, metadata)).collect();
-        raw::commit(&shop, &places);
-        let first = read_all(&shop);
-        assert_eq!(rows(&shop), (120, 120), "{beside:?}: 40 of each partition");
+        raw::commit(&env, &places);
+        let first = read_all(&env);
+        assert_eq!(rows(&env), (120, 120), "{beside:?}: 40 of each partition");
         // Set back by hand: what is stored is not read into the table again, and the rest is.
         let places: Vec<_> = (0..).zip(beside).map(|(at, metadata)| (at, 30, metadata)).collect();
-        raw::commit(&shop, &places);
-        let second = read_all(&shop);
-        assert_eq!(rows(&shop), (210, 210), "{beside:?}: 70 of each partition");
+        raw::commit(&env, &places);
+        let second = read_all(&env);
+        assert_eq!(rows(&env), (210, 210), "{beside:?}: 70 of each partition");
         for ingester in [first, second] {
             assert_eq!(ingester.said(MADE_AGAIN) + ingester.said(TRANSLATED), 0, "{beside:?}: {}", ingester.stderr());
         }
@@ -86,73 +86,73 @@ fn an_offset_of_another_client_counts_whatever_stands_beside_it() {
 
 #[test]
 fn offsets_translated_from_another_cluster_go_on_where_they_are() {
-    let shop = Shop::open();
-    (0..2).for_each(|partition| send(&shop, partition, 100));
+    let env = TestEnv::open();
+    (0..2).for_each(|partition| send(&env, partition, 100));
     let beside = format!(
         "clickstream/1;cluster={OTHER_CLUSTER};topic={OTHER_TOPIC};read=900;gaps;lost=7,3-9,2024-01-15T14:30:00Z"
     );
-    raw::commit(&shop, &[(0, 60, &beside), (1, 0, &beside)]);
+    raw::commit(&env, &[(0, 60, &beside), (1, 0, &beside)]);
     // Nobody has taken it over yet: the audit knows from the offset alone that the messages before it were read elsewhere.
-    let mut audit = shop.run("audit", &[]);
+    let mut audit = env.run("audit", &[]);
     audit.succeeds();
     assert!(audit.stdout().contains("not compared: what lies before 60"), "{}", audit.stdout());
 
-    let ingester = read_all(&shop);
+    let ingester = read_all(&env);
     assert_eq!((ingester.said(TRANSLATED), ingester.said(MADE_AGAIN)), (1, 0), "{}", ingester.stderr());
-    assert_eq!(rows(&shop), (140, 140));
-    let ids = Ids::of(&shop, 0);
+    assert_eq!(rows(&env), (140, 140));
+    let ids = Ids::of(&env, 0);
     assert!(ingester.stderr().contains(&ids.cluster) && ingester.stderr().contains(OTHER_CLUSTER));
     // What is noted is about the other cluster's topic, and no more than where it was taken over is handed on.
-    let noted = raw::committed_metadata(&shop, 0);
+    let noted = raw::committed_metadata(&env, 0);
     assert_eq!(noted, format!("clickstream/1;cluster={};topic={};from=60", ids.cluster, ids.topic));
 
-    let mut audit = shop.run("audit", &["--heal"]);
+    let mut audit = env.run("audit", &["--heal"]);
     audit.succeeds();
     assert!(audit.stdout().contains("not compared: what lies before 60"), "{}", audit.stdout());
-    assert_eq!(rows(&shop), (140, 140), "nothing is put back that was read in the other cluster");
+    assert_eq!(rows(&env), (140, 140), "nothing is put back that was read in the other cluster");
 
     // Also the next member hands it on, and is at home here.
-    send(&shop, 0, 5);
-    let next = read_all(&shop);
+    send(&env, 0, 5);
+    let next = read_all(&env);
     assert_eq!(next.said(TRANSLATED), 0);
-    assert_eq!(raw::committed_metadata(&shop, 0), noted);
-    shop.run("audit", &[]).succeeds();
+    assert_eq!(raw::committed_metadata(&env, 0), noted);
+    env.run("audit", &[]).succeeds();
     // A gap behind it is one.
-    shop.lose("_partition = 0 AND _offset = 70");
-    assert_eq!(shop.run("audit", &[]).exit_code(PATIENCE), Some(1));
+    env.lose("_partition = 0 AND _offset = 70");
+    assert_eq!(env.run("audit", &[]).exit_code(PATIENCE), Some(1));
 }
 
 #[test]
 fn a_translated_offset_beyond_the_end_has_the_topic_read_from_its_beginning() {
-    let shop = Shop::open();
-    send(&shop, 0, 100);
-    raw::commit(&shop, &[(0, 5_000, &format!("clickstream/1;cluster={OTHER_CLUSTER};topic={OTHER_TOPIC}"))]);
-    let ingester = read_all(&shop);
+    let env = TestEnv::open();
+    send(&env, 0, 100);
+    raw::commit(&env, &[(0, 5_000, &format!("clickstream/1;cluster={OTHER_CLUSTER};topic={OTHER_TOPIC}"))]);
+    let ingester = read_all(&env);
     assert_eq!(ingester.said("the topic ends 4900 offsets before the committed one"), 1, "{}", ingester.stderr());
-    assert_eq!((ingester.said(TRANSLATED), rows(&shop)), (0, (100, 100)));
-    assert!(!raw::committed_metadata(&shop, 0).contains("from="), "all of it was read here");
-    shop.run("audit", &[]).succeeds();
+    assert_eq!((ingester.said(TRANSLATED), rows(&env)), (0, (100, 100)));
+    assert!(!raw::committed_metadata(&env, 0).contains("from="), "all of it was read here");
+    env.run("audit", &[]).succeeds();
 }
 
 /// Kafka deletes a group's offsets with the topic, so they have to be put there.
 #[test]
 fn an_offset_of_a_deleted_topic_has_the_new_one_read_from_its_beginning() {
-    let shop = Shop::open();
-    send(&shop, 0, 100);
-    read_all(&shop);
-    let Ids { cluster, topic } = Ids::of(&shop, 0);
+    let env = TestEnv::open();
+    send(&env, 0, 100);
+    read_all(&env);
+    let Ids { cluster, topic } = Ids::of(&env, 0);
     for beside in [
         format!("clickstream/1;cluster={cluster};topic={OTHER_TOPIC};read=90"),
         format!("clickstream/1;topic={OTHER_TOPIC}"),
         format!("{OTHER_TOPIC};gaps"),
     ] {
         // As if the rows were those of the deleted topic.
-        shop.lose("_offset >= 0");
-        raw::commit(&shop, &[(0, 60, &beside)]);
-        let ingester = read_all(&shop);
+        env.lose("_offset >= 0");
+        raw::commit(&env, &[(0, 60, &beside)]);
+        let ingester = read_all(&env);
         assert_eq!((ingester.said(MADE_AGAIN), ingester.said(TRANSLATED)), (1, 0), "{beside}: {}", ingester.stderr());
-        assert_eq!(rows(&shop), (100, 100), "{beside}");
-        let noted = raw::committed_metadata(&shop, 0);
+        assert_eq!(rows(&env), (100, 100), "{beside}");
+        let noted = raw::committed_metadata(&env, 0);
         assert_eq!(noted, format!("clickstream/1;cluster={cluster};topic={topic}"), "{beside}");
     }
 }
@@ -160,41 +160,41 @@ fn an_offset_of_a_deleted_topic_has_the_new_one_read_from_its_beginning() {
 /// What an ingester of an earlier build has committed: the topic's id alone, and its notes.
 #[test]
 fn commits_without_a_mark_are_gone_on_from_and_their_notes_are_kept() {
-    let shop = Shop::open();
-    send(&shop, 0, 100);
-    read_all(&shop);
-    let Ids { cluster, topic } = Ids::of(&shop, 0);
-    send(&shop, 0, 50);
+    let env = TestEnv::open();
+    send(&env, 0, 100);
+    read_all(&env);
+    let Ids { cluster, topic } = Ids::of(&env, 0);
+    send(&env, 0, 50);
     let notes = "gaps;lost=3,5-7,2024-01-15T14:30:00Z";
     // Some rows are stored behind the offset already.
-    raw::commit(&shop, &[(0, 80, &format!("{topic};{notes}"))]);
+    raw::commit(&env, &[(0, 80, &format!("{topic};{notes}"))]);
     // Before any ingester of this build has committed, and afterwards.
     for _ in 0..2 {
-        let mut audit = shop.run("audit", &[]);
+        let mut audit = env.run("audit", &[]);
         assert_eq!(audit.exit_code(PATIENCE), Some(1));
         assert!(audit.stdout().contains("3 messages, as the group has noted"), "{}", audit.stdout());
-        let ingester = read_all(&shop);
+        let ingester = read_all(&env);
         assert_eq!(ingester.said(MADE_AGAIN) + ingester.said(TRANSLATED), 0, "{}", ingester.stderr());
-        assert_eq!(rows(&shop), (150, 150));
+        assert_eq!(rows(&env), (150, 150));
     }
-    assert_eq!(raw::committed_metadata(&shop, 0), format!("clickstream/1;cluster={cluster};topic={topic};{notes}"));
+    assert_eq!(raw::committed_metadata(&env, 0), format!("clickstream/1;cluster={cluster};topic={topic};{notes}"));
 }
 
 #[test]
 fn an_audit_finds_events_that_stand_under_another_source_too() {
-    let shop = Shop::open();
-    let manifest = shop.produce(&["--rate", "max", "--count", "20000", "--faults", "bad=0.02,dup=0.02"]).finish();
-    read_all(&shop);
-    shop.run("audit", &[]).succeeds();
-    oracle::exactly_once(&shop, &manifest);
-    let source = shop.rows("SELECT DISTINCT _source FROM db.events")[0][0].clone();
+    let env = TestEnv::open();
+    let manifest = env.produce(&["--rate", "max", "--count", "20000", "--faults", "bad=0.02,dup=0.02"]).finish();
+    read_all(&env);
+    env.run("audit", &[]).succeeds();
+    oracle::exactly_once(&env, &manifest);
+    let source = env.rows("SELECT DISTINCT _source FROM db.events")[0][0].clone();
 
     // Another topic in the same tables shares positions, and no event.
-    let mut other = Shop::open();
+    let mut other = TestEnv::open();
     other.produce(&["--rate", "max", "--count", "20000"]).finish();
-    let others = std::mem::replace(&mut other.database, shop.database.clone());
+    let others = std::mem::replace(&mut other.database, env.database.clone());
     read_all(&other);
-    for topic in [&shop, &other] {
+    for topic in [&env, &other] {
         topic.run("audit", &[]).succeeds();
     }
     other.database = others;
@@ -205,17 +205,17 @@ fn an_audit_finds_events_that_stand_under_another_source_too() {
         let mirrored =
             format!("SELECT * REPLACE ('mirrored' AS _source, _offset + 7 AS _offset) FROM db.events WHERE {part}");
         let ours = format!("event_id IN (SELECT event_id FROM db.events WHERE _source = '{source}')");
-        shop.sql(&format!("INSERT INTO db.events {mirrored} AND _partition = 0 AND {ours}"));
-        let mut audit = shop.run("audit", &["--format", "json"]);
+        env.sql(&format!("INSERT INTO db.events {mirrored} AND _partition = 0 AND {ours}"));
+        let mut audit = env.run("audit", &["--format", "json"]);
         assert_eq!(audit.exit_code(PATIENCE), Some(1), "{part}");
         let why = audit.stderr();
         assert!(why.contains("stand under another _source, too") && why.contains("events_once"), "{part}: {why}");
         let found: Value = serde_json::from_str(&audit.stdout()).expect("one JSON document");
         assert!(found["whole"] == false && found["other_sources"]["mirrored"].as_i64() > Some(20), "{part}: {found}");
-        let mut audit = shop.run("audit", &[]);
+        let mut audit = env.run("audit", &[]);
         assert_eq!(audit.exit_code(PATIENCE), Some(1), "{part}");
         assert!(audit.stdout().contains("stand under another _source, too: mirrored\n"), "{}", audit.stdout());
-        shop.lose("_source = 'mirrored'");
+        env.lose("_source = 'mirrored'");
     }
-    shop.run("audit", &[]).succeeds();
+    env.run("audit", &[]).succeeds();
 }

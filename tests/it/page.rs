@@ -3,7 +3,7 @@
 use crate::support::browser::Browser;
 use crate::support::clickhouse::ClickHouse;
 use crate::support::demo::Demo;
-use crate::support::shop::Part;
+use crate::support::test_env::Part;
 use crate::support::{PATIENCE, eventually};
 use serde_json::Value;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! Known latencies: what `report` and HdrHistogram's own Java library say of them is what they are.
 
 use crate::support::browser::Browser;
-use crate::support::shop::Shop;
+use crate::support::test_env::TestEnv;
 use crate::support::{PATIENCE, java};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use flows::{Latencies, Stage};
@@ -15,7 +15,7 @@ const MILLI: i64 = 1_000_000;
 const SECOND: i64 = 1_000_000_000;
 
 /// Writes a log whose intervals, a second each, hold these latencies under these tags, as HdrHistogram's format says.
-fn log_of(shop: &Shop, intervals: &[(u32, &str, &[i64])]) -> PathBuf {
+fn log_of(env: &TestEnv, intervals: &[(u32, &str, &[i64])]) -> PathBuf {
     let mut text = String::from(
         "#[Histogram log format version 1.3]\n#[StartTime: 1700000000.000 (seconds since epoch)]\n\
          #[BaseTime: 1700000000.000 (seconds since epoch)]\n\
@@ -30,13 +30,13 @@ fn log_of(shop: &Shop, intervals: &[(u32, &str, &[i64])]) -> PathBuf {
         let (max, encoded) = (histogram.max() as f64 / 1e6, BASE64_STANDARD.encode(encoded));
         writeln!(text, "Tag={tag},{second}.000,1.000,{max:.3},{encoded}").expect("memory");
     }
-    let path = shop.file("known.log");
+    let path = env.file("known.log");
     std::fs::write(&path, text).expect("a directory of the test's own");
     path
 }
 
-fn report(shop: &Shop, log: &Path, args: &[&str]) -> String {
-    let mut report = shop.run("report", &[&[log.to_str().expect("plain names")], args].concat());
+fn report(env: &TestEnv, log: &Path, args: &[&str]) -> String {
+    let mut report = env.run("report", &[&[log.to_str().expect("plain names")], args].concat());
     report.succeeds();
     report.stdout()
 }
@@ -49,7 +49,7 @@ fn exact(sorted: &[i64], of_ten_thousand: usize) -> i64 {
 
 #[test]
 fn known_latencies_have_the_percentiles_that_sorting_them_gives_and_java_finds_the_same() {
-    let shop = Shop::bare();
+    let env = TestEnv::bare();
     let repeat = |value: i64, times: usize| vec![value; times];
     let cases: [(&str, Vec<i64>); 6] = [
         ("even", (1..=100_000).map(|nth| nth * MICRO).collect()),
@@ -67,8 +67,8 @@ fn known_latencies_have_the_percentiles_that_sorting_them_gives_and_java_finds_t
             thirds.enumerate().map(move |(nth, part)| (nth as u32, *name, part))
         })
         .collect();
-    let log = log_of(&shop, &intervals);
-    let ours: Value = serde_json::from_str(&report(&shop, &log, &["--format", "json"])).expect("JSON");
+    let log = log_of(&env, &intervals);
+    let ours: Value = serde_json::from_str(&report(&env, &log, &["--format", "json"])).expect("JSON");
     for (name, mut values) in cases {
         values.sort_unstable();
         let stage = ours["stages"].as_array().unwrap().iter().find(|stage| stage["stage"] == name).unwrap();
@@ -88,7 +88,7 @@ fn known_latencies_have_the_percentiles_that_sorting_them_gives_and_java_finds_t
             );
             assert_eq!(format!("{:.3}", found as f64 / 1e6), *java, "{name}, {wanted} of ten thousand");
         }
-        let hgrm = report(&shop, &log, &["--format", "hgrm", "--stage", name]);
+        let hgrm = report(&env, &log, &["--format", "hgrm", "--stage", name]);
         assert_eq!(hgrm, java::distribution(&log, name), "{name}, byte for byte");
     }
 }
@@ -120,22 +120,22 @@ const MARKS: &str = "new Promise((done) => {
 
 #[test]
 fn where_the_time_goes_is_drawn_for_each_second_that_had_events() {
-    let shop = Shop::bare();
+    let env = TestEnv::bare();
     // As at a low rate: a batch leaves every five seconds, and the seconds between have nothing.
     let values = [40 * MILLI; 100];
     let intervals: Vec<_> = (0..12).map(|batch| (5 * batch, "insert", &values[..])).collect();
-    let log = log_of(&shop, &intervals);
-    let page = shop.file("report.html");
-    report(&shop, &log, &["--format", "html", "--output", page.to_str().unwrap()]);
-    let mut browser = Browser::open(&format!("file://{}", page.display()), (1280, 900), &shop.dir);
+    let log = log_of(&env, &intervals);
+    let page = env.file("report.html");
+    report(&env, &log, &["--format", "html", "--output", page.to_str().unwrap()]);
+    let mut browser = Browser::open(&format!("file://{}", page.display()), (1280, 900), &env.dir);
     browser.scheme("light");
     browser.until(PATIENCE, "Number(document.body.dataset.drawn) >= 4");
     browser.settles();
     assert_eq!(browser.eval(COLUMNS_SEEN), 12, "columns that can be seen");
 
     // In a run of seconds, no mark of the time axis looks like its neighbour.
-    let log = log_of(&shop, &[(0, "insert", &values), (1, "insert", &values)]);
-    report(&shop, &log, &["--format", "html", "--output", page.to_str().unwrap()]);
+    let log = log_of(&env, &[(0, "insert", &values), (1, "insert", &values)]);
+    report(&env, &log, &["--format", "html", "--output", page.to_str().unwrap()]);
     browser.go(&format!("file://{}", page.display()));
     browser.until(PATIENCE, "Number(document.body.dataset.drawn) >= 4");
     let marks = browser.eval(MARKS);

@@ -2,8 +2,8 @@
 
 use crate::support::demo::{Demo, directory};
 use crate::support::process::Program;
-use crate::support::shop::{Part, Shop};
 use crate::support::stack::free_port;
+use crate::support::test_env::{Part, TestEnv};
 use crate::support::{PATIENCE, eventually, is};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,16 +26,16 @@ fn full() -> Stdio {
 }
 
 /// The command line is dropped as soon as the program runs: it holds the other ends of pipes.
-fn start(shop: &Shop, args: &[&str], stdout: Option<Stdio>, stderr: Option<Stdio>) -> Program {
-    Program::start_into(&mut shop.command(args[0], &args[1..]), &shop.file(args[0]), stdout, stderr)
+fn start(env: &TestEnv, args: &[&str], stdout: Option<Stdio>, stderr: Option<Stdio>) -> Program {
+    Program::start_into(&mut env.command(args[0], &args[1..]), &env.file(args[0]), stdout, stderr)
 }
 
 /// A shop with rejects in it, which all commands have something to say about.
-fn with_something_to_say() -> Shop {
-    let shop = Shop::open();
-    shop.produce(&["--count", "300", "--rate", "max", "--faults", "bad=0.2", "--seed", "1"]).finish();
-    shop.ingest(&["--until-end"]).succeeds();
-    shop
+fn with_something_to_say() -> TestEnv {
+    let env = TestEnv::open();
+    env.produce(&["--count", "300", "--rate", "max", "--faults", "bad=0.2", "--seed", "1"]).finish();
+    env.ingest(&["--until-end"]).succeeds();
+    env
 }
 
 /// Every command that prints and ends, with arguments with which it succeeds.
@@ -63,15 +63,15 @@ fn commands<'a>(log: &'a str, dir: &'a str, metrics: &'a str) -> Vec<Vec<&'a str
 
 #[track_caller]
 fn each_command(stdout: fn() -> Stdio, check: impl Fn(&[&str], Option<i32>, &str)) {
-    let shop = with_something_to_say();
-    let (log, dir, metrics) = (shop.file("produce.log"), shop.file("secrets"), format!("127.0.0.1:{}", free_port()));
+    let env = with_something_to_say();
+    let (log, dir, metrics) = (env.file("produce.log"), env.file("secrets"), format!("127.0.0.1:{}", free_port()));
     let log = log.to_str().unwrap();
-    shop.produce(&["--count", "300", "--rate", "max", "--latency-log", log]).finish();
-    let mut ingester = shop.ingester_at_work(&["--metrics", &metrics]);
-    shop.drained();
+    env.produce(&["--count", "300", "--rate", "max", "--latency-log", log]).finish();
+    let mut ingester = env.ingester_at_work(&["--metrics", &metrics]);
+    env.drained();
     for args in commands(log, dir.to_str().unwrap(), &metrics) {
-        start(&shop, &args, None, None).succeeds();
-        let mut program = start(&shop, &args, Some(stdout()), None);
+        start(&env, &args, None, None).succeeds();
+        let mut program = start(&env, &args, Some(stdout()), None);
         let code = program.exit_code(PATIENCE);
         let said = program.stderr();
         assert!(!said.contains("panicked"), "{args:?}: {said}");
@@ -101,12 +101,12 @@ fn standard_output_on_a_full_disk_is_one_line_and_exit_code_1() {
 
 #[test]
 fn a_reader_that_has_read_enough_ends_a_long_list() {
-    let shop = Shop::open();
-    shop.produce(&["--count", "5000", "--rate", "max", "--faults", "bad=1", "--seed", "1"]).finish();
-    shop.ingest(&["--until-end"]).succeeds();
+    let env = TestEnv::open();
+    env.produce(&["--count", "5000", "--rate", "max", "--faults", "bad=1", "--seed", "1"]).finish();
+    env.ingest(&["--until-end"]).succeeds();
     let (mut reader, writer) = pipe().expect("a pipe");
     let args = ["rejects", "--format", "json", "--limit", "5000"];
-    let mut program = start(&shop, &args, Some(writer.into()), None);
+    let mut program = start(&env, &args, Some(writer.into()), None);
     reader.read_exact(&mut [0; 600]).expect("a list longer than that");
     drop(reader);
     assert_eq!(program.exit_code(PATIENCE), Some(READER_GONE));
@@ -115,60 +115,60 @@ fn a_reader_that_has_read_enough_ends_a_long_list() {
 
 #[test]
 fn a_pipeline_ends_by_its_own_outcome_whoever_reads_its_report() {
-    let shop = Shop::open();
+    let env = TestEnv::open();
     let produce = ["produce", "--count", "100", "--rate", "max"];
     let ingest = ["ingest", "--until-end"];
-    start(&shop, &produce, Some(closed()), None).succeeds();
-    start(&shop, &ingest, Some(closed()), None).succeeds();
-    assert_eq!((shop.stored(), shop.committed()), (100, ends(&shop)), "it has drained");
+    start(&env, &produce, Some(closed()), None).succeeds();
+    start(&env, &ingest, Some(closed()), None).succeeds();
+    assert_eq!((env.stored(), env.committed()), (100, ends(&env)), "it has drained");
 
     for (args, sent) in [(&produce[..], 200), (&ingest[..], 200)] {
-        let mut program = start(&shop, args, Some(full()), None);
+        let mut program = start(&env, args, Some(full()), None);
         assert_eq!(program.exit_code(PATIENCE), Some(1), "the report is a part of it");
         let said = program.stderr();
         assert!(said.contains("clickstream: cannot write to standard output: No space left"), "{said}");
-        assert_eq!(shop.ends().values().sum::<i64>(), sent);
+        assert_eq!(env.ends().values().sum::<i64>(), sent);
     }
-    assert_eq!((shop.stored(), shop.committed()), (200, ends(&shop)), "it has drained");
+    assert_eq!((env.stored(), env.committed()), (200, ends(&env)), "it has drained");
 
     // Its own failure is what it says, and its exit code.
-    let mut refused = start(&shop, &["ingest", "--database", "nowhere"], Some(closed()), None);
+    let mut refused = start(&env, &["ingest", "--database", "nowhere"], Some(closed()), None);
     assert_eq!(refused.exit_code(PATIENCE), Some(1));
     assert!(refused.stderr().contains("nowhere"), "{}", refused.stderr());
 }
 
 /// The ends of the partitions that hold something: what a group commits.
-fn ends(shop: &Shop) -> BTreeMap<i32, i64> {
-    shop.ends().into_iter().filter(|(_, end)| *end > 0).collect()
+fn ends(env: &TestEnv) -> BTreeMap<i32, i64> {
+    env.ends().into_iter().filter(|(_, end)| *end > 0).collect()
 }
 
 #[test]
 fn a_log_that_nobody_reads_stops_nothing() {
-    let shop = Shop::open();
+    let env = TestEnv::open();
     for (nth, stderr) in [(1, closed as fn() -> Stdio), (2, full)] {
         // At trace level there is always something to say.
-        let mut command = shop.command("ingest", &[]);
+        let mut command = env.command("ingest", &[]);
         command.env("CLICKSTREAM_LOG", "trace");
-        let mut ingester = Program::start_into(&mut command, &shop.file("ingest"), None, Some(stderr()));
-        start(&shop, &["produce", "--count", "100", "--rate", "max"], None, Some(stderr())).succeeds();
-        shop.drained();
+        let mut ingester = Program::start_into(&mut command, &env.file("ingest"), None, Some(stderr()));
+        start(&env, &["produce", "--count", "100", "--rate", "max"], None, Some(stderr())).succeeds();
+        env.drained();
         ingester.drains();
-        assert_eq!(shop.stored(), nth * 100);
+        assert_eq!(env.stored(), nth * 100);
         assert!(ingester.stdout().contains(" events and 0 rejects stored"), "{}", ingester.stdout());
 
         for (args, code) in [(&["ingest", "--database", "nowhere"][..], 1), (&["ingest", "--batch-rows", "many"], 2)] {
-            assert_eq!(start(&shop, args, None, Some(stderr())).exit_code(PATIENCE), Some(code), "{args:?}");
-            assert_eq!(start(&shop, args, Some(stderr()), Some(stderr())).exit_code(PATIENCE), Some(code), "{args:?}");
+            assert_eq!(start(&env, args, None, Some(stderr())).exit_code(PATIENCE), Some(code), "{args:?}");
+            assert_eq!(start(&env, args, Some(stderr()), Some(stderr())).exit_code(PATIENCE), Some(code), "{args:?}");
         }
     }
 }
 
 #[test]
 fn the_dashboard_and_the_demo_end_where_nobody_reads_where_they_are() {
-    let shop = Shop::bare();
-    let mut dashboard = start(&shop, &["dashboard", "--listen", "127.0.0.1:0"], Some(closed()), None);
+    let env = TestEnv::bare();
+    let mut dashboard = start(&env, &["dashboard", "--listen", "127.0.0.1:0"], Some(closed()), None);
     assert_eq!((dashboard.exit_code(PATIENCE), dashboard.stderr().as_str()), (Some(READER_GONE), ""));
-    drop(shop);
+    drop(env);
 
     let _part = Part::shared();
     let dir = directory();

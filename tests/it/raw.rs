@@ -1,6 +1,6 @@
 //! Kafka as only some tests need it: messages of any bytes, transactions, headers, and topics that lose or hold more.
 
-use crate::support::shop::Shop;
+use crate::support::test_env::TestEnv;
 use crate::support::{PATIENCE, eventually};
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
@@ -26,49 +26,49 @@ pub struct Given {
     pub replay_of: Option<String>,
 }
 
-fn config(shop: &Shop) -> ClientConfig {
+fn config(env: &TestEnv) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &shop.kafka.brokers).set("message.max.bytes", "50000000");
+    config.set("bootstrap.servers", &env.kafka.brokers).set("message.max.bytes", "50000000");
     config
 }
 
-fn admin<T>(shop: &Shop, ask: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> T) -> T {
-    let admin = config(shop).create().expect("settings that are valid");
+fn admin<T>(env: &TestEnv, ask: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> T) -> T {
+    let admin = config(env).create().expect("settings that are valid");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let options = AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER));
     runtime.block_on(ask(&admin, &options))
 }
 
 /// Lets the topic hold messages of up to 20 MB.
-pub fn take_large_messages(shop: &Shop) {
-    let change = AlterConfig::new(ResourceSpecifier::Topic(&shop.topic)).set("max.message.bytes", "20971520");
-    let outcome = admin(shop, async |admin, options| admin.alter_configs([&change], options).await);
+pub fn take_large_messages(env: &TestEnv) {
+    let change = AlterConfig::new(ResourceSpecifier::Topic(&env.topic)).set("max.message.bytes", "20971520");
+    let outcome = admin(env, async |admin, options| admin.alter_configs([&change], options).await);
     assert!(outcome.expect("the broker answers").iter().all(Result::is_ok));
 }
 
 /// Lets a partition begin at `offset`, as retention does.
-pub fn delete_before(shop: &Shop, partition: i32, offset: i64) {
+pub fn delete_before(env: &TestEnv, partition: i32, offset: i64) {
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(&shop.topic, partition, Offset::Offset(offset)).expect("a valid offset");
-    admin(shop, async |admin, options| admin.delete_records(&list, options).await.map(drop))
+    list.add_partition_offset(&env.topic, partition, Offset::Offset(offset)).expect("a valid offset");
+    admin(env, async |admin, options| admin.delete_records(&list, options).await.map(drop))
         .expect("the broker does it");
 }
 
 /// What the group's members have noted beside the committed offset of a partition.
-pub fn committed_metadata(shop: &Shop, partition: i32) -> String {
-    let client: BaseConsumer = config(shop).set("group.id", &shop.group).create().expect("valid settings");
+pub fn committed_metadata(env: &TestEnv, partition: i32) -> String {
+    let client: BaseConsumer = config(env).set("group.id", &env.group).create().expect("valid settings");
     let mut list = TopicPartitionList::new();
-    list.add_partition(&shop.topic, partition);
+    list.add_partition(&env.topic, partition);
     let committed = client.committed_offsets(list, ANSWER).expect("the group's coordinator answers");
     committed.elements()[0].metadata().to_owned()
 }
 
 /// Commits offsets of the group as another client does, each with what that one says beside it. The group has no members.
-pub fn commit(shop: &Shop, places: &[(i32, i64, &str)]) {
-    let client: BaseConsumer = config(shop).set("group.id", &shop.group).create().expect("valid settings");
+pub fn commit(env: &TestEnv, places: &[(i32, i64, &str)]) {
+    let client: BaseConsumer = config(env).set("group.id", &env.group).create().expect("valid settings");
     let mut list = TopicPartitionList::new();
     for &(partition, offset, metadata) in places {
-        let mut place = list.add_partition(&shop.topic, partition);
+        let mut place = list.add_partition(&env.topic, partition);
         place.set_offset(Offset::Offset(offset)).expect("a valid offset");
         place.set_metadata(metadata);
     }
@@ -76,46 +76,46 @@ pub fn commit(shop: &Shop, places: &[(i32, i64, &str)]) {
 }
 
 /// Sends messages of any bytes, all to one partition, in order; some headers go along.
-pub fn send(shop: &Shop, partition: i32, messages: &[Raw]) {
-    send_of(shop, partition, messages, None);
+pub fn send(env: &TestEnv, partition: i32, messages: &[Raw]) {
+    send_of(env, partition, messages, None);
 }
 
 /// The same, as if they were sent at some other time: milliseconds since the Unix epoch.
-pub fn send_at(shop: &Shop, partition: i32, messages: &[Raw], time_ms: i64) {
-    send_of(shop, partition, messages, Some(time_ms));
+pub fn send_at(env: &TestEnv, partition: i32, messages: &[Raw], time_ms: i64) {
+    send_of(env, partition, messages, Some(time_ms));
 }
 
-fn send_of(shop: &Shop, partition: i32, messages: &[Raw], time_ms: Option<i64>) {
-    let producer: BaseProducer = config(shop).set("enable.idempotence", "true").create().expect("valid settings");
-    enqueue(&producer, shop, partition, messages, time_ms);
+fn send_of(env: &TestEnv, partition: i32, messages: &[Raw], time_ms: Option<i64>) {
+    let producer: BaseProducer = config(env).set("enable.idempotence", "true").create().expect("valid settings");
+    enqueue(&producer, env, partition, messages, time_ms);
     producer.flush(ANSWER).expect("the broker acknowledges");
     assert_eq!(producer.in_flight_count(), 0);
 }
 
 /// Sends them in a transaction, which is open until the producer is dropped or ends it.
-pub fn begin(shop: &Shop, partition: i32, messages: &[Raw]) -> BaseProducer {
+pub fn begin(env: &TestEnv, partition: i32, messages: &[Raw]) -> BaseProducer {
     let id = format!("it-{:08x}", rand::random::<u32>());
-    let producer: BaseProducer = config(shop).set("transactional.id", id).create().expect("valid settings");
+    let producer: BaseProducer = config(env).set("transactional.id", id).create().expect("valid settings");
     producer.init_transactions(ANSWER).expect("the broker has transactions");
     producer.begin_transaction().expect("there is none yet");
-    enqueue(&producer, shop, partition, messages, None);
+    enqueue(&producer, env, partition, messages, None);
     producer.flush(ANSWER).expect("the broker acknowledges");
     producer
 }
 
 /// Sends them in one transaction, which is committed or aborted.
-pub fn transact(shop: &Shop, partition: i32, messages: &[Raw], commit: bool) {
-    let producer = begin(shop, partition, messages);
+pub fn transact(env: &TestEnv, partition: i32, messages: &[Raw], commit: bool) {
+    let producer = begin(env, partition, messages);
     let end = if commit { producer.commit_transaction(ANSWER) } else { producer.abort_transaction(ANSWER) };
     end.expect("the transaction ends");
 }
 
-fn enqueue(producer: &BaseProducer, shop: &Shop, partition: i32, messages: &[Raw], time_ms: Option<i64>) {
+fn enqueue(producer: &BaseProducer, env: &TestEnv, partition: i32, messages: &[Raw], time_ms: Option<i64>) {
     for (key, payload) in messages {
         let headers = OwnedHeaders::new()
             .insert(Header { key: "h\u{1b}", value: Some(b"\xff\x00".as_slice()) })
             .insert(Header { key: "none", value: None::<&[u8]> });
-        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&shop.topic).partition(partition).headers(headers);
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&env.topic).partition(partition).headers(headers);
         (record.key, record.payload, record.timestamp) = (key.as_deref(), payload.as_deref(), time_ms);
         producer.send(record).unwrap_or_else(|(error, _)| panic!("cannot send: {error}"));
         producer.poll(Duration::ZERO);
@@ -123,8 +123,8 @@ fn enqueue(producer: &BaseProducer, shop: &Shop, partition: i32, messages: &[Raw
 }
 
 /// All that a consumer is given of the topic, in the order of partitions and offsets.
-pub fn read(shop: &Shop) -> Vec<Given> {
-    let reader: BaseConsumer = config(shop)
+pub fn read(env: &TestEnv) -> Vec<Given> {
+    let reader: BaseConsumer = config(env)
         .set("group.id", "nobody")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
@@ -132,11 +132,11 @@ pub fn read(shop: &Shop) -> Vec<Given> {
         .create()
         .expect("valid settings");
     let mut list = TopicPartitionList::new();
-    for partition in 0..shop.kafka.partitions {
-        list.add_partition_offset(&shop.topic, partition, Offset::Beginning).expect("a valid offset");
+    for partition in 0..env.kafka.partitions {
+        list.add_partition_offset(&env.topic, partition, Offset::Beginning).expect("a valid offset");
     }
     reader.assign(&list).expect("partitions that exist");
-    let (mut given, mut open, deadline) = (Vec::new(), shop.kafka.partitions, Instant::now() + PATIENCE);
+    let (mut given, mut open, deadline) = (Vec::new(), env.kafka.partitions, Instant::now() + PATIENCE);
     while open > 0 {
         match reader.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => given.push(Given {

@@ -1,15 +1,15 @@
 //! Messages that are no events, rows that ClickHouse refuses, and topics that are not what they were.
 
 use crate::support::oracle;
-use crate::support::shop::Shop;
+use crate::support::test_env::TestEnv;
 use crate::support::{PATIENCE, eventually, is};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[test]
 fn bad_messages_of_every_kind_and_only_they_are_rejected() {
-    let shop = Shop::open();
+    let env = TestEnv::open();
     let faults = "bad=0.1,dup=0.05,late=0.05";
-    let manifest = shop.produce(&["--count", "20000", "--rate", "max", "--faults", faults]).finish();
+    let manifest = env.produce(&["--count", "20000", "--rate", "max", "--faults", faults]).finish();
     let kinds: BTreeSet<_> = manifest.iter().filter_map(|line| line.bad()).collect();
     assert_eq!(
         Vec::from_iter(kinds),
@@ -25,17 +25,17 @@ fn bad_messages_of_every_kind_and_only_they_are_rejected() {
         ],
         "the producer makes all kinds"
     );
-    let mut ingester = shop.ingest(&["--until-end"]);
+    let mut ingester = env.ingest(&["--until-end"]);
     ingester.succeeds();
     let bad = manifest.iter().filter(|line| line.bad().is_some()).count() as u64;
     assert_eq!((ingester.closing().events, ingester.closing().rejects), (20_000 - bad, bad));
-    oracle::exactly_once(&shop, &manifest);
+    oracle::exactly_once(&env, &manifest);
 }
 
 #[test]
 fn one_row_of_a_thousand_that_only_clickhouse_refuses_is_rejected_alone() {
-    let shop = Shop::open();
-    shop.sql("ALTER TABLE db.events ADD CONSTRAINT good CHECK product_id != 'prod_xxx'");
+    let env = TestEnv::open();
+    env.sql("ALTER TABLE db.events ADD CONSTRAINT good CHECK product_id != 'prod_xxx'");
     let culprit = rand::random_range(0..1_000);
     let payloads: Vec<_> = (0..1_000)
         .map(|nth| {
@@ -46,25 +46,25 @@ fn one_row_of_a_thousand_that_only_clickhouse_refuses_is_rejected_alone() {
         })
         .collect();
     let messages: Vec<_> = payloads.iter().map(|payload| ("user", payload.as_str())).collect();
-    let places = shop.kafka.send(&shop.topic, &messages);
-    let mut ingester = shop.ingest(&["--until-end"]);
+    let places = env.kafka.send(&env.topic, &messages);
+    let mut ingester = env.ingest(&["--until-end"]);
     ingester.succeeds();
 
-    assert_eq!(shop.number("SELECT count() FROM db.events"), 999);
+    assert_eq!(env.number("SELECT count() FROM db.events"), 999);
     let (partition, offset) = places[culprit];
-    let rejected = shop.rows("SELECT _partition, _offset, reason, position(detail, 'good') > 0 FROM db.rejected");
+    let rejected = env.rows("SELECT _partition, _offset, reason, position(detail, 'good') > 0 FROM db.rejected");
     assert_eq!(rejected, [[&partition.to_string(), &offset.to_string(), "refused", "1"]], "culprit {culprit}");
     let closing = ingester.closing();
     assert_eq!((closing.events, closing.rejects), (999, 1));
     // 21 into `events`, one into `rejected`.
     assert!(closing.inserts <= 22, "{closing:?}");
-    assert_eq!(shop.committed(), BTreeMap::from([(partition, 1_000)]));
-    shop.run("audit", &[]).succeeds();
+    assert_eq!(env.committed(), BTreeMap::from([(partition, 1_000)]));
+    env.run("audit", &[]).succeeds();
 }
 
 /// Messages of each incarnation of the topic that are stored, each position once: by `_source`, in order of size.
-fn stored_by_source(shop: &Shop) -> Vec<(i64, i64)> {
-    shop.rows(
+fn stored_by_source(env: &TestEnv) -> Vec<(i64, i64)> {
+    env.rows(
         "SELECT count(), uniqExact(_partition, _offset) FROM \
          (SELECT _source, _partition, _offset FROM db.events UNION ALL SELECT _source, _partition, _offset FROM db.rejected) \
          GROUP BY _source ORDER BY count()",
@@ -74,54 +74,54 @@ fn stored_by_source(shop: &Shop) -> Vec<(i64, i64)> {
     .collect()
 }
 
-fn make_again(shop: &Shop) {
-    shop.kafka.delete(&shop.topic);
+fn make_again(env: &TestEnv) {
+    env.kafka.delete(&env.topic);
     // A deleted topic is still there for a moment.
     eventually(PATIENCE, "the topic can be made again", || {
-        let mut setup = shop.run("setup", &[]);
+        let mut setup = env.run("setup", &[]);
         setup.succeeds();
         is(setup.stdout().contains("created, 3 partitions"), setup.stdout())
     });
 }
 
-fn produce(shop: &Shop, count: &str) {
-    let manifest = shop.produce(&["--rate", "max", "--faults", "bad=0.02", "--count", count]).finish();
+fn produce(env: &TestEnv, count: &str) {
+    let manifest = env.produce(&["--rate", "max", "--faults", "bad=0.02", "--count", count]).finish();
     assert_eq!(manifest.len().to_string(), count);
 }
 
 #[test]
 fn a_topic_made_again_between_two_runs_is_another_source() {
-    let shop = Shop::open();
-    produce(&shop, "3000");
-    shop.run("ingest", &["--until-end"]).succeeds();
+    let env = TestEnv::open();
+    produce(&env, "3000");
+    env.run("ingest", &["--until-end"]).succeeds();
     // Shorter than it was, then longer: offsets that were stored before, and offsets beyond.
     for count in ["1000", "5000"] {
-        make_again(&shop);
-        produce(&shop, count);
-        shop.run("ingest", &["--until-end"]).succeeds();
-        shop.run("audit", &[]).succeeds();
+        make_again(&env);
+        produce(&env, count);
+        env.run("ingest", &["--until-end"]).succeeds();
+        env.run("audit", &[]).succeeds();
     }
-    assert_eq!(stored_by_source(&shop), [(1_000, 1_000), (3_000, 3_000), (5_000, 5_000)]);
+    assert_eq!(stored_by_source(&env), [(1_000, 1_000), (3_000, 3_000), (5_000, 5_000)]);
 }
 
 fn a_topic_made_again_under_the_ingester(before: &str, after: &str) {
-    let shop = Shop::open();
-    let mut ingester = shop.ingester_at_work(&["--batch-timeout", "500ms"]);
-    produce(&shop, before);
-    shop.drained();
-    make_again(&shop);
-    produce(&shop, after);
+    let env = TestEnv::open();
+    let mut ingester = env.ingester_at_work(&["--batch-timeout", "500ms"]);
+    produce(&env, before);
+    env.drained();
+    make_again(&env);
+    produce(&env, after);
     let all = before.parse::<i64>().unwrap() + after.parse::<i64>().unwrap();
     eventually(PATIENCE, "the events of both topics are there", || {
-        let stored = shop.stored();
-        is(stored >= all, (stored, stored_by_source(&shop)))
+        let stored = env.stored();
+        is(stored >= all, (stored, stored_by_source(&env)))
     });
-    shop.drained();
+    env.drained();
     ingester.drains();
     let mut expected = [before, after].map(|count| count.parse::<i64>().unwrap()).map(|count| (count, count));
     expected.sort();
-    assert_eq!(stored_by_source(&shop), expected);
-    shop.run("audit", &[]).succeeds();
+    assert_eq!(stored_by_source(&env), expected);
+    env.run("audit", &[]).succeeds();
 }
 
 #[test]
@@ -137,20 +137,20 @@ fn a_longer_topic_made_again_under_the_ingester_is_another_source() {
 /// Commits of the old topic are owed, or on their way, when the new one is there already.
 #[test]
 fn a_topic_made_again_under_load_goes_on_with_nothing_of_the_old_one() {
-    let shop = Shop::open();
-    let mut ingester = shop.ingester_at_work(&["--batch-rows", "10", "--batch-timeout", "500ms", "--in-flight", "1"]);
-    produce(&shop, "100000");
-    eventually(PATIENCE, "some of it is stored", || is(shop.stored() > 1_000, shop.stored()));
-    make_again(&shop);
-    produce(&shop, "200");
-    let ends = shop.ends();
+    let env = TestEnv::open();
+    let mut ingester = env.ingester_at_work(&["--batch-rows", "10", "--batch-timeout", "500ms", "--in-flight", "1"]);
+    produce(&env, "100000");
+    eventually(PATIENCE, "some of it is stored", || is(env.stored() > 1_000, env.stored()));
+    make_again(&env);
+    produce(&env, "200");
+    let ends = env.ends();
     eventually(PATIENCE, "the group has committed so far, and no further", || {
-        is(shop.committed() == ends, shop.committed())
+        is(env.committed() == ends, env.committed())
     });
     ingester.drains();
-    assert_eq!(shop.committed(), ends);
-    let by_source = stored_by_source(&shop);
+    assert_eq!(env.committed(), ends);
+    let by_source = stored_by_source(&env);
     assert!(by_source.contains(&(200, 200)), "{by_source:?}");
     assert!(by_source.iter().all(|(rows, positions)| rows == positions), "{by_source:?}");
-    shop.run("audit", &[]).succeeds();
+    env.run("audit", &[]).succeeds();
 }

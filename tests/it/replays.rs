@@ -2,7 +2,7 @@
 
 use crate::raw::{self, Given, Raw};
 use crate::support::PATIENCE;
-use crate::support::shop::Shop;
+use crate::support::test_env::TestEnv;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,9 +25,9 @@ fn bad() -> Vec<Raw> {
 }
 
 /// What was replayed: of which original, as what.
-fn replays(shop: &Shop) -> BTreeMap<String, Vec<Given>> {
+fn replays(env: &TestEnv) -> BTreeMap<String, Vec<Given>> {
     let mut found: BTreeMap<String, Vec<Given>> = BTreeMap::new();
-    for message in raw::read(shop) {
+    for message in raw::read(env) {
         if let Some(origin) = message.replay_of.clone() {
             found.entry(origin).or_default().push(message);
         }
@@ -35,16 +35,16 @@ fn replays(shop: &Shop) -> BTreeMap<String, Vec<Given>> {
     found
 }
 
-fn source(shop: &Shop) -> String {
-    shop.rows("SELECT DISTINCT _source FROM db.rejected").remove(0).remove(0)
+fn source(env: &TestEnv) -> String {
+    env.rows("SELECT DISTINCT _source FROM db.rejected").remove(0).remove(0)
 }
 
 #[test]
 fn rejects_are_listed_by_reason_and_never_reach_the_terminal_raw() {
-    let shop = Shop::open();
-    raw::send(&shop, 1, &bad());
-    shop.ingest(&["--until-end"]).succeeds();
-    let mut list = shop.run("rejects", &[]);
+    let env = TestEnv::open();
+    raw::send(&env, 1, &bad());
+    env.ingest(&["--until-end"]).succeeds();
+    let mut list = env.run("rejects", &[]);
     list.succeeds();
     let out = list.stdout();
     assert!(out.contains(": 6 rejects\n"), "{out}");
@@ -52,10 +52,10 @@ fn rejects_are_listed_by_reason_and_never_reach_the_terminal_raw() {
         assert!(out.contains(&format!("\n{reason:<14} {rejects:>11}  20")), "{reason} in {out}");
     }
     let said = "price: found a number, -1, expected a number from 0 to 99999999.99";
-    assert!(out.contains(&format!("  {}/1/0: {said}", shop.topic)), "{out}");
+    assert!(out.contains(&format!("  {}/1/0: {said}", env.topic)), "{out}");
     assert!(!out.chars().any(|c| c.is_control() && c != '\n'), "{out:?}");
 
-    let mut json = shop
+    let mut json = env
         .run("rejects", &["--format", "json", "--reason", "not_json", "--at", "1:1", "--at", "1:2", "--since", "1h"]);
     json.succeeds();
     let rows: Vec<Value> = json.stdout().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -65,39 +65,39 @@ fn rejects_are_listed_by_reason_and_never_reach_the_terminal_raw() {
         (&1.into(), &"\u{1b}[2Jno\r\n\0json".into(), &"k2".into())
     );
     assert_eq!((&rows[1]["payload_base64"], &rows[1]["key_base64"]), (&"//4A".into(), &"/wD+".into()));
-    let mut none = shop.run("rejects", &["--until", "1h"]);
+    let mut none = env.run("rejects", &["--until", "1h"]);
     none.succeeds();
     assert!(none.stdout().contains(": 0 rejects\n"));
-    assert_eq!(shop.run("rejects", &["--reason", "ugly"]).exit_code(PATIENCE), Some(2));
-    assert_eq!(shop.run("rejects", &["--yes"]).exit_code(PATIENCE), Some(2), "--yes alone sends nothing");
+    assert_eq!(env.run("rejects", &["--reason", "ugly"]).exit_code(PATIENCE), Some(2));
+    assert_eq!(env.run("rejects", &["--yes"]).exit_code(PATIENCE), Some(2), "--yes alone sends nothing");
 }
 
 #[test]
 fn a_reject_is_replayed_byte_for_byte_once_and_only_when_it_is_meant() {
-    let shop = Shop::open();
-    raw::send(&shop, 1, &bad());
-    shop.ingest(&["--until-end"]).succeeds();
-    let before = raw::read(&shop);
-    let mut dry = shop.run("rejects", &["--replay"]);
+    let env = TestEnv::open();
+    raw::send(&env, 1, &bad());
+    env.ingest(&["--until-end"]).succeeds();
+    let before = raw::read(&env);
+    let mut dry = env.run("rejects", &["--replay"]);
     dry.succeeds();
     assert!(dry.stdout().contains("6 would be sent") && dry.stdout().contains("--yes"), "{}", dry.stdout());
-    assert_eq!(raw::read(&shop), before, "nothing was sent");
+    assert_eq!(raw::read(&env), before, "nothing was sent");
 
-    let mut some = shop.run("rejects", &["--replay", "--yes", "--at", "1:0", "--at", "1:4"]);
+    let mut some = env.run("rejects", &["--replay", "--yes", "--at", "1:0", "--at", "1:4"]);
     some.succeeds();
     assert!(some.stdout().contains("2 sent to topic"), "{}", some.stdout());
-    let mut all = shop.run("rejects", &["--replay", "--yes"]);
+    let mut all = env.run("rejects", &["--replay", "--yes"]);
     all.succeeds();
     assert!(
         all.stdout().contains("4 sent to topic") && all.stdout().contains("2 were replayed before"),
         "{}",
         all.stdout()
     );
-    let mut again = shop.run("rejects", &["--replay", "--yes"]);
+    let mut again = env.run("rejects", &["--replay", "--yes"]);
     again.succeeds();
     assert!(again.stdout().contains("0 sent to topic") && again.stdout().contains("6 were"), "{}", again.stdout());
 
-    let (source, replays) = (source(&shop), replays(&shop));
+    let (source, replays) = (source(&env), replays(&env));
     assert_eq!(replays.len(), 6);
     for original in &before {
         let origin = format!("{source}/{}/{}", original.partition, original.offset);
@@ -106,49 +106,49 @@ fn a_reject_is_replayed_byte_for_byte_once_and_only_when_it_is_meant() {
         assert_eq!((&replay.key, &replay.payload), (&original.key, &original.payload), "{origin}");
     }
     // Ingested, they are rejected again: at positions of their own, and the proof goes on.
-    shop.ingest(&["--until-end"]).succeeds();
-    assert_eq!(shop.stored(), 12);
-    shop.run("audit", &[]).succeeds();
+    env.ingest(&["--until-end"]).succeeds();
+    assert_eq!(env.stored(), 12);
+    env.run("audit", &[]).succeeds();
 }
 
 #[test]
 fn after_the_fix_a_refused_row_is_an_event() {
-    let shop = Shop::open();
-    shop.sql("ALTER TABLE db.events ADD CONSTRAINT cheap CHECK price < 100");
+    let env = TestEnv::open();
+    env.sql("ALTER TABLE db.events ADD CONSTRAINT cheap CHECK price < 100");
     let json = r#"{"event_id":"5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10","event_type":"purchase","user_id":"u","product_id":"p","price":250.5,"timestamp":"2024-01-15T14:30:00Z"}"#;
-    raw::send(&shop, 0, &[reject(Some(b"u"), Some(json.as_bytes()))]);
-    shop.ingest(&["--until-end"]).succeeds();
-    assert_eq!(shop.rows("SELECT reason FROM db.rejected"), [["refused"]]);
-    shop.sql("ALTER TABLE db.events DROP CONSTRAINT cheap");
-    shop.run("rejects", &["--replay", "--reason", "refused", "--yes"]).succeeds();
-    shop.ingest(&["--until-end"]).succeeds();
+    raw::send(&env, 0, &[reject(Some(b"u"), Some(json.as_bytes()))]);
+    env.ingest(&["--until-end"]).succeeds();
+    assert_eq!(env.rows("SELECT reason FROM db.rejected"), [["refused"]]);
+    env.sql("ALTER TABLE db.events DROP CONSTRAINT cheap");
+    env.run("rejects", &["--replay", "--reason", "refused", "--yes"]).succeeds();
+    env.ingest(&["--until-end"]).succeeds();
     assert_eq!(
-        shop.rows("SELECT event_id, toString(price) FROM db.events"),
+        env.rows("SELECT event_id, toString(price) FROM db.events"),
         [["5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10", "250.5"]]
     );
 }
 
 #[test]
 fn replayers_that_die_and_replayers_that_meet_send_nothing_twice() {
-    let shop = Shop::open();
+    let env = TestEnv::open();
     let messages: Vec<_> =
         (0..6_000).map(|nth| reject(Some(b"k"), Some(format!("no json {nth}").as_bytes()))).collect();
-    raw::send(&shop, 2, &messages);
-    shop.ingest(&["--until-end"]).succeeds();
+    raw::send(&env, 2, &messages);
+    env.ingest(&["--until-end"]).succeeds();
     for _ in 0..3 {
-        let mut replay = shop.run("rejects", &["--replay", "--yes"]);
+        let mut replay = env.run("rejects", &["--replay", "--yes"]);
         // The random moment is the fault.
         std::thread::sleep(Duration::from_millis(rand::random_range(100..1_500)));
         replay.kill();
     }
-    let mut both = [shop.run("rejects", &["--replay", "--yes"]), shop.run("rejects", &["--replay", "--yes"])];
+    let mut both = [env.run("rejects", &["--replay", "--yes"]), env.run("rejects", &["--replay", "--yes"])];
     let codes = both.each_mut().map(|replay| replay.exit_code(PATIENCE));
     assert!(codes.iter().all(Option::is_some), "they ended by themselves");
-    shop.run("rejects", &["--replay", "--yes"]).succeeds();
+    env.run("rejects", &["--replay", "--yes"]).succeeds();
 
-    let replays = replays(&shop);
+    let replays = replays(&env);
     let payloads: BTreeSet<_> = replays.values().flatten().map(|message| message.payload.clone()).collect();
     assert_eq!((replays.len(), payloads.len()), (6_000, 6_000), "nothing is left out");
     assert!(replays.values().all(|sent| sent.len() == 1), "and nothing is sent twice");
-    shop.kafka.delete(&format!("{}.replayed", shop.topic));
+    env.kafka.delete(&format!("{}.replayed", env.topic));
 }

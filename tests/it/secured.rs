@@ -1,11 +1,11 @@
 //! What Kafka says is passed on: who is refused and why, what cannot be reached, which right is missing.
 
 use crate::support::acl::On;
-use crate::support::door::Door;
+use crate::support::door::Listener;
 use crate::support::oracle;
 use crate::support::process::Program;
 use crate::support::secured::{NO_HOST, SCRAM_USER, Secured, as_user, flags, password};
-use crate::support::shop::{Ground, Shop};
+use crate::support::test_env::{Services, TestEnv};
 use crate::support::{PATIENCE, eventually, is};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 const COMMANDS: [&[&str]; 6] =
     [&["setup"], &["produce", "--count", "10"], &["ingest"], &["ingest", "--until-end"], &["audit"], &["rejects"]];
 
-fn open(kafka: &Secured) -> Shop {
-    Shop::open_in(&Ground { brokers: kafka.open.clone(), ..Ground::default() })
+fn open(kafka: &Secured) -> TestEnv {
+    TestEnv::open_in(&Services { brokers: kafka.open.clone(), ..Services::default() })
 }
 
-fn run(shop: &Shop, command: &[&str], more: &[String]) -> Program {
+fn run(env: &TestEnv, command: &[&str], more: &[String]) -> Program {
     let args: Vec<_> = command[1..].iter().copied().chain(more.iter().map(String::as_str)).collect();
-    shop.run(command[0], &args)
+    env.run(command[0], &args)
 }
 
 /// Asserts that it ends with exit code 1 and one line that names all of these; returns the whole log.
@@ -42,12 +42,12 @@ const AT_ONCE: Duration = Duration::from_secs(20);
 #[test]
 fn who_is_refused_is_told_why_at_once() {
     let kafka = Secured::shared();
-    let shop = open(&kafka);
+    let env = open(&kafka);
     let user = kafka.user();
     let wrong = as_user(&kafka.sasl, "PLAIN", &user, "secret-of-others");
     for command in COMMANDS {
         let names = [kafka.sasl.as_str(), "refuses", "password", "sasl.username", "sasl.password"];
-        fails_and_names(run(&shop, command, &wrong), AT_ONCE, &names);
+        fails_and_names(run(&env, command, &wrong), AT_ONCE, &names);
     }
     let password = password(&user);
     let cases: [(Vec<String>, &[&str]); 5] = [
@@ -67,12 +67,12 @@ fn who_is_refused_is_told_why_at_once() {
         ),
     ];
     for (flags, names) in cases {
-        fails_and_names(run(&shop, &["ingest"], &flags), AT_ONCE, names);
+        fails_and_names(run(&env, &["ingest"], &flags), AT_ONCE, names);
     }
     // The certificate is for an address, and not for this name.
     let port = kafka.tls.rsplit_once(':').unwrap().1;
     let flags = flags(&format!("localhost:{port}"), &["security.protocol=SSL".into(), ca(&kafka)]);
-    fails_and_names(run(&shop, &["ingest"], &flags), AT_ONCE, &["certificate", "localhost", "host name", "--brokers"]);
+    fails_and_names(run(&env, &["ingest"], &flags), AT_ONCE, &["certificate", "localhost", "host name", "--brokers"]);
 }
 
 fn ca(kafka: &Secured) -> String {
@@ -82,11 +82,11 @@ fn ca(kafka: &Secured) -> String {
 #[test]
 fn what_cannot_be_reached_is_waited_for_and_named_with_the_reason() {
     let kafka = Secured::shared();
-    let shop = open(&kafka);
+    let env = open(&kafka);
     let plain = |brokers: &str| flags(brokers, &[""; 0]);
-    let mute = Door::open(|mut client| while client.read(&mut [0; 1_024]).is_ok_and(|read| read > 0) {});
+    let mute = Listener::open(|mut client| while client.read(&mut [0; 1_024]).is_ok_and(|read| read > 0) {});
     let mute = mute.address.to_string();
-    let http = Door::open(|mut client| {
+    let http = Listener::open(|mut client| {
         let _ = client.read(&mut [0; 1_024]).and_then(|_| client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
     });
     let http = http.address.to_string();
@@ -111,7 +111,7 @@ fn what_cannot_be_reached_is_waited_for_and_named_with_the_reason() {
         let flags = [flags, vec!["--connect-timeout".into(), "3s".into()]].concat();
         let began = Instant::now();
         let names = [names, &["--connect-timeout 3s"]].concat();
-        let log = fails_and_names(run(&shop, &["ingest"], &flags), PATIENCE, &names);
+        let log = fails_and_names(run(&env, &["ingest"], &flags), PATIENCE, &names);
         assert!(began.elapsed() >= Duration::from_secs(3), "it is waited for: {log}");
         assert!(log.contains("waiting for Kafka: "), "{log}");
     }
@@ -121,7 +121,7 @@ fn what_cannot_be_reached_is_waited_for_and_named_with_the_reason() {
 #[test]
 fn an_address_that_a_broker_advertises_and_nobody_can_reach_is_named() {
     let kafka = Secured::shared();
-    let shop = open(&kafka);
+    let env = open(&kafka);
     for (brokers, names) in [
         (&kafka.unresolved, ["host name", NO_HOST, "broker 1", "advertised.listeners"]),
         (&kafka.gone, ["nothing listens at 127.0.0.1:1", "refused", "broker 1", "advertised.listeners"]),
@@ -129,7 +129,7 @@ fn an_address_that_a_broker_advertises_and_nobody_can_reach_is_named() {
         for command in &COMMANDS[1..5] {
             let flags = flags(brokers, &[""; 0]);
             let flags = [flags, vec!["--connect-timeout".into(), "2s".into()]].concat();
-            fails_and_names(run(&shop, command, &flags), PATIENCE, &names);
+            fails_and_names(run(&env, command, &flags), PATIENCE, &names);
         }
     }
 }
@@ -158,10 +158,10 @@ impl<'a> User<'a> {
 
     /// Runs it until it names another right than before: what was just granted takes effect a moment later.
     #[track_caller]
-    fn lacks(&self, shop: &Shop, command: &[&str], operation: &str, on: &str) {
+    fn lacks(&self, env: &TestEnv, command: &[&str], operation: &str, on: &str) {
         let lack = format!("lacks the right {operation} on {on}");
         eventually(PATIENCE, &format!("{command:?} says: {lack}"), || {
-            let mut program = run(shop, command, &self.flags);
+            let mut program = run(env, command, &self.flags);
             assert_eq!(
                 program.exit_code(AT_ONCE),
                 Some(1),
@@ -174,9 +174,9 @@ impl<'a> User<'a> {
     }
 
     #[track_caller]
-    fn may(&self, shop: &Shop, command: &[&str]) {
+    fn may(&self, env: &TestEnv, command: &[&str]) {
         eventually(PATIENCE, &format!("{command:?} may do all that it needs"), || {
-            let mut program = run(shop, command, &self.flags);
+            let mut program = run(env, command, &self.flags);
             is(program.exit_code(PATIENCE) == Some(0), program.stderr())
         });
     }
@@ -185,164 +185,164 @@ impl<'a> User<'a> {
 #[test]
 fn setup_names_each_right_that_it_lacks() {
     let kafka = Secured::shared();
-    let shop = open(&kafka);
-    let new = format!("{}_new", shop.topic);
+    let env = open(&kafka);
+    let new = format!("{}_new", env.topic);
     let (user, setup) = (User::new(&kafka), ["setup", "--topic", &new]);
-    user.lacks(&shop, &setup, "DESCRIBE", &format!("topic {new}"));
+    user.lacks(&env, &setup, "DESCRIBE", &format!("topic {new}"));
     user.grant("DESCRIBE", On::Topic(&new));
-    user.lacks(&shop, &setup, "CREATE", &format!("topic {new}"));
+    user.lacks(&env, &setup, "CREATE", &format!("topic {new}"));
     user.grant("CREATE", On::Topic(&new));
-    user.may(&shop, &setup);
-    shop.kafka.delete(&new);
+    user.may(&env, &setup);
+    env.kafka.delete(&new);
 }
 
 #[test]
 fn produce_names_each_right_that_it_lacks() {
     let kafka = Secured::shared();
-    let shop = open(&kafka);
+    let env = open(&kafka);
     let (user, produce) = (User::new(&kafka), ["produce", "--count", "10", "--rate", "max"]);
-    let topic = format!("topic {}", shop.topic);
-    user.lacks(&shop, &produce, "DESCRIBE", &topic);
-    user.grant("DESCRIBE", On::Topic(&shop.topic));
-    user.lacks(&shop, &produce, "WRITE", &topic);
+    let topic = format!("topic {}", env.topic);
+    user.lacks(&env, &produce, "DESCRIBE", &topic);
+    user.grant("DESCRIBE", On::Topic(&env.topic));
+    user.lacks(&env, &produce, "WRITE", &topic);
     // To write elsewhere is enough to get a producer id.
     user.grant("WRITE", On::Topic("another-topic"));
-    user.lacks(&shop, &produce, "WRITE", &topic);
-    assert_eq!(shop.ends().values().sum::<i64>(), 0);
-    user.grant("WRITE", On::Topic(&shop.topic));
-    user.may(&shop, &produce);
+    user.lacks(&env, &produce, "WRITE", &topic);
+    assert_eq!(env.ends().values().sum::<i64>(), 0);
+    user.grant("WRITE", On::Topic(&env.topic));
+    user.may(&env, &produce);
 }
 
 #[test]
 fn a_producer_whose_right_is_taken_away_ends_and_says_so() {
     let kafka = Secured::shared();
-    let shop = open(&kafka);
+    let env = open(&kafka);
     let user = User::new(&kafka);
-    user.grant("WRITE", On::Topic(&shop.topic));
+    user.grant("WRITE", On::Topic(&env.topic));
     let mut producer = eventually(PATIENCE, "it may write", || {
-        let mut program = run(&shop, &["produce", "--rate", "max"], &user.flags);
+        let mut program = run(&env, &["produce", "--rate", "max"], &user.flags);
         eventually(PATIENCE, "it produces, or ends", || {
-            let is_at_work = shop.ends().values().sum::<i64>() > 1_000;
+            let is_at_work = env.ends().values().sum::<i64>() > 1_000;
             is(is_at_work || program.has_ended(), "neither")
         });
         if program.has_ended() { Err(program.stderr()) } else { Ok(program) }
     });
-    user.revoke("WRITE", On::Topic(&shop.topic));
+    user.revoke("WRITE", On::Topic(&env.topic));
     assert_eq!(producer.exit_code(AT_ONCE), Some(1));
     let log = producer.stderr();
-    let lack = format!("acknowledged messages: Kafka: this user lacks the right WRITE on topic {}", shop.topic);
+    let lack = format!("acknowledged messages: Kafka: this user lacks the right WRITE on topic {}", env.topic);
     assert!(log.contains("stopped after ") && log.contains(&lack), "{log}");
 }
 
 #[test]
 fn ingest_names_each_right_that_it_lacks() {
     let kafka = Secured::shared();
-    let shop = open(&kafka);
-    let manifest = shop.produce(&["--count", "100", "--rate", "max"]).finish();
+    let env = open(&kafka);
+    let manifest = env.produce(&["--count", "100", "--rate", "max"]).finish();
     let user = User::new(&kafka);
-    let (ingest, topic, group) = (["ingest"], format!("topic {}", shop.topic), format!("group {}", shop.group));
-    user.lacks(&shop, &ingest, "DESCRIBE", &topic);
-    user.grant("DESCRIBE", On::Topic(&shop.topic));
-    user.lacks(&shop, &ingest, "READ", &group);
+    let (ingest, topic, group) = (["ingest"], format!("topic {}", env.topic), format!("group {}", env.group));
+    user.lacks(&env, &ingest, "DESCRIBE", &topic);
+    user.grant("DESCRIBE", On::Topic(&env.topic));
+    user.lacks(&env, &ingest, "READ", &group);
     // The coordinator may be looked for now, and the group not be joined.
-    user.grant("DESCRIBE", On::Group(&shop.group));
-    user.lacks(&shop, &ingest, "READ", &group);
-    user.grant("READ", On::Group(&shop.group));
-    user.lacks(&shop, &ingest, "READ", &topic);
-    assert_eq!((shop.committed(), shop.stored()), (BTreeMap::new(), 0));
-    user.grant("READ", On::Topic(&shop.topic));
-    user.may(&shop, &["ingest", "--until-end"]);
-    oracle::exactly_once(&shop, &manifest);
+    user.grant("DESCRIBE", On::Group(&env.group));
+    user.lacks(&env, &ingest, "READ", &group);
+    user.grant("READ", On::Group(&env.group));
+    user.lacks(&env, &ingest, "READ", &topic);
+    assert_eq!((env.committed(), env.stored()), (BTreeMap::new(), 0));
+    user.grant("READ", On::Topic(&env.topic));
+    user.may(&env, &["ingest", "--until-end"]);
+    oracle::exactly_once(&env, &manifest);
 }
 
 #[test]
 fn audit_names_each_right_that_it_lacks() {
     let kafka = Secured::shared();
-    let shop = open(&kafka);
-    shop.produce(&["--count", "100", "--rate", "max"]).finish();
-    shop.ingest(&["--until-end"]).succeeds();
-    shop.sql("TRUNCATE TABLE db.events");
+    let env = open(&kafka);
+    env.produce(&["--count", "100", "--rate", "max"]).finish();
+    env.ingest(&["--until-end"]).succeeds();
+    env.sql("TRUNCATE TABLE db.events");
     let (user, audit, heal) = (User::new(&kafka), ["audit"], ["audit", "--heal"]);
-    let topic = format!("topic {}", shop.topic);
-    user.lacks(&shop, &audit, "DESCRIBE", &topic);
-    user.grant("DESCRIBE", On::Topic(&shop.topic));
-    user.lacks(&shop, &audit, "DESCRIBE", &format!("group {}", shop.group));
-    user.grant("DESCRIBE", On::Group(&shop.group));
-    user.lacks(&shop, &audit, "READ", &topic);
-    user.grant("READ", On::Topic(&shop.topic));
-    user.may(&shop, &heal);
-    user.may(&shop, &audit);
+    let topic = format!("topic {}", env.topic);
+    user.lacks(&env, &audit, "DESCRIBE", &topic);
+    user.grant("DESCRIBE", On::Topic(&env.topic));
+    user.lacks(&env, &audit, "DESCRIBE", &format!("group {}", env.group));
+    user.grant("DESCRIBE", On::Group(&env.group));
+    user.lacks(&env, &audit, "READ", &topic);
+    user.grant("READ", On::Topic(&env.topic));
+    user.may(&env, &heal);
+    user.may(&env, &audit);
 }
 
 #[test]
 fn rejects_names_each_right_that_it_lacks() {
     let kafka = Secured::shared();
-    let shop = open(&kafka);
-    shop.kafka.send(&shop.topic, &[("key", "not JSON")]);
-    shop.ingest(&["--until-end"]).succeeds();
+    let env = open(&kafka);
+    env.kafka.send(&env.topic, &[("key", "not JSON")]);
+    env.ingest(&["--until-end"]).succeeds();
     let user = User::new(&kafka);
-    let (replay, topic) = (["rejects", "--replay", "--yes"], format!("topic {}", shop.topic));
-    let (marks, id) = (format!("{}.replayed", shop.topic), format!("clickstream-replay/{}", shop.topic));
-    user.lacks(&shop, &["rejects"], "DESCRIBE", &topic);
-    user.grant("DESCRIBE", On::Topic(&shop.topic));
-    user.may(&shop, &["rejects"]);
-    user.lacks(&shop, &replay, "DESCRIBE", &format!("topic {marks}"));
+    let (replay, topic) = (["rejects", "--replay", "--yes"], format!("topic {}", env.topic));
+    let (marks, id) = (format!("{}.replayed", env.topic), format!("clickstream-replay/{}", env.topic));
+    user.lacks(&env, &["rejects"], "DESCRIBE", &topic);
+    user.grant("DESCRIBE", On::Topic(&env.topic));
+    user.may(&env, &["rejects"]);
+    user.lacks(&env, &replay, "DESCRIBE", &format!("topic {marks}"));
     user.grant("DESCRIBE", On::Topic(&marks));
-    user.lacks(&shop, &replay, "CREATE", &format!("topic {marks}"));
+    user.lacks(&env, &replay, "CREATE", &format!("topic {marks}"));
     user.grant("CREATE", On::Topic(&marks));
-    user.lacks(&shop, &replay, "WRITE", &format!("transactional id {id}"));
+    user.lacks(&env, &replay, "WRITE", &format!("transactional id {id}"));
     user.grant("WRITE", On::TransactionalId(&id));
-    user.lacks(&shop, &replay, "WRITE", &topic);
-    user.grant("WRITE", On::Topic(&shop.topic));
-    user.lacks(&shop, &replay, "WRITE", &format!("topic {marks}"));
+    user.lacks(&env, &replay, "WRITE", &topic);
+    user.grant("WRITE", On::Topic(&env.topic));
+    user.lacks(&env, &replay, "WRITE", &format!("topic {marks}"));
     user.grant("WRITE", On::Topic(&marks));
-    user.may(&shop, &replay);
+    user.may(&env, &replay);
     // What was replayed before has to be known before more is.
-    user.lacks(&shop, &replay, "READ", &format!("topic {marks}"));
+    user.lacks(&env, &replay, "READ", &format!("topic {marks}"));
     user.grant("READ", On::Topic(&marks));
-    user.may(&shop, &replay);
-    shop.kafka.delete(&marks);
+    user.may(&env, &replay);
+    env.kafka.delete(&marks);
 }
 
 #[test]
 fn rights_that_are_taken_away_stop_nothing_for_good_and_lose_nothing() {
     let kafka = Secured::shared();
-    let shop = open(&kafka);
+    let env = open(&kafka);
     let user = User::new(&kafka);
-    let (topic, group) = (On::Topic(&shop.topic), On::Group(&shop.group));
+    let (topic, group) = (On::Topic(&env.topic), On::Group(&env.group));
     user.grant("READ", topic);
     user.grant("READ", group);
-    let mut manifest = shop.produce(&["--count", "1000", "--rate", "max"]).finish();
+    let mut manifest = env.produce(&["--count", "1000", "--rate", "max"]).finish();
     let settings = [user.flags.clone(), vec!["--batch-timeout".into(), "500ms".into()]].concat();
-    let mut ingester = run(&shop, &["ingest"], &settings);
-    shop.drained();
+    let mut ingester = run(&env, &["ingest"], &settings);
+    env.drained();
     for (nth, (on, name)) in
-        [(group, format!("group {}", shop.group)), (topic, format!("topic {}", shop.topic))].iter().enumerate()
+        [(group, format!("group {}", env.group)), (topic, format!("topic {}", env.topic))].iter().enumerate()
     {
         user.revoke("READ", *on);
         ingester.says(&format!("lacks the right READ on {name}"), 1);
-        manifest.extend(shop.produce(&["--count", "1000", "--rate", "max"]).finish());
+        manifest.extend(env.produce(&["--count", "1000", "--rate", "max"]).finish());
         user.grant("READ", *on);
-        shop.drained();
+        env.drained();
         ingester.says("allowed again", nth + 1);
     }
     assert!(ingester.stderr().contains("WARN"), "it is a warning");
     ingester.drains();
-    oracle::exactly_once(&shop, &manifest);
+    oracle::exactly_once(&env, &manifest);
 }
 
 #[test]
 fn what_is_stuck_for_a_missing_right_says_so() {
     let kafka = Secured::shared();
-    let shop = open(&kafka);
+    let env = open(&kafka);
     let user = User::new(&kafka);
-    let (topic, group) = (On::Topic(&shop.topic), On::Group(&shop.group));
+    let (topic, group) = (On::Topic(&env.topic), On::Group(&env.group));
     user.grant("READ", topic);
     user.grant("READ", group);
-    let mut ingester = run(&shop, &["ingest"], &user.flags);
+    let mut ingester = run(&env, &["ingest"], &user.flags);
     ingester.says("lease opened", 1);
     user.revoke("READ", group);
-    let right = format!("this user lacks the right READ on group {}", shop.group);
+    let right = format!("this user lacks the right READ on group {}", env.group);
     // Which of the two lasts first depends on which request is refused first.
     eventually(PATIENCE, "it says why it is stuck", || {
         let log = ingester.stderr();
@@ -356,8 +356,8 @@ fn what_is_stuck_for_a_missing_right_says_so() {
 
 /// Gives the user of SCRAM what it needs for a topic, and runs each command with these flags.
 #[track_caller]
-fn can_do_all_of_it(kafka: &Secured, shop: &Shop, topic: &str, flags: &[String]) {
-    let (on_topic, on_group) = (On::Topic(topic), On::Group(&shop.group));
+fn can_do_all_of_it(kafka: &Secured, env: &TestEnv, topic: &str, flags: &[String]) {
+    let (on_topic, on_group) = (On::Topic(topic), On::Group(&env.group));
     for (operation, on) in [("CREATE", on_topic), ("READ", on_topic), ("WRITE", on_topic), ("READ", on_group)] {
         kafka.acls.grant(SCRAM_USER, operation, on);
     }
@@ -365,38 +365,38 @@ fn can_do_all_of_it(kafka: &Secured, shop: &Shop, topic: &str, flags: &[String])
         [&["setup"][..], &["produce", "--count", "100"], &["ingest", "--until-end"], &["audit"], &["rejects"]]
     {
         eventually(PATIENCE, &format!("{command:?}"), || {
-            let mut program = run(shop, command, flags);
+            let mut program = run(env, command, flags);
             is(program.exit_code(PATIENCE) == Some(0), program.stderr())
         });
     }
-    assert_eq!(shop.stored(), 100);
+    assert_eq!(env.stored(), 100);
 }
 
 #[test]
 fn a_user_out_of_a_file_can_do_all_of_it() {
     let kafka = Secured::shared();
-    let shop = open(&kafka);
-    let topic = format!("{}_file", shop.topic);
-    let file = shop.file("kafka.properties");
+    let env = open(&kafka);
+    let topic = format!("{}_file", env.topic);
+    let file = env.file("kafka.properties");
     let settings = as_user(&kafka.sasl, "SCRAM-SHA-256", SCRAM_USER, &password(SCRAM_USER));
     let lines: Vec<_> = settings.iter().filter(|part| part.contains('=')).map(String::as_str).collect();
     std::fs::write(&file, format!("# of this test\n{}\n", lines.join("\n"))).unwrap();
     let file = ["--brokers", &kafka.sasl, "--topic", &topic, "--kafka-file", file.to_str().unwrap()].map(String::from);
-    can_do_all_of_it(&kafka, &shop, &topic, &file);
+    can_do_all_of_it(&kafka, &env, &topic, &file);
     // A flag wins over the file.
     let wrong = [&file[..], &["--kafka".into(), "sasl.password=secret-of-others".into()]].concat();
-    fails_and_names(run(&shop, &["setup"], &wrong), AT_ONCE, &["refuses the user or the password"]);
-    shop.kafka.delete(&topic);
+    fails_and_names(run(&env, &["setup"], &wrong), AT_ONCE, &["refuses the user or the password"]);
+    env.kafka.delete(&topic);
 }
 
 #[test]
 fn a_user_over_tls_can_do_all_of_it() {
     let kafka = Secured::shared();
-    let shop = open(&kafka);
-    let topic = format!("{}_tls", shop.topic);
+    let env = open(&kafka);
+    let topic = format!("{}_tls", env.topic);
     let user = as_user(&kafka.sasl_tls, "SCRAM-SHA-256", SCRAM_USER, &password(SCRAM_USER));
     let tls = ["--kafka".into(), "security.protocol=SASL_SSL".into(), "--kafka".into(), ca(&kafka)];
     let flags = [user, tls.to_vec(), vec!["--topic".into(), topic.clone()]].concat();
-    can_do_all_of_it(&kafka, &shop, &topic, &flags);
-    shop.kafka.delete(&topic);
+    can_do_all_of_it(&kafka, &env, &topic, &flags);
+    env.kafka.delete(&topic);
 }

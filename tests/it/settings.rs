@@ -1,12 +1,12 @@
 //! Profiles of somebody else: no setting of theirs changes what is stored, and what they forbid is said at the start.
 
 use crate::errors::fails_and_names;
-use crate::pins::{Of, PINS};
+use crate::pins::{PINS, Statements};
 use crate::reviewed;
 use crate::support::oracle;
 use crate::support::process::Program;
-use crate::support::shop::Shop;
 use crate::support::stack::OwnClickHouse;
+use crate::support::test_env::TestEnv;
 use crate::support::{PATIENCE, SHORT_SESSION, eventually, is};
 
 /// A user, with a profile of the same name.
@@ -56,8 +56,8 @@ fn restart_with(own: &OwnClickHouse, users: &[User]) {
     ));
 }
 
-fn run_as(shop: &Shop, user: &str, command: &str, args: &[&str]) -> Program {
-    shop.run_with(command, args, &[("CLICKSTREAM_CLICKHOUSE_USER", user)])
+fn run_as(env: &TestEnv, user: &str, command: &str, args: &[&str]) -> Program {
+    env.run_with(command, args, &[("CLICKSTREAM_CLICKHOUSE_USER", user)])
 }
 
 /// Each kind of harm, by settings that do it where nothing is pinned.
@@ -155,61 +155,61 @@ fn hostile(database: &str) -> Vec<User> {
 #[test]
 fn no_profile_has_rows_lost_or_doubled() {
     let own = OwnClickHouse::start();
-    let shops: Vec<_> = hostile("").iter().map(|_| Shop::open_on(&own)).collect();
-    let users: Vec<_> = shops.iter().enumerate().map(|(nth, shop)| hostile(&shop.database).remove(nth)).collect();
+    let shops: Vec<_> = hostile("").iter().map(|_| TestEnv::open_on(&own)).collect();
+    let users: Vec<_> = shops.iter().enumerate().map(|(nth, env)| hostile(&env.database).remove(nth)).collect();
     restart_with(&own, &users);
     // Most of the time is spent waiting for sessions to end.
     for some in shops.iter().zip(&users).collect::<Vec<_>>().chunks(4) {
         std::thread::scope(|scope| {
-            for (shop, user) in some {
-                scope.spawn(|| keeps_its_promises(shop, &user.name));
+            for (env, user) in some {
+                scope.spawn(|| keeps_its_promises(env, &user.name));
             }
         });
     }
 }
 
 /// A drain that is killed, and killed again, and done; then all of it once more, with offsets set back.
-fn keeps_its_promises(shop: &Shop, user: &str) {
+fn keeps_its_promises(env: &TestEnv, user: &str) {
     const SMALL: [&str; 6] = ["--batch-rows", "150", "--in-flight", "2", "--batch-timeout", "600ms"];
     // Else no token would be looked at.
-    shop.sql("ALTER TABLE db.events MODIFY SETTING non_replicated_deduplication_window = 100");
-    let mut manifest = shop.produce(&["--count", "1500", "--rate", "max", "--faults", "bad=0.02"]).finish();
+    env.sql("ALTER TABLE db.events MODIFY SETTING non_replicated_deduplication_window = 100");
+    let mut manifest = env.produce(&["--count", "1500", "--rate", "max", "--faults", "bad=0.02"]).finish();
     for kill in 1..=2 {
-        let mut victim = run_as(shop, user, "ingest", &[&SMALL[..], &SHORT_SESSION].concat());
-        eventually(PATIENCE, "some rows are stored", || is(shop.stored() >= kill * 300, shop.stored()));
+        let mut victim = run_as(env, user, "ingest", &[&SMALL[..], &SHORT_SESSION].concat());
+        eventually(PATIENCE, "some rows are stored", || is(env.stored() >= kill * 300, env.stored()));
         victim.kill();
     }
-    let mut ingester = run_as(shop, user, "ingest", &["--until-end"]);
+    let mut ingester = run_as(env, user, "ingest", &["--until-end"]);
     ingester.succeeds();
-    shop.kafka.set_back(&shop.topic);
-    manifest.extend(shop.produce(&["--count", "1500", "--rate", "max"]).finish());
-    let before = parts(shop);
-    let mut again = run_as(shop, user, "ingest", &["--until-end", "--batch-rows", "500"]);
+    env.kafka.set_back(&env.topic);
+    manifest.extend(env.produce(&["--count", "1500", "--rate", "max"]).finish());
+    let before = parts(env);
+    let mut again = run_as(env, user, "ingest", &["--until-end", "--batch-rows", "500"]);
     again.succeeds();
     let closing = again.closing();
     assert_eq!(closing.before, 1_500, "{user}: what was stored is found: {closing:?}");
-    assert_eq!(parts(shop) - before, closing.inserts as i64, "{user}: each insert is one part: {closing:?}");
-    oracle::exactly_once(shop, &manifest);
-    run_as(shop, user, "audit", &[]).succeeds();
-    let row = shop.rows("SELECT _partition, _offset FROM db.events LIMIT 1").remove(0);
-    shop.sql(&format!(
+    assert_eq!(parts(env) - before, closing.inserts as i64, "{user}: each insert is one part: {closing:?}");
+    oracle::exactly_once(env, &manifest);
+    run_as(env, user, "audit", &[]).succeeds();
+    let row = env.rows("SELECT _partition, _offset FROM db.events LIMIT 1").remove(0);
+    env.sql(&format!(
         "INSERT INTO db.events SELECT * FROM db.events WHERE _partition = {} AND _offset = {}",
         row[0], row[1]
     ));
     fails_and_names(
-        run_as(shop, user, "audit", &[]),
+        run_as(env, user, "audit", &[]),
         &["0 committed messages are missing", "1 stand there more than once"],
     );
-    let mut rejects = run_as(shop, user, "rejects", &["--format", "json", "--limit", "1000"]);
+    let mut rejects = run_as(env, user, "rejects", &["--format", "json", "--limit", "1000"]);
     rejects.succeeds();
     let bad = manifest.iter().filter(|line| line.bad().is_some()).count();
     assert_eq!(rejects.stdout().lines().count(), bad, "{user}: all rejects are listed");
 }
 
 /// How many parts both tables have.
-fn parts(shop: &Shop) -> i64 {
+fn parts(env: &TestEnv) -> i64 {
     let of_rows = "active AND table IN ('events', 'rejected')";
-    shop.number(&format!("SELECT count() FROM system.parts WHERE {of_rows} AND database = '{}'", shop.database))
+    env.number(&format!("SELECT count() FROM system.parts WHERE {of_rows} AND database = '{}'", env.database))
 }
 
 /// Another value than the pinned one, of the same type.
@@ -235,11 +235,11 @@ fn pinned() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
 #[test]
 fn a_profile_that_forbids_to_pin_a_setting_is_refused_by_the_settings_name() {
     let own = OwnClickHouse::start();
-    let shop = Shop::open_on(&own);
+    let env = TestEnv::open_on(&own);
     let constant = |name: &str, value: &str| User::new(&format!("no_{name}"), &[(name, value)]).constant();
     let mut users: Vec<_> = pinned().map(|(name, value)| constant(name, &another(name, value))).collect();
     // One that agrees forbids nothing.
-    let ours = PINS.iter().filter(|pins| pins.of != Of::Questions).flat_map(|pins| pins.settings).copied();
+    let ours = PINS.iter().filter(|pins| pins.of != Statements::Questions).flat_map(|pins| pins.settings).copied();
     // The first is no setting, and the other one differs between inserts and questions.
     let ours = ours.filter(|(name, _)| !["wait_end_of_query", "max_execution_time"].contains(name));
     let ours: Vec<_> = ours.collect();
@@ -248,38 +248,38 @@ fn a_profile_that_forbids_to_pin_a_setting_is_refused_by_the_settings_name() {
     users.push(User::new("reader", &[("readonly", "1")]));
     users.push(User::new("careful_reader", &[("readonly", "2")]));
     restart_with(&own, &users);
-    shop.produce(&["--count", "100", "--rate", "max", "--faults", "bad=0.1"]).finish();
+    env.produce(&["--count", "100", "--rate", "max", "--faults", "bad=0.1"]).finish();
 
     for some in pinned().collect::<Vec<_>>().chunks(4) {
         let user = |name: &str| format!("no_{name}");
         let started: Vec<_> =
-            some.iter().map(|(name, _)| run_as(&shop, &user(name), "ingest", &["--until-end"])).collect();
+            some.iter().map(|(name, _)| run_as(&env, &user(name), "ingest", &["--until-end"])).collect();
         for (program, (name, _)) in started.into_iter().zip(some) {
             fails_and_names(program, &[&user(name), &format!(" {name} = "), "--clickhouse-user"]);
         }
     }
     for command in ["setup", "ingest", "audit", "rejects"] {
         let says = ["user limited may not set max_rows_to_read = 0", "nothing more would be stored", "constraint"];
-        fails_and_names(run_as(&shop, "limited", command, &[]), &says);
-        fails_and_names(run_as(&shop, "reader", command, &[]), &["user reader", "readonly = 2"]);
+        fails_and_names(run_as(&env, "limited", command, &[]), &says);
+        fails_and_names(run_as(&env, "reader", command, &[]), &["user reader", "readonly = 2"]);
     }
     for command in ["setup", "ingest"] {
-        fails_and_names(run_as(&shop, "careful_reader", command, &[]), &["user careful_reader", "readonly = 2"]);
+        fails_and_names(run_as(&env, "careful_reader", command, &[]), &["user careful_reader", "readonly = 2"]);
     }
-    assert_eq!(shop.stored(), 0);
-    assert!(shop.committed().is_empty(), "nothing is committed");
-    run_as(&shop, "agrees", "ingest", &["--until-end"]).succeeds();
+    assert_eq!(env.stored(), 0);
+    assert!(env.committed().is_empty(), "nothing is committed");
+    run_as(&env, "agrees", "ingest", &["--until-end"]).succeeds();
     for command in ["audit", "rejects"] {
-        run_as(&shop, "careful_reader", command, &[]).succeeds();
+        run_as(&env, "careful_reader", command, &[]).succeeds();
     }
-    assert_eq!(shop.stored(), 100);
+    assert_eq!(env.stored(), 100);
 }
 
 #[test]
 fn a_row_policy_that_hides_rows_is_refused() {
     let own = OwnClickHouse::start();
-    let shop = Shop::open_on(&own);
-    let filter = |table: &str, filter: &str| Some((shop.database.clone(), table.to_owned(), filter.to_owned()));
+    let env = TestEnv::open_on(&own);
+    let filter = |table: &str, filter: &str| Some((env.database.clone(), table.to_owned(), filter.to_owned()));
     restart_with(
         &own,
         &[
@@ -289,23 +289,23 @@ fn a_row_policy_that_hides_rows_is_refused() {
         ],
     );
     // In an empty table it cannot be seen; there the first insert is read back.
-    shop.produce(&["--count", "300", "--rate", "max", "--faults", "bad=0.1"]).finish();
-    run_as(&shop, "hides_none", "ingest", &["--until-end"]).succeeds();
-    shop.produce(&["--count", "100", "--rate", "max"]).finish();
-    let before = shop.committed();
+    env.produce(&["--count", "300", "--rate", "max", "--faults", "bad=0.1"]).finish();
+    run_as(&env, "hides_none", "ingest", &["--until-end"]).succeeds();
+    env.produce(&["--count", "100", "--rate", "max"]).finish();
+    let before = env.committed();
     for command in ["ingest", "audit", "rejects"] {
-        fails_and_names(run_as(&shop, "hides_events", command, &[]), &["row policy", &shop.here("db.events")]);
-        fails_and_names(run_as(&shop, "hides_rejects", command, &[]), &["row policy", &shop.here("db.rejected")]);
+        fails_and_names(run_as(&env, "hides_events", command, &[]), &["row policy", &env.here("db.events")]);
+        fails_and_names(run_as(&env, "hides_rejects", command, &[]), &["row policy", &env.here("db.rejected")]);
     }
-    assert_eq!((shop.stored(), shop.committed()), (300, before), "nothing more is stored or committed");
-    run_as(&shop, "hides_none", "ingest", &["--until-end"]).succeeds();
-    run_as(&shop, "hides_none", "audit", &[]).succeeds();
+    assert_eq!((env.stored(), env.committed()), (300, before), "nothing more is stored or committed");
+    run_as(&env, "hides_none", "ingest", &["--until-end"]).succeeds();
+    run_as(&env, "hides_none", "audit", &[]).succeeds();
 }
 
 #[test]
 fn each_setting_of_this_server_that_sounds_dangerous_is_pinned_or_reviewed() {
-    let shop = Shop::open();
-    let names = shop.rows("SELECT name FROM system.settings WHERE NOT is_obsolete ORDER BY name");
+    let env = TestEnv::open();
+    let names = env.rows("SELECT name FROM system.settings WHERE NOT is_obsolete ORDER BY name");
     let names: Vec<_> = names.into_iter().map(|mut row| row.remove(0)).collect();
     let sounds_dangerous = |name: &&String| reviewed::SUSPICIOUS.iter().any(|word| name.contains(word));
     let is_pinned = |name: &str| pinned().any(|(pinned, _)| *pinned == name);

@@ -2,9 +2,9 @@
 //! nothing is held after its time.
 
 use crate::http::{free_address, get, status};
-use crate::support::door::Door;
+use crate::support::door::Listener;
 use crate::support::process::Program;
-use crate::support::shop::Shop;
+use crate::support::test_env::TestEnv;
 use crate::support::{PATIENCE, eventually, is};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{Read, Write};
@@ -102,10 +102,10 @@ fn asked(address: SocketAddr, target: &str, headers: &str) -> Option<u16> {
 
 #[test]
 fn half_sent_requests_take_no_descriptor_that_rows_need() {
-    let shop = Shop::open();
+    let env = TestEnv::open();
     let address = free_address();
-    let command = shop.command("ingest", &["--metrics", &address.to_string(), "--batch-timeout", "300ms"]);
-    let mut ingester = Program::start(&mut with_few_descriptors(&command), &shop.file("ingest"));
+    let command = env.command("ingest", &["--metrics", &address.to_string(), "--batch-timeout", "300ms"]);
+    let mut ingester = Program::start(&mut with_few_descriptors(&command), &env.file("ingest"));
     ingester.says("lease opened", 1);
     serves(address, "/readyz", PATIENCE);
     let before = ingester.descriptors();
@@ -117,14 +117,14 @@ fn half_sent_requests_take_no_descriptor_that_rows_need() {
     });
     let mut sent = 0;
     for _ in 0..3 {
-        sent += shop.produce(&["--count", "2000", "--rate", "max"]).finish().len();
-        shop.drained();
+        sent += env.produce(&["--count", "2000", "--rate", "max"]).finish().len();
+        env.drained();
         let open = ingester.descriptors();
         assert!(open <= before + SHARE + 16, "{open} descriptors, {before} before");
         // A scraper that comes while they hold on is answered, and not after them.
         serves(address, "/metrics", SOON);
     }
-    assert_eq!(shop.stored(), sent as i64);
+    assert_eq!(env.stored(), sent as i64);
     assert_eq!(ingester.said("Too many open files"), 0);
 
     drop(siege);
@@ -135,9 +135,9 @@ fn half_sent_requests_take_no_descriptor_that_rows_need() {
 
 #[test]
 fn whatever_a_connection_waits_for_it_ends_by_itself() {
-    let shop = Shop::open();
+    let env = TestEnv::open();
     let address = free_address();
-    let mut ingester = shop.ingester_at_work(&["--metrics", &address.to_string()]);
+    let mut ingester = env.ingester_at_work(&["--metrics", &address.to_string()]);
     serves(address, "/readyz", PATIENCE);
     let before = ingester.descriptors();
 
@@ -171,9 +171,9 @@ fn whatever_a_connection_waits_for_it_ends_by_itself() {
 
 #[test]
 fn a_half_sent_request_does_not_hold_up_the_end_of_a_dashboard() {
-    let shop = Shop::open();
+    let env = TestEnv::open();
     let address = free_address();
-    let mut dashboard = shop.run("dashboard", &["--listen", &address.to_string()]);
+    let mut dashboard = env.run("dashboard", &["--listen", &address.to_string()]);
     eventually(PATIENCE, "it listens", || is(TcpStream::connect(address).is_ok(), ()));
     let mut half = TcpStream::connect(address).expect("it listens");
     half.write_all(HALF).expect("it reads");
@@ -185,10 +185,10 @@ fn a_half_sent_request_does_not_hold_up_the_end_of_a_dashboard() {
 
 #[test]
 fn a_browser_is_answered_on_behalf_of_nobody_else() {
-    let shop = Shop::open();
+    let env = TestEnv::open();
     let [metrics, pages] = [free_address(), free_address()];
-    let mut ingester = shop.ingester_at_work(&["--metrics", &metrics.to_string(), "--allow-host", "node.example"]);
-    let mut dashboard = shop.run("dashboard", &["--listen", &pages.to_string()]);
+    let mut ingester = env.ingester_at_work(&["--metrics", &metrics.to_string(), "--allow-host", "node.example"]);
+    let mut dashboard = env.run("dashboard", &["--listen", &pages.to_string()]);
     serves(metrics, "/healthz", PATIENCE);
     eventually(PATIENCE, "it listens", || is(TcpStream::connect(pages).is_ok(), ()));
     for (address, target) in [(metrics, "/metrics"), (pages, "/")] {
@@ -226,18 +226,18 @@ fn a_browser_is_answered_on_behalf_of_nobody_else() {
 
 #[test]
 fn questions_beyond_a_few_wait_and_are_refused_in_bounded_time() {
-    let shop = Shop::bare();
+    let env = TestEnv::bare();
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let counts = (now.clone(), most.clone());
     // A ClickHouse that reads its questions and never answers.
-    let silent = Door::open(move |mut client| {
+    let silent = Listener::open(move |mut client| {
         counts.1.fetch_max(counts.0.fetch_add(1, SeqCst) + 1, SeqCst);
         while !matches!(client.read(&mut [0; 4_096]), Ok(0) | Err(_)) {}
         counts.0.fetch_sub(1, SeqCst);
     });
     let address = free_address();
     let url = format!("http://{}", silent.address);
-    let mut dashboard = shop.run("dashboard", &["--listen", &address.to_string(), "--clickhouse-url", &url]);
+    let mut dashboard = env.run("dashboard", &["--listen", &address.to_string(), "--clickhouse-url", &url]);
     eventually(PATIENCE, "it listens", || is(TcpStream::connect(address).is_ok(), ()));
     let panel = "/api/dashboards/clickstream/panels/1?from=0&to=1000&width=100";
     let ask = |_| {

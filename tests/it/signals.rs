@@ -2,8 +2,8 @@
 
 use crate::support::demo::{Demo, directory};
 use crate::support::process::Program;
-use crate::support::shop::{Ground, Part, Shop};
 use crate::support::stack::{OwnClickHouse, OwnKafka, free_port};
+use crate::support::test_env::{Part, Services, TestEnv};
 use crate::support::{PATIENCE, eventually, is};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use std::os::fd::OwnedFd;
@@ -15,38 +15,38 @@ use ureq::Agent;
 const LATE: [&str; 2] = ["--batch-timeout", "60s"];
 
 /// Sends more than one batch, and waits until the first is stored.
-fn one_batch_and_a_rest(shop: &Shop) {
-    shop.produce(&["--count", "1500", "--rate", "max"]).finish();
+fn one_batch_and_a_rest(env: &TestEnv) {
+    env.produce(&["--count", "1500", "--rate", "max"]).finish();
     eventually(PATIENCE, "a batch is stored", || {
-        let stored = shop.stored();
+        let stored = env.stored();
         is(stored >= 1_000, stored)
     });
 }
 
 #[test]
 fn a_hangup_drains_every_command_that_runs_until_it_is_stopped() {
-    let shop = Shop::open();
-    let mut ingester = shop.ingester_at_work(&LATE);
-    one_batch_and_a_rest(&shop);
+    let env = TestEnv::open();
+    let mut ingester = env.ingester_at_work(&LATE);
+    one_batch_and_a_rest(&env);
     ingester.hang_up();
     ingester.succeeds();
     assert!(ingester.stdout().contains("events and 0 rejects stored"), "{}", ingester.stdout());
-    assert_eq!(shop.stored(), shop.committed().values().sum::<i64>(), "what is stored is committed");
+    assert_eq!(env.stored(), env.committed().values().sum::<i64>(), "what is stored is committed");
 
-    let producer = shop.produce(&["--rate", "200"]);
+    let producer = env.produce(&["--rate", "200"]);
     eventually(PATIENCE, "some events are sent", || {
-        let sent = shop.ends().values().sum::<i64>();
+        let sent = env.ends().values().sum::<i64>();
         is(sent > 1_700, sent)
     });
     producer.program.hang_up();
     let sent = 1_500 + producer.finish().len() as i64;
-    assert_eq!(shop.ends().values().sum::<i64>(), sent, "all that was sent is in the manifest");
+    assert_eq!(env.ends().values().sum::<i64>(), sent, "all that was sent is in the manifest");
 
-    let mut dashboard = shop.run("dashboard", &["--listen", "127.0.0.1:0"]);
+    let mut dashboard = env.run("dashboard", &["--listen", "127.0.0.1:0"]);
     eventually(PATIENCE, "it serves", || is(dashboard.stdout().contains("dashboard at"), "not yet"));
     dashboard.hang_up();
     dashboard.succeeds();
-    drop(shop);
+    drop(env);
 
     let _part = Part::shared();
     let mut demo = Demo::run_in(directory(), &["--port", "13190", "--rate", "500"]);
@@ -56,11 +56,11 @@ fn a_hangup_drains_every_command_that_runs_until_it_is_stopped() {
 }
 
 /// An ingester in a drain that lasts: its ClickHouse is frozen.
-fn in_a_drain(shop: &Shop, own: &OwnClickHouse, signal: fn(&Program)) -> Program {
+fn in_a_drain(env: &TestEnv, own: &OwnClickHouse, signal: fn(&Program)) -> Program {
     let metrics = format!("127.0.0.1:{}", free_port());
-    let mut ingester = shop.ingester_at_work(&["--batch-timeout", "500ms", "--metrics", &metrics]);
+    let mut ingester = env.ingester_at_work(&["--batch-timeout", "500ms", "--metrics", &metrics]);
     own.freeze();
-    shop.produce(&["--count", "100", "--rate", "max"]).finish();
+    env.produce(&["--count", "100", "--rate", "max"]).finish();
     let agent: Agent = Agent::config_builder().proxy(None).build().into();
     eventually(PATIENCE, "an insert is under way", || {
         let answer = agent.get(format!("http://{metrics}/metrics")).call().map_err(|error| error.to_string())?;
@@ -79,18 +79,18 @@ const LATER: Duration = Duration::from_millis(200);
 #[test]
 fn a_drain_is_cut_short_by_a_second_signal_and_by_no_hangup() {
     let own = OwnClickHouse::start();
-    let shop = Shop::open_on(&own);
+    let env = TestEnv::open_on(&own);
     // As when a session ends: hangups from the shell and from the kernel, and a SIGTERM from whoever cleans up.
-    let mut ingester = in_a_drain(&shop, &own, Program::hang_up);
+    let mut ingester = in_a_drain(&env, &own, Program::hang_up);
     ingester.hang_up();
     ingester.term();
     ingester.hang_up();
     own.wake();
     ingester.succeeds();
-    assert_eq!((shop.stored(), shop.committed().values().sum::<i64>()), (100, 100));
+    assert_eq!((env.stored(), env.committed().values().sum::<i64>()), (100, 100));
 
     // `timeout` sends its signal twice within a millisecond: that is one.
-    let mut ingester = in_a_drain(&shop, &own, |ingester| {
+    let mut ingester = in_a_drain(&env, &own, |ingester| {
         ingester.term();
         ingester.term();
     });
@@ -104,19 +104,19 @@ fn a_drain_is_cut_short_by_a_second_signal_and_by_no_hangup() {
 
 #[test]
 fn a_hangup_that_was_ignored_at_the_start_stays_ignored() {
-    let shop = Shop::open();
-    let (program, environment) = (shop.command("ingest", &[]), ["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
+    let env = TestEnv::open();
+    let (program, environment) = (env.command("ingest", &[]), ["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
     let mut command = Command::new("sh");
-    command.args(environment).arg(program.get_program()).args(program.get_args()).current_dir(&shop.dir);
+    command.args(environment).arg(program.get_program()).args(program.get_args()).current_dir(&env.dir);
     command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let mut ingester = Program::start(&mut command, &shop.file("nohup"));
+    let mut ingester = Program::start(&mut command, &env.file("nohup"));
     ingester.says("lease opened", 1);
     ingester.hang_up();
-    shop.produce(&["--count", "100", "--rate", "max"]).finish();
-    shop.drained();
+    env.produce(&["--count", "100", "--rate", "max"]).finish();
+    env.drained();
     assert_eq!(ingester.said("stopping"), 0);
     ingester.drains();
-    assert_eq!(shop.stored(), 100);
+    assert_eq!(env.stored(), 100);
 }
 
 /// A terminal: the end that a person looks at, and the one that a program is given.
@@ -131,28 +131,28 @@ fn terminal() -> (OwnedFd, OwnedFd) {
 
 #[test]
 fn a_terminal_that_is_closed_drains_and_the_drain_writes_to_nobody() {
-    let shop = Shop::open();
+    let env = TestEnv::open();
     let (person, terminal) = terminal();
-    let program = shop.command("ingest", &LATE);
+    let program = env.command("ingest", &LATE);
     // It leads a session of its own on that terminal, as a shell does.
     let mut command = Command::new("setsid");
-    command.args(["--ctty", "--wait"]).arg(program.get_program()).args(program.get_args()).current_dir(&shop.dir);
+    command.args(["--ctty", "--wait"]).arg(program.get_program()).args(program.get_args()).current_dir(&env.dir);
     command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let ends = || Stdio::from(terminal.try_clone().expect("a file"));
-    let mut ingester = Program::start_on(&mut command, &shop.file("terminal"), ends);
+    let mut ingester = Program::start_on(&mut command, &env.file("terminal"), ends);
     drop((command, terminal));
-    one_batch_and_a_rest(&shop);
+    one_batch_and_a_rest(&env);
     drop(person);
     ingester.succeeds();
-    assert_eq!(shop.stored(), shop.committed().values().sum::<i64>(), "what is stored is committed");
+    assert_eq!(env.stored(), env.committed().values().sum::<i64>(), "what is stored is committed");
 }
 
 #[test]
 fn a_producer_whose_time_is_over_gives_up_when_nothing_is_acknowledged() {
     let kafka = OwnKafka::start(1);
-    let shop = Shop::open_in(&Ground { brokers: kafka.brokers(), ..Ground::default() });
+    let env = TestEnv::open_in(&Services { brokers: kafka.brokers(), ..Services::default() });
     for options in [&["--rate", "1000"][..], &["--rate", "max"], &["--rate", "max", "--in-flight", "200000"]] {
-        let producer = shop.produce(&[options, &["--for", "3s", "--drain-timeout", "2s"]].concat());
+        let producer = env.produce(&[options, &["--for", "3s", "--drain-timeout", "2s"]].concat());
         let mut program = producer.program;
         program.says("producing into", 1);
         kafka.freeze(1);

@@ -2,7 +2,7 @@
 
 use crate::support::clickhouse::ClickHouse;
 use crate::support::demo::{Demo, directory};
-use crate::support::shop::Part;
+use crate::support::test_env::Part;
 use crate::support::{PATIENCE, eventually, is};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -2,13 +2,13 @@
 
 use crate::errors::fails_and_names;
 use crate::support::oracle;
-use crate::support::shop::Shop;
+use crate::support::test_env::TestEnv;
 
 /// A table like ours, with other types for the columns that are named first, and the rest of its definition.
-fn make(shop: &Shop, table: &str, others: &[(&str, &str)], rest: &str) {
-    let columns = shop.rows(&format!(
+fn make(env: &TestEnv, table: &str, others: &[(&str, &str)], rest: &str) {
+    let columns = env.rows(&format!(
         "SELECT name, type, default_expression FROM system.columns WHERE database = '{}' AND table = '{table}'",
-        shop.database
+        env.database
     ));
     let column = |row: Vec<String>| {
         let kind = others
@@ -19,14 +19,14 @@ fn make(shop: &Shop, table: &str, others: &[(&str, &str)], rest: &str) {
         format!("{} {kind} {default}", row[0])
     };
     let columns: Vec<_> = columns.into_iter().map(column).collect();
-    shop.sql(&format!("DROP TABLE db.{table} SYNC"));
-    shop.sql(&format!("CREATE TABLE db.{table} ({}) {rest}", columns.join(", ")));
-    shop.sql(&format!("SYSTEM STOP MERGES db.{table}"));
+    env.sql(&format!("DROP TABLE db.{table} SYNC"));
+    env.sql(&format!("CREATE TABLE db.{table} ({}) {rest}", columns.join(", ")));
+    env.sql(&format!("SYSTEM STOP MERGES db.{table}"));
 }
 
 /// Changes a column's type for rows to come, and for the stored ones as they are read: merges are stopped.
-fn alter(shop: &Shop, what: &str) {
-    shop.sql(&format!("ALTER TABLE {what} SETTINGS alter_sync = 0, mutations_sync = 0"));
+fn alter(env: &TestEnv, what: &str) {
+    env.sql(&format!("ALTER TABLE {what} SETTINGS alter_sync = 0, mutations_sync = 0"));
 }
 
 const BY_POSITION: &str = "ENGINE = MergeTree ORDER BY (_source, _partition, _offset)";
@@ -36,7 +36,7 @@ const BY_NULLABLE: &str = "ENGINE = MergeTree ORDER BY (_source, _partition, _of
 
 #[test]
 fn a_column_may_have_any_type_that_keeps_all_of_it() {
-    let shop = Shop::open();
+    let env = TestEnv::open();
     let kinds = "Enum8('purchase' = 3, 'page_view' = 1, 'add_to_cart' = 2, 'refund' = 9)";
     let others = [
         ("event_id", "String"),
@@ -49,32 +49,32 @@ fn a_column_may_have_any_type_that_keeps_all_of_it() {
         ("_partition", "Nullable(Int64)"),
         ("_offset", "UInt64"),
     ];
-    make(&shop, "events", &others, BY_NULLABLE);
+    make(&env, "events", &others, BY_NULLABLE);
     let reasons = "LowCardinality(Nullable(String))";
     let others =
         [("key", "Nullable(String)"), ("reason", reasons), ("detail", "Nullable(String)"), ("_offset", "Int128")];
-    make(&shop, "rejected", &others, BY_POSITION);
-    let mut manifest = shop.produce(&["--count", "1000", "--rate", "max", "--faults", "bad=0.05"]).finish();
-    let mut victim = shop.ingest(&["--batch-rows", "100", "--batch-timeout", "600ms"]);
+    make(&env, "rejected", &others, BY_POSITION);
+    let mut manifest = env.produce(&["--count", "1000", "--rate", "max", "--faults", "bad=0.05"]).finish();
+    let mut victim = env.ingest(&["--batch-rows", "100", "--batch-timeout", "600ms"]);
     victim.says("lease opened", 1);
-    shop.drained();
+    env.drained();
     victim.kill();
-    shop.kafka.set_back(&shop.topic);
-    manifest.extend(shop.produce(&["--count", "500", "--rate", "max", "--faults", "bad=0.05"]).finish());
-    shop.run("setup", &[]).succeeds();
-    let mut again = shop.ingest(&["--until-end"]);
+    env.kafka.set_back(&env.topic);
+    manifest.extend(env.produce(&["--count", "500", "--rate", "max", "--faults", "bad=0.05"]).finish());
+    env.run("setup", &[]).succeeds();
+    let mut again = env.ingest(&["--until-end"]);
     again.succeeds();
     assert_eq!(again.closing().before, 1_000, "what was stored is found");
-    oracle::exactly_once(&shop, &manifest);
-    let mut rejects = shop.run("rejects", &["--format", "json", "--limit", "1000"]);
+    oracle::exactly_once(&env, &manifest);
+    let mut rejects = env.run("rejects", &["--format", "json", "--limit", "1000"]);
     rejects.succeeds();
     assert_eq!(rejects.stdout().lines().count(), manifest.iter().filter(|line| line.bad().is_some()).count());
 }
 
 #[test]
 fn a_table_may_be_altered_under_a_running_ingester() {
-    let shop = Shop::open();
-    let mut ingester = shop.ingester_at_work(&["--batch-timeout", "600ms"]);
+    let env = TestEnv::open();
+    let mut ingester = env.ingester_at_work(&["--batch-timeout", "600ms"]);
     let mut manifest = Vec::new();
     for altered in [
         "db.events MODIFY COLUMN product_id String",
@@ -84,25 +84,25 @@ fn a_table_may_be_altered_under_a_running_ingester() {
         "db.events ADD COLUMN shop String DEFAULT 'main' FIRST, ADD COLUMN raw String EPHEMERAL 'none'",
         "db.rejected MODIFY COLUMN payload Nullable(String)",
     ] {
-        manifest.extend(shop.produce(&["--count", "200", "--rate", "max", "--faults", "bad=0.05"]).finish());
-        alter(&shop, altered);
+        manifest.extend(env.produce(&["--count", "200", "--rate", "max", "--faults", "bad=0.05"]).finish());
+        alter(&env, altered);
     }
-    manifest.extend(shop.produce(&["--count", "200", "--rate", "max", "--faults", "bad=0.05"]).finish());
-    shop.drained();
+    manifest.extend(env.produce(&["--count", "200", "--rate", "max", "--faults", "bad=0.05"]).finish());
+    env.drained();
     ingester.drains();
-    shop.ingest(&["--until-end"]).succeeds();
-    shop.run("setup", &[]).succeeds();
-    oracle::exactly_once(&shop, &manifest);
+    env.ingest(&["--until-end"]).succeeds();
+    env.run("setup", &[]).succeeds();
+    oracle::exactly_once(&env, &manifest);
     assert_eq!(
-        shop.number("SELECT count() FROM db.events WHERE shop = 'main' AND day = toDate(timestamp)"),
-        shop.number("SELECT count() FROM db.events")
+        env.number("SELECT count() FROM db.events WHERE shop = 'main' AND day = toDate(timestamp)"),
+        env.number("SELECT count() FROM db.events")
     );
 }
 
 #[test]
 fn a_type_that_loses_something_is_named_with_what_it_loses() {
-    let shop = Shop::open();
-    shop.produce(&["--count", "100", "--rate", "max"]).finish();
+    let env = TestEnv::open();
+    env.produce(&["--count", "100", "--rate", "max"]).finish();
     let cases = [
         ("event_id", "UInt64", ""),
         ("event_type", "Enum8('page_view' = 1, 'purchase' = 2)", ""),
@@ -128,50 +128,50 @@ fn a_type_that_loses_something_is_named_with_what_it_loses() {
     let kind_of = |column: &str| {
         let sql = format!(
             "SELECT type FROM system.columns WHERE database = '{}' AND table = 'events' AND name = '{column}'",
-            shop.database
+            env.database
         );
-        shop.rows(&sql)[0][0].replace("\\'", "'")
+        env.rows(&sql)[0][0].replace("\\'", "'")
     };
     for (column, kind, loses) in cases {
         let expected = kind_of(column);
-        make(&shop, "events", &[(column, kind)], UNSORTED);
-        let names = [&shop.here("db.events"), column, kind, &expected, loses];
-        fails_and_names(shop.ingest(&[]), &names);
-        fails_and_names(shop.run("setup", &[]), &names);
-        make(&shop, "events", &[(column, &expected)], UNSORTED);
+        make(&env, "events", &[(column, kind)], UNSORTED);
+        let names = [&env.here("db.events"), column, kind, &expected, loses];
+        fails_and_names(env.ingest(&[]), &names);
+        fails_and_names(env.run("setup", &[]), &names);
+        make(&env, "events", &[(column, &expected)], UNSORTED);
     }
-    assert!(shop.committed().is_empty(), "nothing is committed");
-    shop.ingest(&["--until-end"]).succeeds();
-    assert_eq!(shop.stored(), 100, "and the table is whole again");
+    assert!(env.committed().is_empty(), "nothing is committed");
+    env.ingest(&["--until-end"]).succeeds();
+    assert_eq!(env.stored(), 100, "and the table is whole again");
 }
 
 #[test]
 fn an_ingester_stops_when_a_column_no_longer_keeps_all_of_it() {
-    let shop = Shop::open();
-    let ingester = shop.ingester_at_work(&["--batch-timeout", "600ms"]);
-    shop.produce(&["--count", "100", "--rate", "max"]).finish();
-    shop.drained();
-    alter(&shop, "db.events MODIFY COLUMN price Decimal(10, 1)");
+    let env = TestEnv::open();
+    let ingester = env.ingester_at_work(&["--batch-timeout", "600ms"]);
+    env.produce(&["--count", "100", "--rate", "max"]).finish();
+    env.drained();
+    alter(&env, "db.events MODIFY COLUMN price Decimal(10, 1)");
     // The table is looked at every ten seconds, and nothing more is sent after that.
-    let production = shop.produce(&["--rate", "20"]);
-    fails_and_names(ingester, &[&shop.here("db.events"), "price", "Decimal(10, 1)", "Decimal(10, 2)", "0.01"]);
+    let production = env.produce(&["--rate", "20"]);
+    fails_and_names(ingester, &[&env.here("db.events"), "price", "Decimal(10, 1)", "Decimal(10, 2)", "0.01"]);
     let _ = production.stop();
 }
 
 #[test]
 fn a_column_that_keeps_nothing_of_what_is_inserted_is_named() {
-    let shop = Shop::open();
+    let env = TestEnv::open();
     for (kind, expression) in [("MATERIALIZED", "'u'"), ("ALIAS", "'u'"), ("EPHEMERAL", "'u'")] {
-        alter(&shop, &format!("db.events DROP COLUMN user_id, ADD COLUMN user_id String {kind} {expression}"));
-        fails_and_names(shop.ingest(&[]), &[&shop.here("db.events"), "user_id", kind]);
-        fails_and_names(shop.run("setup", &[]), &[&shop.here("db.events"), "user_id", kind]);
+        alter(&env, &format!("db.events DROP COLUMN user_id, ADD COLUMN user_id String {kind} {expression}"));
+        fails_and_names(env.ingest(&[]), &[&env.here("db.events"), "user_id", kind]);
+        fails_and_names(env.run("setup", &[]), &[&env.here("db.events"), "user_id", kind]);
     }
 }
 
 #[test]
 fn an_engine_that_breaks_a_promise_is_named_with_the_reason() {
-    let shop = Shop::open();
-    let buffer = format!("ENGINE = Buffer({}, rejected, 1, 10, 100, 1, 1, 1, 1)", shop.database);
+    let env = TestEnv::open();
+    let buffer = format!("ENGINE = Buffer({}, rejected, 1, 10, 100, 1, 1, 1, 1)", env.database);
     for (engine, names) in [
         ("ENGINE = Null", ["Null", "keeps no rows"]),
         ("ENGINE = Memory", ["Memory", "in memory"]),
@@ -187,12 +187,12 @@ fn an_engine_that_breaks_a_promise_is_named_with_the_reason() {
             ["SummingMergeTree", "leave out rows"],
         ),
     ] {
-        shop.sql("CREATE TABLE db.like AS db.events");
-        shop.sql("DROP TABLE db.events SYNC");
-        shop.sql(&format!("CREATE TABLE db.events AS db.like {engine}"));
+        env.sql("CREATE TABLE db.like AS db.events");
+        env.sql("DROP TABLE db.events SYNC");
+        env.sql(&format!("CREATE TABLE db.events AS db.like {engine}"));
         for command in ["setup", "ingest"] {
-            fails_and_names(shop.run(command, &[]), &[&shop.here("db.events"), names[0], names[1]]);
+            fails_and_names(env.run(command, &[]), &[&env.here("db.events"), names[0], names[1]]);
         }
-        shop.sql("DROP TABLE db.like SYNC");
+        env.sql("DROP TABLE db.like SYNC");
     }
 }

@@ -1,8 +1,8 @@
 //! `ingest --until-end`: it ends when everything is stored, and not before.
 
 use crate::raw;
-use crate::support::proxy::{Mishap, Proxy};
-use crate::support::shop::Shop;
+use crate::support::proxy::{Proxy, ProxyFault};
+use crate::support::test_env::TestEnv;
 use crate::support::{PATIENCE, eventually, is, oracle};
 use rdkafka::producer::Producer;
 use std::time::Duration;
@@ -15,14 +15,14 @@ fn messages(count: usize) -> Vec<raw::Raw> {
 
 #[test]
 fn it_waits_until_everything_is_stored_and_a_signal_for_the_drain_timeout() {
-    let shop = Shop::open();
-    let proxy = Proxy::start(&shop.clickhouse.url);
-    let manifest = shop.produce(&["--count", "300", "--rate", "max"]).finish();
-    let full = Mishap::Instead(500, Some(243), "Code: 243. DB::Exception: Cannot reserve 1.00 MiB".into());
+    let env = TestEnv::open();
+    let proxy = Proxy::start(&env.clickhouse.url);
+    let manifest = env.produce(&["--count", "300", "--rate", "max"]).finish();
+    let full = ProxyFault::Instead(500, Some(243), "Code: 243. DB::Exception: Cannot reserve 1.00 MiB".into());
     proxy.plan(vec![full; 10_000]);
     let options =
         ["--until-end", "--drain-timeout", "1s", "--batch-timeout", "500ms", "--clickhouse-url", &proxy.url()];
-    let mut first = shop.ingest(&options);
+    let mut first = env.ingest(&options);
     // All is read within a second, and after ten more it still waits.
     first.says("WARN messages wait and none is stored", 1);
     assert_eq!(
@@ -32,7 +32,7 @@ fn it_waits_until_everything_is_stored_and_a_signal_for_the_drain_timeout() {
         first.stderr()
     );
     // While it waits, its group takes partitions back, and gives them out again.
-    let mut second = shop.ingest(&options[1..]);
+    let mut second = env.ingest(&options[1..]);
     second.says("insert into events not confirmed", 1);
     first.says("lease opened", 2);
     second.term();
@@ -42,18 +42,18 @@ fn it_waits_until_everything_is_stored_and_a_signal_for_the_drain_timeout() {
     assert!(first.is_running());
     proxy.forget();
     first.succeeds();
-    oracle::exactly_once(&shop, &manifest);
-    assert_eq!(shop.committed().values().sum::<i64>(), 300);
+    oracle::exactly_once(&env, &manifest);
+    assert_eq!(env.committed().values().sum::<i64>(), 300);
 }
 
 #[test]
 fn messages_behind_an_open_transaction_are_named() {
-    let shop = Shop::open();
-    raw::send(&shop, 0, &messages(5));
-    let open = raw::begin(&shop, 0, &messages(1));
-    raw::send(&shop, 0, &messages(50));
-    raw::send(&shop, 1, &messages(7));
-    let mut ingester = shop.ingest(&["--until-end"]);
+    let env = TestEnv::open();
+    raw::send(&env, 0, &messages(5));
+    let open = raw::begin(&env, 0, &messages(1));
+    raw::send(&env, 0, &messages(50));
+    raw::send(&env, 1, &messages(7));
+    let mut ingester = env.ingest(&["--until-end"]);
     ingester.succeeds();
     assert_eq!(
         ingester.said("WARN partition 0: 51 messages from offset 5 on are not read"),
@@ -62,12 +62,12 @@ fn messages_behind_an_open_transaction_are_named() {
         ingester.stderr()
     );
     assert_eq!(ingester.said("are not read"), 1, "{}", ingester.stderr());
-    assert_eq!(shop.stored(), 12);
+    assert_eq!(env.stored(), 12);
     open.abort_transaction(PATIENCE).expect("the transaction ends");
     eventually(PATIENCE, "the rest is read", || {
-        let mut ingester = shop.ingest(&["--until-end"]);
+        let mut ingester = env.ingest(&["--until-end"]);
         ingester.succeeds();
         assert_eq!(ingester.said("are not read"), 0, "{}", ingester.stderr());
-        is(shop.stored() == 62, shop.stored())
+        is(env.stored() == 62, env.stored())
     });
 }

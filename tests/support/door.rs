@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// A port on which each connection is served on a thread of its own. Dropping it lets nobody in any more.
-pub struct Door {
+pub struct Listener {
     pub address: SocketAddr,
     closed: Arc<AtomicBool>,
 }
 
-impl Door {
+impl Listener {
     pub fn open(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -29,7 +29,7 @@ impl Door {
     }
 }
 
-impl Drop for Door {
+impl Drop for Listener {
     fn drop(&mut self) {
         self.closed.store(true, SeqCst);
         // Wakes the one that listens.

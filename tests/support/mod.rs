@@ -17,8 +17,8 @@ pub mod process;
 pub mod proxy;
 pub mod sampler;
 pub mod secured;
-pub mod shop;
 pub mod stack;
+pub mod test_env;
 pub mod wire;
 
 use std::fmt::Debug;

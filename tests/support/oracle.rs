@@ -2,7 +2,7 @@
 
 use super::kafka::Record;
 use super::manifest::Line;
-use super::shop::Shop;
+use super::test_env::TestEnv;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -26,31 +26,31 @@ pub struct Count {
 /// Asserts that every message of the topic is stored once, as what it is, in the raw tables, and committed; and that `audit`
 /// finds the same.
 #[track_caller]
-pub fn exactly_once(shop: &Shop, manifest: &[Line]) {
-    let topic = shop.kafka.read(&shop.topic);
-    let count = count(shop, &topic);
+pub fn exactly_once(env: &TestEnv, manifest: &[Line]) {
+    let topic = env.kafka.read(&env.topic);
+    let count = count(env, &topic);
     assert!(count.lost == 0 && count.doubled == 0, "LOST or DOUBLED: {count:?}");
-    stored_as_produced(shop, manifest, &topic);
-    shop.run("audit", &[]).succeeds();
+    stored_as_produced(env, manifest, &topic);
+    env.run("audit", &[]).succeeds();
 }
 
 /// Asserts everything but how often a message is stored.
 #[track_caller]
-pub fn stored_as_produced(shop: &Shop, manifest: &[Line], topic: &[Record]) {
-    events_are_as_produced(shop, manifest, topic);
-    only_bad_ones_are_rejected(shop, manifest, topic);
-    sums_agree(shop, manifest);
-    let ends: BTreeMap<_, _> = shop.ends().into_iter().filter(|&(_, end)| end > 0).collect();
-    assert_eq!(shop.committed(), ends, "the group has committed the topic's end");
+pub fn stored_as_produced(env: &TestEnv, manifest: &[Line], topic: &[Record]) {
+    events_are_as_produced(env, manifest, topic);
+    only_bad_ones_are_rejected(env, manifest, topic);
+    sums_agree(env, manifest);
+    let ends: BTreeMap<_, _> = env.ends().into_iter().filter(|&(_, end)| end > 0).collect();
+    assert_eq!(env.committed(), ends, "the group has committed the topic's end");
 }
 
 /// A merge would hide what was inserted twice. A part that came of one spans several inserts.
 #[track_caller]
-fn nothing_was_merged(shop: &Shop) {
-    let merged = shop.number(&format!(
+fn nothing_was_merged(env: &TestEnv) {
+    let merged = env.number(&format!(
         "SELECT count() FROM system.parts WHERE active AND database = '{}' AND table != 'leases' AND \
          min_block_number < max_block_number",
-        shop.database
+        env.database
     ));
     assert_eq!(merged, 0, "parts that were merged");
 }
@@ -60,10 +60,10 @@ fn nothing_was_merged(shop: &Shop) {
 /// # Panics
 /// When merges have hidden what this counts, or there are rows of no message.
 #[track_caller]
-pub fn count(shop: &Shop, topic: &[Record]) -> Count {
-    nothing_was_merged(shop);
+pub fn count(env: &TestEnv, topic: &[Record]) -> Count {
+    nothing_was_merged(env);
     let stored =
-        shop.rows("SELECT _partition, _offset FROM db.events UNION ALL SELECT _partition, _offset FROM db.rejected");
+        env.rows("SELECT _partition, _offset FROM db.events UNION ALL SELECT _partition, _offset FROM db.rejected");
     let mut times: BTreeMap<Position, u32> =
         topic.iter().map(|record| ((record.partition, record.offset), 0)).collect();
     let mut foreign = Vec::new();
@@ -92,17 +92,17 @@ pub fn count(shop: &Shop, topic: &[Record]) -> Count {
 
 /// How many of these messages are not stored.
 #[track_caller]
-pub fn unstored(shop: &Shop, topic: &[Record]) -> usize {
+pub fn unstored(env: &TestEnv, topic: &[Record]) -> usize {
     let rows =
-        shop.rows("SELECT _partition, _offset FROM db.events UNION ALL SELECT _partition, _offset FROM db.rejected");
+        env.rows("SELECT _partition, _offset FROM db.events UNION ALL SELECT _partition, _offset FROM db.rejected");
     let stored: BTreeSet<Position> = rows.iter().map(|row| (number(&row[0]) as i32, number(&row[1]))).collect();
     topic.iter().filter(|record| !stored.contains(&(record.partition, record.offset))).count()
 }
 
 /// Every event that was acknowledged stands at its position with its own fields.
 #[track_caller]
-fn events_are_as_produced(shop: &Shop, manifest: &[Line], topic: &[Record]) {
-    let rows = shop.rows(
+fn events_are_as_produced(env: &TestEnv, manifest: &[Line], topic: &[Record]) {
+    let rows = env.rows(
         "SELECT _partition, _offset, event_id, event_type, user_id, product_id, toInt64(price * 100), \
          toUnixTimestamp64Milli(timestamp) FROM db.events",
     );
@@ -134,8 +134,8 @@ fn events_are_as_produced(shop: &Shop, manifest: &[Line], topic: &[Record]) {
 
 /// `rejected` holds the bad messages, with their reasons and bytes, and nothing else.
 #[track_caller]
-fn only_bad_ones_are_rejected(shop: &Shop, manifest: &[Line], topic: &[Record]) {
-    let rows = shop.rows("SELECT _partition, _offset, reason, lower(hex(key)), lower(hex(payload)) FROM db.rejected");
+fn only_bad_ones_are_rejected(env: &TestEnv, manifest: &[Line], topic: &[Record]) {
+    let rows = env.rows("SELECT _partition, _offset, reason, lower(hex(key)), lower(hex(payload)) FROM db.rejected");
     let found: BTreeMap<Position, Vec<String>> =
         rows.into_iter().map(|mut row| ((number(&row[0]) as i32, number(&row[1])), row.split_off(2))).collect();
     let records: BTreeMap<Position, &Record> =
@@ -155,14 +155,14 @@ fn only_bad_ones_are_rejected(shop: &Shop, manifest: &[Line], topic: &[Record]) 
 
 /// Counts for each type, and the revenue, to the cent.
 #[track_caller]
-fn sums_agree(shop: &Shop, manifest: &[Line]) {
+fn sums_agree(env: &TestEnv, manifest: &[Line]) {
     let mut produced: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     for line in manifest.iter().filter(|line| line.bad().is_none()) {
         let (count, cents) = produced.entry(line.event_type.clone()).or_default();
         *count += 1;
         *cents += line.cents();
     }
-    let rows = shop.rows("SELECT event_type, count(), toInt64(sum(price) * 100) FROM db.events GROUP BY event_type");
+    let rows = env.rows("SELECT event_type, count(), toInt64(sum(price) * 100) FROM db.events GROUP BY event_type");
     let stored: BTreeMap<_, _> =
         rows.into_iter().map(|row| (row[0].clone(), (number(&row[1]), number(&row[2])))).collect();
     assert_eq!(stored, produced, "count and sum of prices, by type");

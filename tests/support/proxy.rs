@@ -1,6 +1,6 @@
 //! A proxy between `ingest` and ClickHouse that breaks what it is told to: connections, and answers.
 
-use super::door::Door;
+use super::door::Listener;
 use super::{PATIENCE, eventually, is};
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// What becomes of one insert.
 #[derive(Clone, Debug)]
-pub enum Mishap {
+pub enum ProxyFault {
     /// The connection is cut when this part of its body, in percent, has gone to the server.
     CutInRequest(usize),
     /// The server has it all; the connection is cut at once, whatever becomes of it there.
@@ -32,21 +32,21 @@ pub enum Mishap {
     Though(u16, Option<u16>, String),
 }
 
-type Draw = dyn FnMut() -> Option<Mishap> + Send;
+type Draw = dyn FnMut() -> Option<ProxyFault> + Send;
 
 /// A proxy. Each connection carries one request.
 pub struct Proxy {
-    door: Door,
+    door: Listener,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     server: String,
-    mishaps: Mutex<VecDeque<Mishap>>,
+    mishaps: Mutex<VecDeque<ProxyFault>>,
     /// Decides about each insert for which nothing is planned.
     draw: Mutex<Option<Box<Draw>>>,
     /// Questions with this text in them are not passed on; this is their answer.
-    refused: Mutex<Option<(String, Mishap)>>,
+    refused: Mutex<Option<(String, ProxyFault)>>,
     happened: AtomicUsize,
     /// Inserts that are held back, or are to come once more.
     held: AtomicUsize,
@@ -67,7 +67,7 @@ impl Proxy {
             most_bytes: AtomicUsize::new(usize::MAX),
         });
         let mine = shared.clone();
-        let door = Door::open(move |client| {
+        let door = Listener::open(move |client| {
             mine.serve(client);
         });
         Self { door, shared }
@@ -78,12 +78,12 @@ impl Proxy {
     }
 
     /// Has these happen to the next inserts, one each.
-    pub fn plan(&self, mishaps: impl IntoIterator<Item = Mishap>) {
+    pub fn plan(&self, mishaps: impl IntoIterator<Item = ProxyFault>) {
         self.shared.mishaps.lock().unwrap().extend(mishaps);
     }
 
     /// Has this decide about each insert from now on, besides what is planned.
-    pub fn draw(&self, draw: impl FnMut() -> Option<Mishap> + Send + 'static) {
+    pub fn draw(&self, draw: impl FnMut() -> Option<ProxyFault> + Send + 'static) {
         *self.shared.draw.lock().unwrap() = Some(Box::new(draw));
     }
 
@@ -100,13 +100,13 @@ impl Proxy {
 
     /// Answers questions that have this text in them so, and does not pass them on.
     pub fn refuse_questions(&self, with: &str, status: u16, code: u16, text: &str) {
-        let answer = Mishap::Instead(status, Some(code), text.to_owned());
+        let answer = ProxyFault::Instead(status, Some(code), text.to_owned());
         *self.shared.refused.lock().unwrap() = Some((with.to_owned(), answer));
     }
 
     /// Answers statements that have this text in them with a 200 and nothing else, and does not pass them on.
     pub fn swallow_statements(&self, with: &str) {
-        *self.shared.refused.lock().unwrap() = Some((with.to_owned(), Mishap::Instead(200, None, String::new())));
+        *self.shared.refused.lock().unwrap() = Some((with.to_owned(), ProxyFault::Instead(200, None, String::new())));
     }
 
     /// Passes all questions on again.
@@ -121,7 +121,7 @@ impl Proxy {
 
     /// Waits until an insert has met one more of these.
     #[track_caller]
-    pub fn meets(&self, mishaps: impl IntoIterator<Item = Mishap>) {
+    pub fn meets(&self, mishaps: impl IntoIterator<Item = ProxyFault>) {
         let happened = self.happened();
         self.plan(mishaps);
         eventually(PATIENCE, "an insert meets what is planned", || is(self.happened() > happened, self.left()));
@@ -142,7 +142,7 @@ impl Proxy {
 
 impl Shared {
     /// What becomes of the next insert.
-    fn next(&self) -> Option<Mishap> {
+    fn next(&self) -> Option<ProxyFault> {
         let planned = self.mishaps.lock().unwrap().pop_front();
         planned.or_else(|| self.draw.lock().unwrap().as_mut().and_then(|draw| draw()))
     }
@@ -160,7 +160,7 @@ impl Shared {
     fn serve(self: &Arc<Self>, mut client: TcpStream) -> Option<()> {
         let (head, rest) = read_head(&mut client)?;
         let is_insert = is_batch(head.lines().next()?);
-        if let Some((with, Mishap::Instead(status, code, text))) = self.refused.lock().unwrap().clone()
+        if let Some((with, ProxyFault::Instead(status, code, text))) = self.refused.lock().unwrap().clone()
             && !is_insert
         {
             let body = read_body(&mut client, &head, rest.clone()).unwrap_or_else(|| rest.clone());
@@ -172,35 +172,35 @@ impl Shared {
             server.write_all(&body).ok()?;
             return pass_on(client, server);
         }
-        let mishap = if is_insert { self.next() } else { None };
+        let fault = if is_insert { self.next() } else { None };
         if is_insert && content_length(&head)? > self.most_bytes.load(SeqCst) {
             read_body(&mut client, &head, rest)?;
             return answer(&mut client, 413, None, "<html><title>413 Request Entity Too Large</title></html>");
         }
         let mut server = TcpStream::connect(&self.server).ok()?;
         let head = head.replacen("\r\n", "\r\nConnection: close\r\n", 1);
-        let Some(mishap) = mishap else {
+        let Some(fault) = fault else {
             server.write_all(head.as_bytes()).ok()?;
             server.write_all(&rest).ok()?;
             return pass_on(client, server);
         };
         let body = read_body(&mut client, &head, rest)?;
         self.happened.fetch_add(1, SeqCst);
-        match mishap {
-            Mishap::Instead(status, code, text) => answer(&mut client, status, code, &text),
-            Mishap::CutInRequest(percent) => {
+        match fault {
+            ProxyFault::Instead(status, code, text) => answer(&mut client, status, code, &text),
+            ProxyFault::CutInRequest(percent) => {
                 server.write_all(head.as_bytes()).ok()?;
                 server.write_all(&body[..body.len() * percent / 100]).ok()
             }
-            Mishap::CutAfterRequest => {
+            ProxyFault::CutAfterRequest => {
                 server.write_all(head.as_bytes()).ok()?;
                 server.write_all(&body).ok()
             }
-            Mishap::Late(time) => {
+            ProxyFault::Late(time) => {
                 let said = self.held_back(time, || ask(server, &head, &body))?;
                 client.write_all(&said).ok()
             }
-            Mishap::Repeated(time) => {
+            ProxyFault::Repeated(time) => {
                 let (mine, head_again, body_again) = (self.clone(), head.clone(), body.clone());
                 std::thread::spawn(move || {
                     mine.held_back(time, || ask(TcpStream::connect(&mine.server).ok()?, &head_again, &body_again))
@@ -210,10 +210,10 @@ impl Shared {
             told => {
                 let said = ask(server, &head, &body)?;
                 match told {
-                    Mishap::CutInAnswer => client.write_all(&said[..said.len() / 2]).ok(),
+                    ProxyFault::CutInAnswer => client.write_all(&said[..said.len() / 2]).ok(),
                     // Until the client loses its patience.
-                    Mishap::Silence => client.read(&mut [0]).ok().map(drop),
-                    Mishap::Though(status, code, text) => answer(&mut client, status, code, &text),
+                    ProxyFault::Silence => client.read(&mut [0]).ok().map(drop),
+                    ProxyFault::Though(status, code, text) => answer(&mut client, status, code, &text),
                     _ => Some(()),
                 }
             }

@@ -1,7 +1,7 @@
 //! A witness: looks again and again, while faults happen, whether something is committed that is not stored, and whether what is
 //! committed goes back.
 
-use super::shop::Shop;
+use super::test_env::TestEnv;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -23,11 +23,11 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    pub fn start(shop: &Shop) -> Self {
-        let (kafka, clickhouse) = (shop.kafka.clone(), shop.clickhouse.clone());
+    pub fn start(env: &TestEnv) -> Self {
+        let (kafka, clickhouse) = (env.kafka.clone(), env.clickhouse.clone());
         let (topic, both) = (
-            shop.topic.clone(),
-            shop.here(
+            env.topic.clone(),
+            env.here(
                 "(SELECT _partition, _offset FROM db.events UNION ALL SELECT _partition, _offset FROM db.rejected)",
             ),
         );

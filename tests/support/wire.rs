@@ -1,7 +1,7 @@
 //! A wire between clients and a Kafka broker that can be held for one client alone: what it sends and what it is sent stays on the
 //! way, as when a network drops packets, while its connections stay open.
 
-use super::door::Door;
+use super::door::Listener;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
@@ -11,7 +11,7 @@ pub const HELD: &str = "held-now-and-then";
 
 /// A wire to one broker, which has to advertise [`Wire::address`].
 pub struct Wire {
-    door: Door,
+    door: Listener,
     shared: Arc<Shared>,
 }
 
@@ -26,7 +26,7 @@ impl Wire {
     pub fn start(broker: String) -> Self {
         let shared = Arc::new(Shared { broker, held: Mutex::default(), released: Condvar::new() });
         let mine = shared.clone();
-        let door = Door::open(move |client| {
+        let door = Listener::open(move |client| {
             mine.connect(client);
         });
         Self { door, shared }

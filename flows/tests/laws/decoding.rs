@@ -1,6 +1,6 @@
 //! Whatever bytes come, each message becomes one row: judged by a reading of the contract that shares no code with the decoder.
 
-use flows::{Content, Event, Reason};
+use flows::{Event, Payload, Reason};
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
@@ -10,19 +10,19 @@ const DETAIL_BYTES: usize = 1_000;
 /// What holds of every message.
 fn decode(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<Event, Reason> {
     match Event::decode(key, payload) {
-        Content::Event(event) => {
+        Payload::Event(event) => {
             assert!((0..=Event::MAX_CENTS).contains(&event.cents), "{event:?}");
             assert!((-2_208_988_800_000..10_413_792_000_000).contains(&event.timestamp_ms), "{event:?}");
             Ok(event)
         }
-        Content::Reject(reject) => {
+        Payload::Rejected(reject) => {
             assert_eq!(reject.key, key.unwrap_or_default(), "bytes as they came");
             assert_eq!(reject.payload, payload.unwrap_or_default(), "bytes as they came");
             assert!(reject.detail.capacity() <= DETAIL_BYTES, "{} bytes of detail", reject.detail.capacity());
             assert!(!reject.detail.is_empty());
             Err(reject.reason)
         }
-        Content::Stored => panic!("nobody asked what is stored"),
+        Payload::AlreadyStored => panic!("nobody asked what is stored"),
     }
 }
 

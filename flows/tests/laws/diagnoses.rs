@@ -1,6 +1,6 @@
 //! A reject says which field is to blame, what was found and what was expected, and nothing of the person that it is about.
 
-use flows::{Content, Event, Reason, Reject};
+use flows::{Event, Payload, Reason, Reject};
 use proptest::prelude::*;
 
 const GOOD: &str = r#"{"event_id":"5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10","event_type":"page_view","user_id":"user_0001","product_id":"prod_1","price":29.99,"timestamp":"2024-01-15T14:30:00Z"}"#;
@@ -10,7 +10,7 @@ const FIELDS: [&str; 6] = ["event_id", "event_type", "user_id", "product_id", "p
 fn reject(payload: impl AsRef<[u8]>) -> Reject {
     let payload = payload.as_ref();
     match Event::decode(Some(b"user_0001"), Some(payload)) {
-        Content::Reject(reject) => *reject,
+        Payload::Rejected(reject) => *reject,
         other => panic!("{}: {other:?}", String::from_utf8_lossy(payload)),
     }
 }
@@ -66,9 +66,11 @@ fn a_text_has_1024_bytes_at_most_and_a_longer_one_is_named_with_its_length_and_t
         for text in ["x".repeat(longest), "é".repeat(longest / 2)] {
             let read = Event::decode(None, Some(GOOD.replacen(usual, &text, 1).as_bytes()));
             match read {
-                Content::Event(_) => assert!(is_free, "{field}"),
-                Content::Reject(reject) => assert!(!is_free && reject.reason != Reason::TooLong, "{field}: {reject:?}"),
-                Content::Stored => panic!("nobody asked what is stored"),
+                Payload::Event(_) => assert!(is_free, "{field}"),
+                Payload::Rejected(reject) => {
+                    assert!(!is_free && reject.reason != Reason::TooLong, "{field}: {reject:?}")
+                }
+                Payload::AlreadyStored => panic!("nobody asked what is stored"),
             }
         }
     }
@@ -260,7 +262,7 @@ proptest! {
         if !keep {
             json.truncate(cut);
         }
-        if let Content::Reject(reject) = Event::decode(Some(b"SECRETU"), Some(json.as_bytes())) {
+        if let Payload::Rejected(reject) = Event::decode(Some(b"SECRETU"), Some(json.as_bytes())) {
             prop_assert!(!reject.detail.contains("SECRET"), "{}", reject.detail);
         }
     }
@@ -268,7 +270,7 @@ proptest! {
     #[test]
     fn first_bytes_hold_nothing_of_the_key(before in "[a-z,;\t]{0,9}", user in "[A-Z]{1,12}[0-9]{1,4}", after in "[,;|\t].{0,20}") {
         let payload = format!("{before}{user}{after}");
-        if let Content::Reject(reject) = Event::decode(Some(user.as_bytes()), Some(payload.as_bytes())) {
+        if let Payload::Rejected(reject) = Event::decode(Some(user.as_bytes()), Some(payload.as_bytes())) {
             let shown = reject.detail.rsplit('"').nth(1).unwrap_or_default();
             prop_assert!(!shown.chars().any(|c| c.is_ascii_uppercase()), "{}", reject.detail);
         }

@@ -1,26 +1,26 @@
 //! What is measured of an event's way. It goes by the real clock, paused or not.
 
-use crate::support::{Depot, Fate, Rig, event, events, ms, passed, reject};
-use flows::{Content, Meter, Stage, Table, now};
+use crate::support::{FakeClickHouse, Fate, TestPipeline, event, events, ms, passed, reject};
+use flows::{Metrics, Payload, Stage, Table, now};
 use std::ops::RangeInclusive;
 
 const SECOND: i64 = 1_000_000_000;
 
 #[tokio::test(start_paused = true)]
 async fn each_event_is_measured_once_in_each_stage_and_nothing_else_is() {
-    let rig = Rig::new(Depot::taking(ms(1)).holding([(Table::Events, 0, 4)]));
+    let pipeline = TestPipeline::new(FakeClickHouse::taking(ms(1)).holding([(Table::Events, 0, 4)]));
     let began = now();
     let ten_seconds_ago = (began - 10 * SECOND) / 1_000_000;
-    let mut deliveries = events(0, 0..3);
-    for (older_by, delivery) in deliveries.iter_mut().enumerate() {
-        delivery.received = began - 4 * SECOND;
-        let Content::Event(event) = &mut delivery.content else { unreachable!("they are events") };
+    let mut records = events(0, 0..3);
+    for (older_by, record) in records.iter_mut().enumerate() {
+        record.received = began - 4 * SECOND;
+        let Payload::Event(event) = &mut record.payload else { unreachable!("they are events") };
         event.timestamp_ms = ten_seconds_ago - older_by as i64;
     }
-    deliveries.extend([reject(0, 3), passed(0, 4..5)]);
-    rig.all(deliveries, 10, 1).await.unwrap();
+    records.extend([reject(0, 3), passed(0, 4..5)]);
+    pipeline.all(records, 10, 1).await.unwrap();
 
-    let latencies = rig.meter.latencies();
+    let latencies = pipeline.metrics.latencies();
     let took = now() - began;
     let all_three_took = |stage, nanos: RangeInclusive<i64>| {
         let histogram = latencies.of(stage);
@@ -36,19 +36,19 @@ async fn each_event_is_measured_once_in_each_stage_and_nothing_else_is() {
     all_three_took(Stage::Insert, 0..=took);
     all_three_took(Stage::Commit, 0..=took);
     all_three_took(Stage::EndToEnd, 10 * SECOND..=10 * SECOND + truncated + took);
-    assert_eq!(Meter::read(&rig.meter.newest_ms), ten_seconds_ago as u64);
+    assert_eq!(Metrics::read(&pipeline.metrics.newest_ms), ten_seconds_ago as u64);
 }
 
 #[tokio::test]
 async fn an_event_counts_as_queryable_before_the_rejects_of_its_batch_are_stored() {
     let held_up = ms(60);
-    let rig = Rig::new(Depot::scripted([(Fate::Stored, ms(0)), (Fate::Stored, held_up)]));
+    let pipeline = TestPipeline::new(FakeClickHouse::scripted([(Fate::Stored, ms(0)), (Fate::Stored, held_up)]));
     let event = event(0, 0);
     let sent = event.event().unwrap().timestamp_ns();
-    let durable = rig.settle(vec![event, reject(0, 1)]).await.unwrap();
+    let durable = pipeline.settle(vec![event, reject(0, 1)]).await.unwrap();
     let (queryable, stored) = (durable.queryable(), durable.stored());
     assert!(stored - queryable >= held_up.as_nanos() as i64, "{queryable} {stored}");
-    let _ledger = rig.ledger().commit(durable).await.unwrap();
-    let longest = rig.meter.latencies().of(Stage::EndToEnd).max() as i64;
+    let _ledger = pipeline.ledger().commit(durable).await.unwrap();
+    let longest = pipeline.metrics.latencies().of(Stage::EndToEnd).max() as i64;
     assert!(longest < stored - sent, "{longest} of {}", stored - sent);
 }

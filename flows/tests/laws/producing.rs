@@ -1,7 +1,7 @@
 //! From due times to acknowledged messages.
 
 use crate::support::{Wire, ms};
-use flows::{Faults, Lost, Meter, Rate, Receipt, Shoppers, Stage, Tally, now, produce, schedule};
+use flows::{Faults, Lost, Metrics, Rate, Receipt, Shoppers, Stage, Tally, now, produce, schedule};
 use futures::{FutureExt, future, stream};
 use std::convert::Infallible;
 use std::num::NonZeroU64;
@@ -17,13 +17,13 @@ fn shoppers() -> Shoppers {
     Shoppers::new(1, 10, Faults::default())
 }
 
-async fn run(dues: &[i64], topic: &impl flows::Topic, in_flight: usize, meter: &Meter) -> (Tally, Vec<Receipt>) {
+async fn run(dues: &[i64], topic: &impl flows::Topic, in_flight: usize, metrics: &Metrics) -> (Tally, Vec<Receipt>) {
     let mut receipts = Vec::new();
     let keep = |receipt| {
         receipts.push(receipt);
         Ok::<_, Infallible>(())
     };
-    let Ok(tally) = produce(stream::iter(dues.to_vec()), shoppers(), topic, in_flight, meter, keep).await;
+    let Ok(tally) = produce(stream::iter(dues.to_vec()), shoppers(), topic, in_flight, metrics, keep).await;
     (tally, receipts)
 }
 
@@ -32,7 +32,7 @@ async fn the_order_of_sends_is_the_order_of_dues() {
     // The later a message, the sooner it is acknowledged.
     let topic = Wire::new(|nth| sleep(ms(1_000 - nth as u64)).map(Ok).boxed());
     let dues = dues(100);
-    run(&dues, &topic, 10, &Meter::default()).await;
+    run(&dues, &topic, 10, &Metrics::default()).await;
     let sent: Vec<_> = topic.sent().iter().map(|message| message.event.timestamp_ns()).collect();
     assert_eq!(sent, dues);
 }
@@ -41,7 +41,7 @@ async fn the_order_of_sends_is_the_order_of_dues() {
 async fn receipts_are_in_order() {
     let topic = Wire::new(|nth| sleep(ms(1_000 - nth as u64 % 7 * 100)).map(Ok).boxed());
     let dues = dues(100);
-    let (tally, receipts) = run(&dues, &topic, 10, &Meter::default()).await;
+    let (tally, receipts) = run(&dues, &topic, 10, &Metrics::default()).await;
     assert_eq!(tally, Tally { acknowledged: 100, lost: 0 });
     for (nth, receipt) in receipts.iter().enumerate() {
         assert_eq!(receipt.acked.as_ref().map(|acked| acked.offset), Ok(nth as i64));
@@ -54,7 +54,7 @@ async fn receipts_are_in_order() {
 async fn at_most_in_flight_messages_are_unacknowledged() {
     for in_flight in [1, 7, 200] {
         let topic = Wire::new(|nth| sleep(ms(nth as u64 * 13 % 100)).map(Ok).boxed());
-        run(&dues(100), &topic, in_flight, &Meter::default()).await;
+        run(&dues(100), &topic, in_flight, &Metrics::default()).await;
         assert_eq!(topic.peak(), in_flight.min(100));
     }
 }
@@ -63,7 +63,7 @@ async fn at_most_in_flight_messages_are_unacknowledged() {
 async fn a_topic_without_room_is_waited_for_and_the_order_stays() {
     let topic = Wire::with_room(5, |nth| sleep(ms(nth as u64 * 13 % 100)).map(Ok).boxed());
     let dues = dues(100);
-    let (tally, receipts) = run(&dues, &topic, 200, &Meter::default()).await;
+    let (tally, receipts) = run(&dues, &topic, 200, &Metrics::default()).await;
     assert_eq!((tally.acknowledged, receipts.len(), topic.peak()), (100, 100, 5));
     let sent: Vec<_> = topic.sent().iter().map(|message| message.event.timestamp_ns()).collect();
     assert_eq!(sent, dues);
@@ -72,8 +72,8 @@ async fn a_topic_without_room_is_waited_for_and_the_order_stays() {
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_never_has_room_again_can_be_given_up() {
     let topic = Wire::with_room(5, |_| future::pending().boxed());
-    let (dues, meter) = (dues(100), Meter::default());
-    let stopped = tokio::time::timeout(ms(1_000), run(&dues, &topic, 200, &meter)).await;
+    let (dues, metrics) = (dues(100), Metrics::default());
+    let stopped = tokio::time::timeout(ms(1_000), run(&dues, &topic, 200, &metrics)).await;
     assert!(stopped.is_err(), "the flow waits, and lets others run");
     assert_eq!(topic.sent().len(), 5);
 }
@@ -81,18 +81,18 @@ async fn a_topic_that_never_has_room_again_can_be_given_up() {
 #[tokio::test(start_paused = true)]
 async fn an_unacknowledged_message_is_counted_as_lost_and_stops_nothing() {
     let topic = Wire::new(|nth| future::ready(if nth % 10 == 3 { Err(Lost("down".into())) } else { Ok(()) }).boxed());
-    let meter = Meter::default();
-    let (tally, receipts) = run(&dues(100), &topic, 10, &meter).await;
+    let metrics = Metrics::default();
+    let (tally, receipts) = run(&dues(100), &topic, 10, &metrics).await;
     assert_eq!((tally, receipts.len()), (Tally { acknowledged: 90, lost: 10 }, 100));
-    assert_eq!(Meter::read(&meter.events), 90);
-    let latencies = meter.latencies();
+    assert_eq!(Metrics::read(&metrics.events), 90);
+    let latencies = metrics.latencies();
     assert_eq!((latencies.of(Stage::Slip).len(), latencies.of(Stage::Ack).len()), (100, 90));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_receipt_that_cannot_be_kept_stops_the_sending() {
     let topic = Wire::new(|_| sleep(ms(10)).map(Ok).boxed());
-    let ran = produce(stream::iter(dues(100)), shoppers(), &topic, 4, &Meter::default(), |_| Err("disk full")).await;
+    let ran = produce(stream::iter(dues(100)), shoppers(), &topic, 4, &Metrics::default(), |_| Err("disk full")).await;
     assert_eq!((ran, topic.sent().len()), (Err("disk full"), 4));
 }
 
@@ -111,19 +111,19 @@ async fn a_stall_shows_as_slip_and_loses_none() {
         }
         .boxed()
     });
-    let (meter, mut times) = (Meter::default(), Vec::new());
+    let (metrics, mut times) = (Metrics::default(), Vec::new());
     let keep = |receipt: Receipt| {
         times.push(receipt.times);
         Ok::<_, Infallible>(())
     };
     let dues = schedule(Rate::PerSecond(1e9 / STEP as f64), NonZeroU64::new(60));
-    let Ok(tally) = produce(dues, shoppers(), &topic, IN_FLIGHT, &meter, keep).await;
+    let Ok(tally) = produce(dues, shoppers(), &topic, IN_FLIGHT, &metrics, keep).await;
     assert_eq!(tally, Tally { acknowledged: 60, lost: 0 });
     assert!(times.windows(2).all(|pair| pair[1][0] - pair[0][0] == STEP), "the stall moved no due time");
     for [due, handed, _] in &times[IN_FLIGHT..] {
         assert!(*handed >= stalled_until.max(*due), "held up by the stall, or not before its time");
     }
     // Fewer where the machine is busy when the schedule begins; one at the very least.
-    let (slip, expected) = (meter.latencies().of(Stage::Slip).max() as i64, stalled_until - times[IN_FLIGHT][0]);
+    let (slip, expected) = (metrics.latencies().of(Stage::Slip).max() as i64, stalled_until - times[IN_FLIGHT][0]);
     assert!(slip >= expected - expected / 500, "{slip} ns, but the stall took {expected} ns of the fifth message");
 }

@@ -1,7 +1,7 @@
 //! A consumer group: the offsets that it keeps, and the lease that it gives.
 
-use super::{Depot, Sink};
-use flows::{CommitFailed, Delivery, Failure, LeaseLost, Offsets, Tenure, renew_lease};
+use super::{FakeClickHouse, FakeSink};
+use flows::{CommitFailed, Failure, LeaseLost, Offsets, Ownership, Record, renew_lease};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,7 +20,7 @@ enum Unconfirmed {
 /// The broker's side of a consumer group. It checks each commit, confirmed or not, against what is stored.
 pub struct Group {
     opened: Instant,
-    depot: Arc<Depot>,
+    clickhouse: Arc<FakeClickHouse>,
     book: Mutex<Book>,
 }
 
@@ -39,9 +39,9 @@ struct Book {
 }
 
 impl Group {
-    pub fn new(depot: Arc<Depot>, partitions: i32) -> Self {
+    pub fn new(clickhouse: Arc<FakeClickHouse>, partitions: i32) -> Self {
         let committed = (0..partitions).map(|partition| (partition, 0)).collect();
-        Self { opened: Instant::now(), depot, book: Mutex::new(Book { committed, ..Book::default() }) }
+        Self { opened: Instant::now(), clickhouse, book: Mutex::new(Book { committed, ..Book::default() }) }
     }
 
     /// Each commit takes so long from now on.
@@ -85,8 +85,8 @@ impl Group {
     }
 
     /// Takes note of a record that was delivered.
-    pub fn saw(&self, delivery: &Delivery) {
-        self.book().seen.insert((delivery.partition, delivery.offset()));
+    pub fn saw(&self, record: &Record) {
+        self.book().seen.insert((record.partition, record.offset()));
     }
 
     /// A new member that owns all partitions.
@@ -116,7 +116,7 @@ impl Group {
         }
         let below =
             book.seen.range((partition, book.committed[&partition])..(partition, mark)).map(|&(_, offset)| offset);
-        below.filter(|&offset| !self.depot.holds(partition, offset)).collect()
+        below.filter(|&offset| !self.clickhouse.holds(partition, offset)).collect()
     }
 }
 
@@ -206,12 +206,12 @@ impl Lease {
 }
 
 /// A lease, and the sink by which it is renewed.
-pub struct Held {
+pub struct FakeOwnership {
     pub lease: Arc<Lease>,
-    pub sink: Arc<Sink>,
+    pub sink: Arc<FakeSink>,
 }
 
-impl Tenure for Held {
+impl Ownership for FakeOwnership {
     async fn prove(&self) -> Result<(), LeaseLost> {
         let takes = self.lease.takes();
         if !takes.is_zero() {

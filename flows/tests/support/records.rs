@@ -1,23 +1,23 @@
-//! Deliveries as a topic brings them.
+//! Records as a topic brings them.
 
 use super::ms;
-use flows::{Content, Delivery, Event, EventType, Reason, Reject, Span, now};
+use flows::{Event, EventType, OffsetRange, Payload, Reason, Record, Reject, now};
 use futures::{Stream, StreamExt, stream};
 use std::ops::Range;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-/// The product whose rows the [`Depot`](super::Depot) refuses.
+/// The product whose rows the [`FakeClickHouse`](super::FakeClickHouse) refuses.
 pub const BAD: &str = "bad";
 
 /// The product whose rows it refuses with an error that nobody knows.
 pub const ODD: &str = "odd";
 
-fn record(partition: i32, span: Span, content: Content) -> Delivery {
-    Delivery { partition, span, received: now(), content }
+fn record(partition: i32, range: OffsetRange, payload: Payload) -> Record {
+    Record { partition, range, received: now(), payload }
 }
 
-fn about(partition: i32, offset: i64, product: &str) -> Delivery {
+fn about(partition: i32, offset: i64, product: &str) -> Record {
     let event = Event {
         id: Uuid::from_u128(((partition as u128) << 64) | offset as u128),
         kind: EventType::PageView,
@@ -26,43 +26,43 @@ fn about(partition: i32, offset: i64, product: &str) -> Delivery {
         cents: 100,
         timestamp_ms: now() / 1_000_000,
     };
-    record(partition, Span::new(offset, offset + 1), Content::Event(event))
+    record(partition, OffsetRange::new(offset, offset + 1), Payload::Event(event))
 }
 
-pub fn event(partition: i32, offset: i64) -> Delivery {
+pub fn event(partition: i32, offset: i64) -> Record {
     about(partition, offset, "lamp")
 }
 
-pub fn events(partition: i32, offsets: Range<i64>) -> Vec<Delivery> {
+pub fn events(partition: i32, offsets: Range<i64>) -> Vec<Record> {
     offsets.map(|offset| event(partition, offset)).collect()
 }
 
-/// An event that decodes, and that the warehouse refuses.
-pub fn bad(partition: i32, offset: i64) -> Delivery {
+/// An event that decodes, and that the sink refuses.
+pub fn bad(partition: i32, offset: i64) -> Record {
     about(partition, offset, BAD)
 }
 
 /// An event that decodes, and on which an expression of the table fails.
-pub fn odd(partition: i32, offset: i64) -> Delivery {
+pub fn odd(partition: i32, offset: i64) -> Record {
     about(partition, offset, ODD)
 }
 
-pub fn reject(partition: i32, offset: i64) -> Delivery {
+pub fn reject(partition: i32, offset: i64) -> Record {
     let (reason, detail) = (Reason::NotJson, "not a JSON object".into());
     let reject = Reject { key: vec![], payload: b"{".to_vec(), reason, field: None, detail };
-    record(partition, Span::new(offset, offset + 1), Content::Reject(Box::new(reject)))
+    record(partition, OffsetRange::new(offset, offset + 1), Payload::Rejected(Box::new(reject)))
 }
 
 /// Offsets that an earlier owner of the partition stored.
-pub fn passed(partition: i32, offsets: Range<i64>) -> Delivery {
-    record(partition, Span::new(offsets.start, offsets.end), Content::Stored)
+pub fn passed(partition: i32, offsets: Range<i64>) -> Record {
+    record(partition, OffsetRange::new(offsets.start, offsets.end), Payload::AlreadyStored)
 }
 
-/// Each delivery at its time: milliseconds from now.
-pub fn timeline<I: IntoIterator<Item = (u64, Delivery)>>(steps: I) -> impl Stream<Item = Delivery> + use<I> {
+/// Each record at its time: milliseconds from now.
+pub fn timeline<I: IntoIterator<Item = (u64, Record)>>(steps: I) -> impl Stream<Item = Record> + use<I> {
     let start = Instant::now();
-    stream::iter(steps.into_iter().collect::<Vec<_>>()).then(move |(at, delivery)| async move {
+    stream::iter(steps.into_iter().collect::<Vec<_>>()).then(move |(at, record)| async move {
         sleep_until(start + ms(at)).await;
-        delivery
+        record
     })
 }

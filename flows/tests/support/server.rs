@@ -1,7 +1,7 @@
-//! The server's side of the warehouse: what is stored, what runs, and what becomes of it.
+//! The server's side of the sink: what is stored, what runs, and what becomes of it.
 
 use super::ms;
-use flows::{Answer, Class, Failure, Table};
+use flows::{Answer, ErrorKind, Failure, Table};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -51,7 +51,7 @@ pub enum Lie {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InsertId(usize);
 
-/// An insert as the warehouse saw it. Times count from when the depot was opened.
+/// An insert as the sink saw it. Times count from when the clickhouse was opened.
 #[derive(Clone, Debug)]
 pub struct Sent {
     pub id: InsertId,
@@ -71,7 +71,7 @@ pub struct Request {
     pub carries: Vec<(i32, Uuid)>,
     pub table: Table,
     pub rows: Vec<(i32, i64)>,
-    pub refused: Option<Class>,
+    pub refused: Option<ErrorKind>,
 }
 
 /// Something that comes to the server later than it was sent.
@@ -114,7 +114,7 @@ pub struct Server {
     pub script: VecDeque<(Fate, Duration)>,
     pub takes: Duration,
     /// How the first questions fail.
-    pub baffled: VecDeque<Class>,
+    pub baffled: VecDeque<ErrorKind>,
     pub lie: Option<Lie>,
     pub mood: Option<StdRng>,
     /// How long, in milliseconds, requests and copies of them may be on their way, in a moody server.
@@ -169,7 +169,7 @@ impl Server {
             let on_its_way = ms(rng.random_range(0..self.late));
             if held_back || repeated {
                 // What an expression of the table has failed on may go in later.
-                let refused = request.refused.filter(|class| *class == Class::Data || rng.random_bool(0.5));
+                let refused = request.refused.filter(|kind| *kind == ErrorKind::Data || rng.random_bool(0.5));
                 self.mail.push((now + on_its_way, Mail::Insert(Request { refused, ..request.clone() })));
             }
             if held_back {
@@ -199,7 +199,7 @@ impl Server {
         }
         let (fate, takes) = self.fate(request.rows.len());
         let refused = match self.lie {
-            Some(Lie::Memory(most)) if request.rows.len() > most => Some(Class::TooLarge),
+            Some(Lie::Memory(most)) if request.rows.len() > most => Some(ErrorKind::TooLarge),
             _ => request.refused,
         };
         let stored = match self.lie {
@@ -208,17 +208,17 @@ impl Server {
         };
         let named = Answer::Written(if self.lie == Some(Lie::NamesNone) { 0 } else { stored as u64 });
         let (stores, late, answer) = match (fate, refused) {
-            (Fate::Stored, Some(class)) => (0, ms(0), Err(answered(class))),
+            (Fate::Stored, Some(kind)) => (0, ms(0), Err(answered(kind))),
             (Fate::Stored, None) => (stored, ms(0), Ok(named)),
-            (Fate::Failed, _) => (0, ms(0), Err(answered(Class::Transient))),
+            (Fate::Failed, _) => (0, ms(0), Err(answered(ErrorKind::Transient))),
             (Fate::Unanswered, _) => (stored, ms(0), Err(unanswered())),
-            (Fate::Part(part), _) => (part.min(stored), ms(0), Err(answered(Class::Transient))),
+            (Fate::Part(part), _) => (part.min(stored), ms(0), Err(answered(ErrorKind::Transient))),
             (Fate::Late(late), _) => (stored, late, Err(unanswered())),
-            (Fate::Permanent, _) => (0, ms(0), Err(answered(Class::Permanent))),
-            (Fate::Complained, _) => (stored, ms(0), Err(answered(Class::Unexplained))),
-            (Fate::Unexplained, _) => (0, ms(0), Err(answered(Class::Unexplained))),
+            (Fate::Permanent, _) => (0, ms(0), Err(answered(ErrorKind::Permanent))),
+            (Fate::Complained, _) => (stored, ms(0), Err(answered(ErrorKind::Unexplained))),
+            (Fate::Unexplained, _) => (0, ms(0), Err(answered(ErrorKind::Unexplained))),
             (Fate::Flaky, _) => {
-                (0, ms(0), Err(Failure { message: "Code: 1001. flaky".into(), ..answered(Class::Unexplained) }))
+                (0, ms(0), Err(Failure { message: "Code: 1001. flaky".into(), ..answered(ErrorKind::Unexplained) }))
             }
             (Fate::Panic, _) => panic!("as scripted"),
         };
@@ -342,10 +342,10 @@ impl Server {
     }
 }
 
-pub fn answered(class: Class) -> Failure {
-    Failure { class, ended: true, message: format!("{class:?}, as scripted") }
+pub fn answered(kind: ErrorKind) -> Failure {
+    Failure { kind, ended: true, message: format!("{kind:?}, as scripted") }
 }
 
 pub fn unanswered() -> Failure {
-    Failure { ended: false, ..answered(Class::Transient) }
+    Failure { ended: false, ..answered(ErrorKind::Transient) }
 }

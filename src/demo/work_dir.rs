@@ -15,7 +15,7 @@ pub const SETTINGS: &str = "clickhouse.xml";
 pub const QUERIES: &str = "clickhouse.sql";
 
 /// The directory of one demo, which nobody else may read.
-pub struct Home {
+pub struct WorkDir {
     pub path: PathBuf,
     pub kept: bool,
     pub http_port: u16,
@@ -28,7 +28,7 @@ SELECT sleepEachRow(3) FROM numbers(100000000)
 SETTINGS function_sleep_max_microseconds_per_block = 100000000000, max_block_size = 1 FORMAT Null;
 ";
 
-impl Home {
+impl WorkDir {
     /// Makes or takes the directory, and writes ClickHouse's settings.
     ///
     /// # Errors
@@ -42,10 +42,10 @@ impl Home {
             bail!("--data-dir {} is in use by another demo: stop it, or take another directory", path.display());
         }
         let http_port = free_port()?;
-        let home = Self { path, kept: data_dir.is_some(), http_port, _lock: lock };
-        home.write(SETTINGS, &home.settings())?;
-        home.write(QUERIES, SERVE)?;
-        Ok(home)
+        let work_dir = Self { path, kept: data_dir.is_some(), http_port, _lock: lock };
+        work_dir.write(SETTINGS, &work_dir.settings())?;
+        work_dir.write(QUERIES, SERVE)?;
+        Ok(work_dir)
     }
 
     /// Makes the passwords for this ClickHouse, and the mark by which our own processes know the directory. Returns its token.
@@ -112,7 +112,7 @@ impl Home {
     }
 }
 
-impl Drop for Home {
+impl Drop for WorkDir {
     fn drop(&mut self) {
         if !self.kept {
             // The guard has done it already, where there was one.

@@ -8,18 +8,18 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 /// Lets one of many alike messages through: the first, and one every ten seconds, or as often as is said.
 #[derive(Debug)]
-pub struct Seldom {
+pub struct LogThrottle {
     again: Duration,
     last: Mutex<Option<Instant>>,
 }
 
-impl Default for Seldom {
+impl Default for LogThrottle {
     fn default() -> Self {
         Self::every(AGAIN)
     }
 }
 
-impl Seldom {
+impl LogThrottle {
     /// What lasts is said again after this time.
     pub fn every(again: Duration) -> Self {
         Self { again, last: Mutex::default() }
@@ -42,8 +42,8 @@ mod tests {
 
     #[test]
     fn the_first_is_said_and_the_next_is_not() {
-        let seldom = Seldom::default();
-        assert!(seldom.now());
-        assert!(!seldom.now());
+        let log_throttle = LogThrottle::default();
+        assert!(log_throttle.now());
+        assert!(!log_throttle.now());
     }
 }

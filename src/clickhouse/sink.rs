@@ -1,12 +1,14 @@
-//! The warehouse of one lease: ClickHouse, where the rows come from, and what their inserts assert.
+//! The sink of one lease: ClickHouse, where the rows come from, and what their inserts assert.
 
 use super::insert_id::{InsertId, Process, Scope};
 use super::leases::{Carried, Leases, Role, another_server};
 use super::questions::quoted;
 use super::{ClickHouse, failure, rows};
-use crate::seldom::Seldom;
+use crate::log_throttle::LogThrottle;
 use bytes::Bytes;
-use flows::{Answer, Class, Delivery, Failure, Islands, LeaseTable, Newest, ReadBack, Span, Table, Tokens, Warehouse};
+use flows::{
+    Answer, ErrorKind, Failure, LeaseTable, Newest, OffsetRange, OffsetRanges, ReadBack, Record, Sink, Table, Tokens,
+};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
@@ -46,7 +48,7 @@ impl Writer {
 }
 
 /// Rows of one topic, written on behalf of one consumer group.
-pub struct Shelf {
+pub struct ClickHouseSink {
     clickhouse: Arc<ClickHouse>,
     /// The topic's id, or its name where the broker has none: `_source` of every row.
     source: String,
@@ -55,12 +57,12 @@ pub struct Shelf {
     /// The server's own id, when it was last asked about leases.
     server: Mutex<String>,
     closed: CancellationToken,
-    complaints: Seldom,
+    complaints: LogThrottle,
     read_back: ReadBack,
 }
 
-impl Shelf {
-    /// The shelf for rows of the topic with the id `source`.
+impl ClickHouseSink {
+    /// The sink for rows of the topic with the id `source`.
     pub fn new(clickhouse: Arc<ClickHouse>, source: &str, writer: Writer) -> Self {
         Self {
             scope: Scope::new(&clickhouse.database, source),
@@ -69,7 +71,7 @@ impl Shelf {
             writer,
             server: Mutex::default(),
             closed: CancellationToken::new(),
-            complaints: Seldom::default(),
+            complaints: LogThrottle::default(),
             read_back: ReadBack::default(),
         }
     }
@@ -89,7 +91,7 @@ impl Shelf {
             return Err(misfit.clone());
         }
         if self.closed.is_cancelled() {
-            return Err(Failure { class: Class::Transient, ended: true, message: "the lease has ended".into() });
+            return Err(Failure { kind: ErrorKind::Transient, ended: true, message: "the lease has ended".into() });
         }
         self.clickhouse.inserter.send(&id.to_string(), sql, body).await
     }
@@ -105,7 +107,7 @@ impl Shelf {
     }
 
     /// The statement that inserts what [`rows::encode`] encodes, unless it refuses itself.
-    fn statement(&self, table: Table, carried: &[(i32, Uuid)], first: &Delivery, refusals: &Refusals) -> String {
+    fn statement(&self, table: Table, carried: &[(i32, Uuid)], first: &Record, refusals: &Refusals) -> String {
         let columns = rows::columns(table);
         let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         let structure = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect::<Vec<_>>().join(", ");
@@ -148,26 +150,26 @@ impl Refusals {
     }
 }
 
-impl Warehouse for Shelf {
+impl Sink for ClickHouseSink {
     type InsertId = InsertId;
 
-    fn name(&self, spans: &[(i32, Span)]) -> InsertId {
-        let partitions = spans.iter().map(|&(partition, _)| partition).collect();
+    fn name(&self, ranges: &[(i32, OffsetRange)]) -> InsertId {
+        let partitions = ranges.iter().map(|&(partition, _)| partition).collect();
         InsertId::new(&self.scope, self.writer.process, partitions)
     }
 
-    async fn insert(&self, id: &InsertId, table: Table, deliveries: &[&Delivery]) -> Result<Answer, Failure> {
-        let body = rows::encode(table, &self.source, deliveries);
+    async fn insert(&self, id: &InsertId, table: Table, records: &[&Record]) -> Result<Answer, Failure> {
+        let body = rows::encode(table, &self.source, records);
         let (carried, refusals) = (self.writer.tokens.of(id.partitions()), Refusals::new());
         if carried.iter().any(|(_, token)| token.is_nil()) {
             return Ok(Answer::Fenced);
         }
-        let sql = self.statement(table, &carried, deliveries[0], &refusals);
+        let sql = self.statement(table, &carried, records[0], &refusals);
         let failure = match self.send(id, &sql, body).await {
             Ok(written) => return Ok(Answer::Written(written)),
             Err(failure) => failure,
         };
-        let rows = deliveries.len();
+        let rows = records.len();
         let code = failure::code_in(&failure.message);
         if code == Some(RUNNING) {
             return Ok(Answer::Running);
@@ -196,16 +198,16 @@ impl Warehouse for Shelf {
             tracing::warn!("insert into {table} not confirmed, {rows} rows: {failure}");
         }
         // Rows are to blame only where ClickHouse is well otherwise, and the table is the one of the schema.
-        if matches!(failure.class, Class::Data | Class::Unexplained)
+        if matches!(failure.kind, ErrorKind::Data | ErrorKind::Unexplained)
             && let Err(why) = self.clickhouse.check_tables().await
         {
-            return Err(Failure { class: why.class, ended: failure.ended, message: why.message });
+            return Err(Failure { kind: why.kind, ended: failure.ended, message: why.message });
         }
         Err(failure)
     }
 
-    async fn stored(&self, spans: &[(i32, Span)]) -> Result<BTreeMap<i32, Islands>, Failure> {
-        self.complain(self.clickhouse.stored(&self.source, spans).await)
+    async fn stored(&self, ranges: &[(i32, OffsetRange)]) -> Result<BTreeMap<i32, OffsetRanges>, Failure> {
+        self.complain(self.clickhouse.stored(&self.source, ranges).await)
     }
 
     fn read_back(&self) -> &ReadBack {
@@ -213,7 +215,7 @@ impl Warehouse for Shelf {
     }
 }
 
-impl LeaseTable for Shelf {
+impl LeaseTable for ClickHouseSink {
     async fn newest(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Newest>, Failure> {
         let leases = self.clickhouse.leases(&self.source, self.writer.role, partitions).await;
         let Leases { server, newest } = self.complain(leases)?;

@@ -1,14 +1,14 @@
 //! What a running pipeline counts: for the status line, the closing report, and whoever scrapes it.
 
 use crate::room::Room;
-use crate::{Class, Failure, Latencies, Rejects};
+use crate::{ErrorKind, Failure, Latencies, Rejects};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Counters since the start, and the latencies since somebody last took them.
 #[derive(Debug, Default)]
-pub struct Meter {
+pub struct Metrics {
     /// Rows stored in `events`.
     pub events: AtomicU64,
     /// Rows stored in `rejected`.
@@ -23,7 +23,7 @@ pub struct Meter {
     pub accepted: AtomicU64,
     /// Inserts into either table that went in.
     pub went_in: AtomicU64,
-    /// How many rows go into one insert, where the warehouse has no room for more.
+    /// How many rows go into one insert, where the sink has no room for more.
     pub room: Room,
     /// Inserts and questions that failed and were tried again.
     pub retries: AtomicU64,
@@ -33,10 +33,10 @@ pub struct Meter {
     pub commits_owed: AtomicU64,
     /// Payload bytes handed to Kafka, or received from it.
     pub bytes: AtomicU64,
-    /// Failed attempts by what they mean for the next one, in the order of [`Class::ALL`].
-    pub failures: [AtomicU64; Class::ALL.len()],
-    /// When an attempt of that class last failed: milliseconds since the Unix epoch, 0 for never.
-    pub failed_ms: [AtomicU64; Class::ALL.len()],
+    /// Failed attempts by what they mean for the next one, in the order of [`ErrorKind::ALL`].
+    pub failures: [AtomicU64; ErrorKind::ALL.len()],
+    /// When an attempt of that kind last failed: milliseconds since the Unix epoch, 0 for never.
+    pub failed_ms: [AtomicU64; ErrorKind::ALL.len()],
     /// Batches that are being settled now.
     pub in_flight: AtomicU64,
     /// Messages that the topic no longer had when their turn came: retention had deleted them.
@@ -64,7 +64,7 @@ pub struct Meter {
     failure: Mutex<Option<(Instant, String)>>,
 }
 
-impl Meter {
+impl Metrics {
     /// The latencies, to record into or to take from.
     pub fn latencies(&self) -> MutexGuard<'_, Latencies> {
         // Histograms hold no invariant that a panicking recorder could have broken.
@@ -78,9 +78,9 @@ impl Meter {
 
     /// Counts a failed attempt, and keeps what it says.
     pub fn note_failure(&self, failure: &Failure) {
-        let class = failure.class as usize;
-        Self::count(&self.failures[class], 1);
-        self.failed_ms[class].store(u64::try_from(crate::now() / 1_000_000).unwrap_or(0), Relaxed);
+        let kind = failure.kind as usize;
+        Self::count(&self.failures[kind], 1);
+        self.failed_ms[kind].store(u64::try_from(crate::now() / 1_000_000).unwrap_or(0), Relaxed);
         *self.failure() = Some((Instant::now(), failure.message.clone()));
     }
 

@@ -1,44 +1,44 @@
 //! What the topic delivered at one position: an event, a reject, or something that is stored already.
 
-use crate::{Event, Span};
+use crate::{Event, OffsetRange};
 use compact_str::CompactString;
 
 /// One step ahead in a partition.
 #[derive(Clone, Debug)]
-pub struct Delivery {
+pub struct Record {
     /// The partition of the topic.
     pub partition: i32,
-    /// From the end of the delivery before it to behind its own offset, so that the spans of a partition chain. It is
+    /// From the end of the record before it to behind its own offset, so that the ranges of a partition chain. It is
     /// longer than one where the topic holds no record at some offsets (transaction markers, compaction).
-    pub span: Span,
+    pub range: OffsetRange,
     /// When it was received: nanoseconds since the Unix epoch.
     pub received: i64,
     /// What was there.
-    pub content: Content,
+    pub payload: Payload,
 }
 
-impl Delivery {
+impl Record {
     /// The offset of the record itself.
     pub const fn offset(&self) -> i64 {
-        self.span.next - 1
+        self.range.next - 1
     }
 
     /// The event, where it is one.
     pub const fn event(&self) -> Option<&Event> {
-        match &self.content {
-            Content::Event(event) => Some(event),
+        match &self.payload {
+            Payload::Event(event) => Some(event),
             _ => None,
         }
     }
 
     /// The bytes that it holds beside its own struct. Those of a usual event fit into the struct, so it weighs nothing.
     pub fn weight(&self) -> usize {
-        match &self.content {
-            Content::Event(event) => [&event.user, &event.product].map(heap_bytes).iter().sum(),
-            Content::Reject(reject) => {
+        match &self.payload {
+            Payload::Event(event) => [&event.user, &event.product].map(heap_bytes).iter().sum(),
+            Payload::Rejected(reject) => {
                 size_of::<Reject>() + reject.key.len() + reject.payload.len() + reject.detail.len()
             }
-            Content::Stored => 0,
+            Payload::AlreadyStored => 0,
         }
     }
 }
@@ -47,16 +47,16 @@ fn heap_bytes(text: &CompactString) -> usize {
     if text.is_heap_allocated() { text.capacity() } else { 0 }
 }
 
-/// What a [`Delivery`] brought.
+/// What a [`Record`] brought.
 #[derive(Clone, Debug)]
-pub enum Content {
+pub enum Payload {
     /// A good event: one row of `events`.
     Event(Event),
     /// A message that is no event: one row of `rejected`.
-    Reject(Box<Reject>),
+    Rejected(Box<Reject>),
     /// Rows that an earlier owner of the partition stored and did not come to commit: nothing to insert, but the
     /// watermark has to pass them.
-    Stored,
+    AlreadyStored,
 }
 
 /// A message that is no event, as it came.
@@ -137,21 +137,21 @@ mod tests {
     use super::*;
     use crate::EventType;
 
-    fn weight(content: Content) -> usize {
-        Delivery { partition: 0, span: Span::new(0, 1), received: 0, content }.weight()
+    fn weight(payload: Payload) -> usize {
+        Record { partition: 0, range: OffsetRange::new(0, 1), received: 0, payload }.weight()
     }
 
-    fn event(user: &str, product: &str) -> Content {
+    fn event(user: &str, product: &str) -> Payload {
         let (id, kind) = (uuid::Uuid::nil(), EventType::Purchase);
-        Content::Event(Event { id, kind, user: user.into(), product: product.into(), cents: 1, timestamp_ms: 0 })
+        Payload::Event(Event { id, kind, user: user.into(), product: product.into(), cents: 1, timestamp_ms: 0 })
     }
 
     #[test]
     fn what_does_not_fit_into_the_struct_weighs() {
         let long = "x".repeat(1_000);
         assert_eq!(weight(event("user_0042", "prod_123")), 0);
-        for (content, bytes) in [(event(&long, "p"), 1_000), (event("u", &long), 1_000), (event(&long, &long), 2_000)] {
-            let weight = weight(content);
+        for (payload, bytes) in [(event(&long, "p"), 1_000), (event("u", &long), 1_000), (event(&long, &long), 2_000)] {
+            let weight = weight(payload);
             assert!((bytes..bytes * 2).contains(&weight), "{weight} for {bytes}");
         }
         let reject = Reject {
@@ -161,7 +161,7 @@ mod tests {
             field: None,
             detail: "why".into(),
         };
-        assert_eq!(weight(Content::Reject(Box::new(reject))), size_of::<Reject>() + 213);
-        assert_eq!(weight(Content::Stored), 0);
+        assert_eq!(weight(Payload::Rejected(Box::new(reject))), size_of::<Reject>() + 213);
+        assert_eq!(weight(Payload::AlreadyStored), 0);
     }
 }

@@ -1,9 +1,11 @@
-//! A warehouse that misbehaves on demand.
+//! A sink that misbehaves on demand.
 
 use super::ms;
 use super::records::{BAD, ODD};
 use super::server::{Begun, Fate, InsertId, Lie, Request, Row, Sent, Server, answered};
-use flows::{Answer, Class, Delivery, Failure, Islands, LeaseTable, Newest, ReadBack, Span, Table, Tokens, Warehouse};
+use flows::{
+    Answer, ErrorKind, Failure, LeaseTable, Newest, OffsetRange, OffsetRanges, ReadBack, Record, Sink, Table, Tokens,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
@@ -14,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 /// It panics where a row comes to be stored twice.
-pub struct Depot {
+pub struct FakeClickHouse {
     server: Mutex<Server>,
     /// Inserts that a client awaits: now, and at most.
     awaited: AtomicUsize,
@@ -27,15 +29,15 @@ pub struct Depot {
     read_back: ReadBack,
 }
 
-/// One process's way to the depot: what it inserts carries its tokens.
-pub struct Sink {
-    pub depot: Arc<Depot>,
+/// One process's way to the clickhouse: what it inserts carries its tokens.
+pub struct FakeSink {
+    pub clickhouse: Arc<FakeClickHouse>,
     pub tokens: Tokens,
     group: String,
     process: u64,
 }
 
-impl Depot {
+impl FakeClickHouse {
     /// Stores whatever comes, and takes so long for each insert.
     pub fn taking(takes: Duration) -> Self {
         Self::over(Server { takes, ..Server::open() })
@@ -65,13 +67,13 @@ impl Depot {
     }
 
     /// A process of a group that writes there, without a lease.
-    pub fn sink(self: &Arc<Self>, group: &str) -> Sink {
+    pub fn sink(self: &Arc<Self>, group: &str) -> FakeSink {
         let process = self.processes.fetch_add(1, SeqCst);
-        Sink { depot: self.clone(), tokens: Tokens::default(), group: group.into(), process }
+        FakeSink { clickhouse: self.clone(), tokens: Tokens::default(), group: group.into(), process }
     }
 
     /// One that has a lease of these partitions, however it came by it.
-    pub fn sink_with_lease(self: &Arc<Self>, partitions: impl IntoIterator<Item = i32>) -> Sink {
+    pub fn sink_with_lease(self: &Arc<Self>, partitions: impl IntoIterator<Item = i32>) -> FakeSink {
         let sink = self.sink("group");
         partitions.into_iter().for_each(|partition| sink.takes_over(partition));
         sink
@@ -105,7 +107,7 @@ impl Depot {
     }
 
     /// Whose answers to the first questions are these failures.
-    pub fn baffled(self, failures: impl IntoIterator<Item = Class>) -> Self {
+    pub fn baffled(self, failures: impl IntoIterator<Item = ErrorKind>) -> Self {
         self.lock().baffled.extend(failures);
         self
     }
@@ -195,20 +197,20 @@ impl Depot {
     /// A question that takes a moment, or fails.
     async fn ask(&self) -> Result<(), Failure> {
         self.asked.fetch_add(1, SeqCst);
-        if let Some(class) = self.lock().baffled.pop_front() {
-            return Err(answered(class));
+        if let Some(kind) = self.lock().baffled.pop_front() {
+            return Err(answered(kind));
         }
         let mood = self.lock().mood.as_mut().map(|rng| (rng.random_bool(0.1), rng.random_range(0..20)));
         let Some((fails, millis)) = mood else { return Ok(()) };
         sleep(ms(millis)).await;
-        if fails { Err(answered(Class::Transient)) } else { Ok(()) }
+        if fails { Err(answered(ErrorKind::Transient)) } else { Ok(()) }
     }
 }
 
-impl Sink {
+impl FakeSink {
     /// Takes a lease at once, as nothing but a test can.
     pub fn takes_over(&self, partition: i32) {
-        let mut server = self.depot.lock();
+        let mut server = self.clickhouse.lock();
         let epoch = server.newest(partition).map_or(1, |row| row.epoch + 1);
         let token = self.tokens.new_token();
         server.write(Row { partition, epoch, token, group: self.group.clone() }).unwrap_or_default();
@@ -216,33 +218,33 @@ impl Sink {
     }
 }
 
-impl Warehouse for Sink {
+impl Sink for FakeSink {
     type InsertId = (InsertId, Vec<i32>);
 
     fn read_back(&self) -> &ReadBack {
-        &self.depot.read_back
+        &self.clickhouse.read_back
     }
 
-    fn name(&self, spans: &[(i32, Span)]) -> Self::InsertId {
-        (self.depot.lock().name(), spans.iter().map(|(partition, _)| *partition).collect())
+    fn name(&self, ranges: &[(i32, OffsetRange)]) -> Self::InsertId {
+        (self.clickhouse.lock().name(), ranges.iter().map(|(partition, _)| *partition).collect())
     }
 
-    async fn insert(&self, id: &Self::InsertId, table: Table, rows: &[&Delivery]) -> Result<Answer, Failure> {
+    async fn insert(&self, id: &Self::InsertId, table: Table, rows: &[&Record]) -> Result<Answer, Failure> {
         let holds = |product| {
             table == Table::Events && rows.iter().any(|row| row.event().is_none_or(|it| it.product == product))
         };
         let refused = if holds(BAD) {
-            Some(Class::Data)
+            Some(ErrorKind::Data)
         } else if holds(ODD) {
-            Some(Class::Unexplained)
+            Some(ErrorKind::Unexplained)
         } else {
             None
         };
         let rows: Vec<_> = rows.iter().map(|row| (row.partition, row.offset())).collect();
         let carries = self.tokens.of(&id.1);
         let request = Request { id: id.0, owner: self.process, carries, table, rows, refused };
-        self.depot.attempts.fetch_add(1, SeqCst);
-        let accepted = self.depot.lock().accept(&request);
+        self.clickhouse.attempts.fetch_add(1, SeqCst);
+        let accepted = self.clickhouse.lock().accept(&request);
         match accepted {
             Err((at, unanswered)) => {
                 sleep_until(at).await;
@@ -251,22 +253,22 @@ impl Warehouse for Sink {
             Ok(Begun::Refused(Answer::Fenced)) if self.tokens.replaced(&request.carries) => Ok(Answer::Superseded),
             Ok(Begun::Refused(answer)) => Ok(answer),
             Ok(Begun::Runs(nth, answers, answer)) => {
-                let _awaited = Awaited::new(&self.depot);
+                let _awaited = Awaited::new(&self.clickhouse);
                 sleep_until(answers).await;
-                if self.depot.lock().answer(nth) { Err(answered(Class::Transient)) } else { answer }
+                if self.clickhouse.lock().answer(nth) { Err(answered(ErrorKind::Transient)) } else { answer }
             }
         }
     }
 
-    async fn stored(&self, spans: &[(i32, Span)]) -> Result<BTreeMap<i32, Islands>, Failure> {
-        self.depot.stored(spans).await
+    async fn stored(&self, ranges: &[(i32, OffsetRange)]) -> Result<BTreeMap<i32, OffsetRanges>, Failure> {
+        self.clickhouse.stored(ranges).await
     }
 }
 
-impl LeaseTable for Sink {
+impl LeaseTable for FakeSink {
     async fn newest(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Newest>, Failure> {
-        self.depot.ask().await?;
-        let mut server = self.depot.lock();
+        self.clickhouse.ask().await?;
+        let mut server = self.clickhouse.lock();
         server.catch_up(Instant::now());
         let newest = |partition: &i32| {
             let Row { epoch, token, group, .. } = server.newest(*partition)?.clone();
@@ -276,49 +278,53 @@ impl LeaseTable for Sink {
     }
 
     async fn write(&self, token: Uuid, epochs: &[(i32, u64)]) -> Result<(), Failure> {
-        self.depot.ask().await?;
+        self.clickhouse.ask().await?;
         let mut outcome = Ok(());
         for &(partition, epoch) in epochs {
-            outcome = self.depot.lock().write(Row { partition, epoch, token, group: self.group.clone() }).and(outcome);
+            outcome =
+                self.clickhouse.lock().write(Row { partition, epoch, token, group: self.group.clone() }).and(outcome);
         }
         outcome
     }
 
     async fn quiesce(&self, partitions: &[i32]) -> Result<(), Failure> {
-        self.depot.ask().await?;
-        let running = self.depot.lock().running_in(partitions, self.process);
+        self.clickhouse.ask().await?;
+        let running = self.clickhouse.lock().running_in(partitions, self.process);
         if let Some((_, ends)) = running.into_iter().max_by_key(|(_, ends)| *ends) {
             sleep_until(ends).await;
         }
-        self.depot.ask().await
+        self.clickhouse.ask().await
     }
 }
 
-impl Depot {
-    /// Which offsets of these spans are stored.
-    pub async fn stored(&self, spans: &[(i32, Span)]) -> Result<BTreeMap<i32, Islands>, Failure> {
+impl FakeClickHouse {
+    /// Which offsets of these ranges are stored.
+    pub async fn stored(&self, ranges: &[(i32, OffsetRange)]) -> Result<BTreeMap<i32, OffsetRanges>, Failure> {
         self.ask().await?;
         let mut server = self.lock();
         server.catch_up(Instant::now());
         if server.lie == Some(Lie::Hides) {
             return Ok(BTreeMap::new());
         }
-        let islands = |&(partition, span): &(i32, Span)| {
-            let offsets = server.index.range((partition, span.first)..(partition, span.next));
-            (partition, Islands::new(offsets.map(|(&(_, offset), _)| Span::new(offset, offset + 1)).collect()))
+        let stored_ranges = |&(partition, range): &(i32, OffsetRange)| {
+            let offsets = server.index.range((partition, range.first)..(partition, range.next));
+            (
+                partition,
+                OffsetRanges::new(offsets.map(|(&(_, offset), _)| OffsetRange::new(offset, offset + 1)).collect()),
+            )
         };
-        Ok(spans.iter().map(islands).collect())
+        Ok(ranges.iter().map(stored_ranges).collect())
     }
 }
 
 /// Counts a client that waits for its insert, until it has its answer or is dropped.
-struct Awaited<'a>(&'a Depot);
+struct Awaited<'a>(&'a FakeClickHouse);
 
 impl<'a> Awaited<'a> {
-    fn new(depot: &'a Depot) -> Self {
-        let awaited = depot.awaited.fetch_add(1, SeqCst) + 1;
-        depot.peak.fetch_max(awaited, SeqCst);
-        Self(depot)
+    fn new(clickhouse: &'a FakeClickHouse) -> Self {
+        let awaited = clickhouse.awaited.fetch_add(1, SeqCst) + 1;
+        clickhouse.peak.fetch_max(awaited, SeqCst);
+        Self(clickhouse)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-/// The batching policy of [`ingest`](crate::ingest()).
+/// The batching of [`ingest`](crate::ingest()).
 #[derive(Clone, Copy, Debug)]
-pub struct Policy {
+pub struct BatchConfig {
     /// A chunk closes with this many rows, …
     pub rows: usize,
-    /// … or when its rows hold so many bytes ([`Delivery::weight`](crate::Delivery::weight)), …
+    /// … or when its rows hold so many bytes ([`Record::weight`](crate::Record::weight)), …
     pub bytes: usize,
     /// … or so long after its first event that the event can be queried within this time: the promise, not the timer.
     pub timeout: Duration,
@@ -17,7 +17,7 @@ pub struct Policy {
     pub in_flight: usize,
 }
 
-/// What an insert and the way to it may take out of [`Policy::timeout`].
+/// What an insert and the way to it may take out of [`BatchConfig::timeout`].
 const HEADROOM: Duration = Duration::from_millis(500);
 
 /// Rows of a usual size never come to so much: it is for those that would make a thousand of them a gigabyte.
@@ -26,14 +26,14 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 /// An insert costs ClickHouse much the same for 1,000 rows and for 50,000, so that is how far chunks are coalesced.
 const COALESCED_ROWS: usize = 50_000;
 
-impl Default for Policy {
+impl Default for BatchConfig {
     fn default() -> Self {
         Self::new(1_000, Duration::from_secs(5), 4)
     }
 }
 
-impl Policy {
-    /// A policy that coalesces to 50,000 rows. `rows` and `in_flight` are at least 1.
+impl BatchConfig {
+    /// A batching that coalesces to 50,000 rows. `rows` and `in_flight` are at least 1.
     pub fn new(rows: usize, timeout: Duration, in_flight: usize) -> Self {
         let rows = rows.max(1);
         let coalesce = (COALESCED_ROWS / rows).max(1);
@@ -53,14 +53,14 @@ mod tests {
 
     #[test]
     fn the_timeout_is_the_promise_and_the_linger_is_shorter() {
-        let linger = |ms| Policy::new(1, Duration::from_millis(ms), 1).linger().as_millis();
+        let linger = |ms| BatchConfig::new(1, Duration::from_millis(ms), 1).linger().as_millis();
         assert_eq!((linger(5_000), linger(200), linger(0)), (4_500, 100, 0));
     }
 
     #[test]
     fn a_chunk_holds_a_megabyte_and_an_insert_fifty_thousand_rows() {
-        let policy = |rows| Policy::new(rows, Duration::ZERO, 0);
-        assert_eq!((policy(1_000).bytes, policy(1_000).coalesce, policy(70_000).coalesce), (1 << 20, 50, 1));
-        assert_eq!((policy(0).rows, policy(0).in_flight), (1, 1));
+        let batching = |rows| BatchConfig::new(rows, Duration::ZERO, 0);
+        assert_eq!((batching(1_000).bytes, batching(1_000).coalesce, batching(70_000).coalesce), (1 << 20, 50, 1));
+        assert_eq!((batching(0).rows, batching(0).in_flight), (1, 1));
     }
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Asks pipelines to end. Clones share it.
 #[derive(Clone, Default)]
-pub struct Stop(Arc<CancellationToken>);
+pub struct Shutdown(Arc<CancellationToken>);
 
 /// The exit code of a program that was stopped at once.
 const AT_ONCE: i32 = 130;
@@ -17,18 +17,18 @@ const AT_ONCE: i32 = 130;
 /// group. Nobody presses Ctrl-C twice in that time.
 const ONE_HAND: Duration = Duration::from_millis(100);
 
-impl Stop {
+impl Shutdown {
     /// A stop that SIGINT, SIGTERM and SIGHUP request. A second SIGINT or SIGTERM, 100 ms later or more, ends the process at once, with
     /// exit code 130.
     /// A SIGHUP never does: a terminal that is closed, or a session that is ended, sends it twice, or besides a SIGTERM.
     pub fn on_signals() -> anyhow::Result<Self> {
-        let stop = Self::default();
+        let shutdown = Self::default();
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let mut hangup = if is_ignored(Signal::HUP) { None } else { Some(signal(SignalKind::hangup())?) };
         // A limit on the size of files (ulimit -f) is an error of the write that meets it, as a full disk is. The signal that
         // comes with it would end the process. Its handler stays when this is dropped.
         drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
-        let (requested, takes_hangups) = (stop.clone(), hangup.is_some());
+        let (requested, takes_hangups) = (shutdown.clone(), hangup.is_some());
         tokio::spawn(async move {
             let (mut hung_up, mut last) = (false, None::<Instant>);
             loop {
@@ -53,7 +53,7 @@ impl Stop {
                 }
             }
         });
-        Ok(stop)
+        Ok(shutdown)
     }
 
     /// Requests it.

@@ -1,18 +1,18 @@
-//! The doors through which [`settle`](crate::settle()) reaches the outside, and the classes of what can go wrong there.
+//! The doors through which [`settle`](crate::settle()) reaches the outside, and the kinds of what can go wrong there.
 
-use crate::{Delivery, Islands, Span};
+use crate::{OffsetRange, OffsetRanges, Record};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Where rows come to rest. Implemented over ClickHouse; by a double in tests.
-pub trait Warehouse: Send + Sync + 'static {
+pub trait Sink: Send + Sync + 'static {
     /// The name of one insert, unique for all time. The same insert may be sent under it again, and is stored once.
     type InsertId: Send + Sync;
 
     /// A new name for an insert that touches these partitions.
-    fn name(&self, spans: &[(i32, Span)]) -> Self::InsertId;
+    fn name(&self, ranges: &[(i32, OffsetRange)]) -> Self::InsertId;
 
     /// Writes all of `rows` into `table`, or none. One attempt: its caller decides on another.
     ///
@@ -21,17 +21,20 @@ pub trait Warehouse: Send + Sync + 'static {
         &self,
         id: &Self::InsertId,
         table: Table,
-        rows: &[&Delivery],
+        rows: &[&Record],
     ) -> impl Future<Output = Result<Answer, Failure>> + Send;
 
-    /// Which offsets of these spans are stored, in `events` or in `rejected`: for each partition that has any.
-    fn stored(&self, spans: &[(i32, Span)]) -> impl Future<Output = Result<BTreeMap<i32, Islands>, Failure>> + Send;
+    /// Which offsets of these ranges are stored, in `events` or in `rejected`: for each partition that has any.
+    fn stored(
+        &self,
+        ranges: &[(i32, OffsetRange)],
+    ) -> impl Future<Output = Result<BTreeMap<i32, OffsetRanges>, Failure>> + Send;
 
     /// For which tables the answers were compared with what can be read, since the lease began.
     fn read_back(&self) -> &ReadBack;
 }
 
-/// What the warehouse says of an attempt that did not fail.
+/// What the sink says of an attempt that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// How many rows were written, as the answer says, in this table and in those that views feed from it; 0 where it does not
@@ -47,7 +50,7 @@ pub enum Answer {
     Fenced,
 }
 
-/// For each table, whether rows of an insert that was answered with success were found by [`Warehouse::stored`].
+/// For each table, whether rows of an insert that was answered with success were found by [`Sink::stored`].
 ///
 /// Every answer to *what is stored?* rests on reading back what was written. A row policy, a setting that filters, or a second
 /// server behind the address makes that untrue without an error, so it is tried with the first insert of each lease.
@@ -67,7 +70,7 @@ impl ReadBack {
 }
 
 /// The right to write rows of the partitions at hand.
-pub trait Tenure: Send + Sync + 'static {
+pub trait Ownership: Send + Sync + 'static {
     /// Whether what was received is still what it was when the lease began: rows of a topic that was deleted and made again are not
     /// rows of this one.
     ///
@@ -87,7 +90,7 @@ pub trait Tenure: Send + Sync + 'static {
 #[error("another member has opened a lease of these partitions")]
 pub struct LeaseLost;
 
-/// The table that a delivery's row belongs to.
+/// The table that a record's row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Table {
     /// Good events.
@@ -117,7 +120,7 @@ impl fmt::Display for Table {
 #[error("{message}")]
 pub struct Failure {
     /// What that means for the next attempt.
-    pub class: Class,
+    pub kind: ErrorKind,
     /// Whether the attempt has provably ended: it was answered, or never sent. Otherwise it may still take effect.
     pub ended: bool,
     /// What happened and where.
@@ -126,7 +129,7 @@ pub struct Failure {
 
 /// What to do about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
+pub enum ErrorKind {
     /// It will pass (network, overload, read only, disk full): try again, without end.
     Transient,
     /// The rows are the problem: find out which.
@@ -140,7 +143,7 @@ pub enum Class {
     Unexplained,
 }
 
-impl Class {
+impl ErrorKind {
     /// All of them, in the order of their values.
     pub const ALL: [Self; 5] = [Self::Transient, Self::Data, Self::Permanent, Self::TooLarge, Self::Unexplained];
 

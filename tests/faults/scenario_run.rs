@@ -3,7 +3,7 @@
 use crate::support::manifest::Line;
 use crate::support::oracle::{self, Count};
 use crate::support::process::Program;
-use crate::support::shop::{Ground, Shop};
+use crate::support::test_env::{Services, TestEnv};
 use crate::support::{PATIENCE, eventually, is};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 /// Its name, which begins with the fault's number, and what it does.
-pub type Scenario = (&'static str, fn(&mut Course));
+pub type Scenario = (&'static str, fn(&mut ScenarioRun));
 
 /// What `ingest` may have at most, in MB.
 const MEMORY_MB: u64 = 256;
@@ -24,7 +24,7 @@ const RECOVERY: Duration = Duration::from_secs(10);
 const WITHOUT_A_NAME: Duration = Duration::from_secs(12);
 
 /// One run of a scenario.
-pub struct Course {
+pub struct ScenarioRun {
     name: &'static str,
     pub rng: StdRng,
     /// How long it goes on; the short version has a number of rounds.
@@ -40,11 +40,11 @@ pub struct Course {
     memory_mb: u64,
 }
 
-impl Course {
+impl ScenarioRun {
     /// Runs a scenario and prints one line about it, whatever comes of it.
     pub fn run(name: &'static str, scenario: fn(&mut Self)) {
         let seed = variable("CLICKSTREAM_FAULTS_SEED").map_or_else(rand::random::<u32>, |seed| seed as u32);
-        let mut course = Self {
+        let mut run = Self {
             name,
             rng: StdRng::seed_from_u64(seed.into()),
             time: variable("CLICKSTREAM_FAULTS_MINUTES").map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
@@ -56,9 +56,9 @@ impl Course {
             patience: RECOVERY,
             memory_mb: 0,
         };
-        let outcome = catch_unwind(AssertUnwindSafe(|| scenario(&mut course)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| scenario(&mut run)));
         let verdict = if outcome.is_ok() { "ok    " } else { "FAILED" };
-        println!("{verdict} {name} {}; ci/faults --seed {seed} {name}", course.figures());
+        println!("{verdict} {name} {}; ci/faults --seed {seed} {name}", run.figures());
         if let Err(panic) = outcome {
             resume_unwind(panic);
         }
@@ -112,17 +112,17 @@ impl Course {
 
     /// A fault lasts: waits until all that stood in the topic now is stored and committed nevertheless.
     #[track_caller]
-    pub fn goes_on(&self, shop: &Shop) {
+    pub fn goes_on(&self, env: &TestEnv) {
         let began = Instant::now();
-        shop.drained();
+        env.drained();
         eprintln!("{}: fault {}, it went on after {:.1} s", self.name, self.faults, began.elapsed().as_secs_f64());
     }
 
     /// A fault is over: waits until all that stood in the topic now is stored and committed, and takes the time.
     #[track_caller]
-    pub fn recovers(&mut self, shop: &Shop) {
+    pub fn recovers(&mut self, env: &TestEnv) {
         let over = Instant::now();
-        shop.drained();
+        env.drained();
         let took = over.elapsed();
         self.recovery = self.recovery.max(Some(took));
         eprintln!("{}: fault {}, all was well again after {:.1} s", self.name, self.faults, took.as_secs_f64());
@@ -138,19 +138,19 @@ impl Course {
 
     /// Asserts that every message is stored once, as it was produced.
     #[track_caller]
-    pub fn judge(&mut self, shop: &Shop, manifest: &[Line]) {
-        self.judge_but(shop, manifest, 0);
-        shop.run("audit", &[]).succeeds();
+    pub fn judge(&mut self, env: &TestEnv, manifest: &[Line]) {
+        self.judge_but(env, manifest, 0);
+        env.run("audit", &[]).succeeds();
     }
 
     /// The same, where so many may be stored twice.
     #[track_caller]
-    pub fn judge_but(&mut self, shop: &Shop, manifest: &[Line], doubled: usize) {
-        let topic = shop.kafka.read(&shop.topic);
-        self.count = oracle::count(shop, &topic);
+    pub fn judge_but(&mut self, env: &TestEnv, manifest: &[Line], doubled: usize) {
+        let topic = env.kafka.read(&env.topic);
+        self.count = oracle::count(env, &topic);
         assert_eq!(self.count.lost, 0, "LOST");
         assert!(self.count.doubled <= doubled, "DOUBLED: {}", self.count.doubled);
-        oracle::stored_as_produced(shop, manifest, &topic);
+        oracle::stored_as_produced(env, manifest, &topic);
     }
 }
 
@@ -226,8 +226,8 @@ impl Setting {
         self.end_sessions_soon();
     }
 
-    pub fn ground(&self) -> Ground {
-        Ground { partitions: self.partitions, ..Ground::default() }
+    pub fn services(&self) -> Services {
+        Services { partitions: self.partitions, ..Services::default() }
     }
 
     /// The ingester's, for the member of this name.
@@ -268,10 +268,10 @@ impl std::fmt::Display for Setting {
 
 /// Waits until rows come in.
 #[track_caller]
-pub fn is_at_work(shop: &Shop) {
-    let before = shop.stored();
+pub fn is_at_work(env: &TestEnv) {
+    let before = env.stored();
     eventually(PATIENCE, "rows come in", || {
-        let now = shop.stored();
+        let now = env.stored();
         is(now > before, now)
     });
 }

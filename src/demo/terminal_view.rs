@@ -3,7 +3,7 @@
 use crate::latency_log::Recorder;
 use crate::percentile;
 use crate::table::{self, grouped};
-use flows::{Meter, Stage};
+use flows::{Metrics, Stage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::Instant;
@@ -19,8 +19,8 @@ pub struct Places {
     pub kept: bool,
 }
 
-/// The live panel.
-pub struct Panel {
+/// The live terminal_view.
+pub struct TerminalView {
     places: Places,
     url: String,
     bar: ProgressBar,
@@ -28,7 +28,7 @@ pub struct Panel {
     last: (Instant, u64),
 }
 
-impl Panel {
+impl TerminalView {
     pub fn new(places: Places, url: String) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(ProgressStyle::with_template("{msg}").expect("a constant template that is valid"));
@@ -36,11 +36,11 @@ impl Panel {
     }
 
     /// Shows how it goes; `note` is what is wrong with ClickHouse just now.
-    pub fn tick(&mut self, produced: &Meter, ingested: &Meter, recorder: &Recorder, note: Option<&str>) {
-        let sent = Meter::read(&produced.events);
+    pub fn tick(&mut self, produced: &Metrics, ingested: &Metrics, recorder: &Recorder, note: Option<&str>) {
+        let sent = Metrics::read(&produced.events);
         let (since, before) = std::mem::replace(&mut self.last, (Instant::now(), sent));
         let rate = (sent - before) as f64 / since.elapsed().as_secs_f64().max(0.001);
-        let rows = Meter::read(&ingested.events) + ingested.rejects.total();
+        let rows = Metrics::read(&ingested.events) + ingested.rejects.total();
         let latency = latency(recorder);
         self.ticks += 1;
         if std::io::stderr().is_terminal() {
@@ -51,7 +51,7 @@ impl Panel {
                  broker      {broker}\n  ClickHouse  {}\n\n  Ctrl-C drains, reports and {then}",
                 grouped(sent),
                 grouped(rows),
-                grouped(Meter::read(&ingested.lag)),
+                grouped(Metrics::read(&ingested.lag)),
                 note.unwrap_or(clickhouse),
             ));
             self.bar.tick();

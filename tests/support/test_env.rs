@@ -39,13 +39,13 @@ impl Part {
 }
 
 /// Which services a test uses, and how its topic is made.
-pub struct Ground {
+pub struct Services {
     pub brokers: String,
     pub clickhouse: String,
     pub partitions: i32,
 }
 
-impl Default for Ground {
+impl Default for Services {
     /// The services that all tests share, and as many partitions as `setup` makes.
     fn default() -> Self {
         Self { brokers: stack::brokers(), clickhouse: stack::clickhouse_url(), partitions: 3 }
@@ -53,7 +53,7 @@ impl Default for Ground {
 }
 
 /// A topic, a group and a database of one test. Dropping it removes all three, and the files of a test that passed.
-pub struct Shop {
+pub struct TestEnv {
     pub topic: String,
     pub group: String,
     pub database: String,
@@ -64,46 +64,46 @@ pub struct Shop {
     _part: Part,
 }
 
-impl Shop {
+impl TestEnv {
     /// On the services that all tests share.
     pub fn open() -> Self {
-        Self::open_in(&Ground::default())
+        Self::open_in(&Services::default())
     }
 
     /// The same, with no other test beside it: for laws about time.
     pub fn open_alone() -> Self {
-        Self::made(&Ground::default(), Part::whole())
+        Self::made(&Services::default(), Part::whole())
     }
 
     /// With a ClickHouse of the test's own.
     pub fn open_on(own: &OwnClickHouse) -> Self {
-        Self::open_in(&Ground { clickhouse: own.url(), ..Ground::default() })
+        Self::open_in(&Services { clickhouse: own.url(), ..Services::default() })
     }
 
-    /// On this ground.
-    pub fn open_in(ground: &Ground) -> Self {
-        Self::made(ground, Part::shared())
+    /// On this services.
+    pub fn open_in(services: &Services) -> Self {
+        Self::made(services, Part::shared())
     }
 
     /// Names only; nothing is made yet.
     pub fn bare() -> Self {
-        Self::named(&Ground::default(), Part::shared())
+        Self::named(&Services::default(), Part::shared())
     }
 
-    fn made(ground: &Ground, part: Part) -> Self {
-        let shop = Self::named(ground, part);
-        shop.run("setup", &["--partitions", &ground.partitions.to_string()]).succeeds();
+    fn made(services: &Services, part: Part) -> Self {
+        let env = Self::named(services, part);
+        env.run("setup", &["--partitions", &services.partitions.to_string()]).succeeds();
         for table in ["events", "rejected"] {
-            shop.sql(&format!("ALTER TABLE db.{table} MODIFY SETTING {RAW}"));
-            shop.sql(&format!("SYSTEM STOP MERGES db.{table}"));
+            env.sql(&format!("ALTER TABLE db.{table} MODIFY SETTING {RAW}"));
+            env.sql(&format!("SYSTEM STOP MERGES db.{table}"));
         }
-        shop
+        env
     }
 
-    fn named(ground: &Ground, part: Part) -> Self {
+    fn named(services: &Services, part: Part) -> Self {
         let name = format!("it_{:08x}", rand::random::<u32>());
-        let kafka = Kafka::new(&ground.brokers, &name, ground.partitions);
-        let clickhouse = ClickHouse::new(&ground.clickhouse);
+        let kafka = Kafka::new(&services.brokers, &name, services.partitions);
+        let clickhouse = ClickHouse::new(&services.clickhouse);
         if let Err(error) = kafka.answers() {
             panic!("no answer from Kafka at {}: run ./ci/test ({error})", kafka.brokers);
         }
@@ -260,7 +260,7 @@ impl Shop {
     }
 }
 
-impl Drop for Shop {
+impl Drop for TestEnv {
     fn drop(&mut self) {
         self.kafka.delete(&self.topic);
         // A ClickHouse of the test's own may be gone by now, and its data with it.
