@@ -14,6 +14,7 @@ mod dashboard;
 mod demo;
 mod failpoints;
 mod http;
+mod ingest;
 mod kafka;
 mod latency_log;
 mod log;
@@ -24,6 +25,7 @@ mod output;
 mod percentile;
 mod printable;
 mod private;
+mod produce;
 mod rejections;
 mod report;
 mod secrets;
@@ -81,8 +83,8 @@ async fn run_async(command: Command) -> anyhow::Result<()> {
         Command::Demo(args) => commands::demo::run(args).await,
         Command::Dashboard(args) => commands::dashboard::run(args).await,
         Command::Setup(args) => commands::setup::run(args).await,
-        Command::Produce(args) => commands::produce::run(args).await,
-        Command::Ingest(args) => commands::ingest::run(args).await,
+        Command::Produce(args) => produce::run(args).await,
+        Command::Ingest(args) => ingest::run(args).await,
         Command::Report(args) => commands::report::run(&args),
         Command::Audit(args) => commands::audit::run(args).await,
         Command::Rejects(args) => commands::rejects::run(args).await,

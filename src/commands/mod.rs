@@ -5,8 +5,6 @@ pub mod dashboard;
 pub mod demo;
 pub mod erase;
 pub mod health;
-pub mod ingest;
-pub mod produce;
 pub mod rejects;
 pub mod report;
 pub mod secrets;

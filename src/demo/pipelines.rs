@@ -3,11 +3,11 @@
 use super::work_dir::WorkDir;
 use crate::cli::{ClickHouseArgs, DemoArgs, HostArgs, IngestArgs, KafkaArgs, ProduceArgs, RunArgs, Settings};
 use crate::clickhouse::users::{Account, WRITER};
-use crate::commands::ingest::{NO_NAME, ingest};
-use crate::commands::produce::produce;
+use crate::ingest::{NO_NAME, ingest};
 use crate::kafka::Naming;
 use crate::latency_log::INTERVAL;
 use crate::metrics::Ready;
+use crate::produce::produce;
 use crate::shutdown::Shutdown;
 use anyhow::Result;
 use flows::{Faults, Metrics};
