@@ -13,11 +13,11 @@ COPY Cargo.toml Cargo.lock ./
 COPY flows/Cargo.toml flows/
 RUN mkdir src flows/src \
  && echo 'fn main() {}' >src/main.rs \
- && touch flows/src/lib.rs \
+ && touch src/lib.rs flows/src/lib.rs \
  && cargo build --release --locked
 COPY . .
 # Cargo goes by the time of a change, and the empty files are younger than the real ones.
-RUN touch src/main.rs flows/src/lib.rs \
+RUN touch src/main.rs src/lib.rs flows/src/lib.rs \
  && cargo build --release --locked \
  && install -D target/release/clickstream /out/clickstream
 

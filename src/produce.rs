@@ -1,19 +1,19 @@
-//! `clickstream produce`: the shoppers, into the topic.
+//! The producing pipeline, assembled: the shoppers, into the topic.
 
-use crate::cli::ProduceArgs;
+use crate::connect;
 use crate::kafka::admin::{self, Client, Found};
 use crate::kafka::refused::{self, Refused};
 use crate::kafka::topic::{self, KafkaTopic};
+use crate::kafka::{self, KafkaConfig};
 use crate::manifest::Manifest;
-use crate::metrics::{Observed, Ready};
+use crate::metrics::Ready;
 use crate::shutdown::Shutdown;
-use crate::status::{Pipeline, Status, watch};
-use crate::table::{self, grouped};
-use crate::{connect, kafka, output};
+use crate::table::grouped;
 use anyhow::{Context, Result, bail};
-use flows::{Metrics, Rate, Shoppers, Tally, schedule};
+use flows::{Faults, Metrics, Rate, Shoppers, Tally, schedule};
 use futures::StreamExt;
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,39 +23,38 @@ const FIXED: Refused = &[
     ("delivery.report.only.error", "what is acknowledged would not be known"),
 ];
 
-/// Produces until the count or the time is reached, or a stop is requested.
-///
-/// # Errors
-/// When Kafka does not answer at the start, the manifest cannot be written, or messages were not acknowledged in the end.
-pub async fn run(args: ProduceArgs) -> Result<()> {
-    let shutdown = Shutdown::on_signals()?;
-    let (metrics, ready) = (Arc::new(Metrics::default()), Arc::new(Ready::default()));
-    let mut recorder = args.run.recorder(&metrics)?;
-    Observed::new(Pipeline::Produce, &metrics, recorder.window(), &ready).serve(&args.run).await?;
-    let mut status = Status::new(Pipeline::Produce, metrics.clone(), ready.stuck.clone());
-    let produced = watch(&mut status, &mut recorder, produce(&args, &shutdown, &metrics, &ready)).await;
-    let latencies = recorder.close();
-    let Some(Produced { tally, seed }) = produced? else { return Ok(()) };
-    let table = table::render(|stage| table::stage(&latencies, stage));
-    let report = format!("{table}\n{} messages acknowledged, seed {seed}", grouped(tally.acknowledged));
-    output::closing(report, whole(&tally, args.run.drain_timeout))
-}
-
-/// Whether Kafka has acknowledged all of it.
-fn whole(tally: &Tally, drain_timeout: Duration) -> Result<()> {
-    if tally.lost > 0 {
-        bail!(
-            "{} messages were not acknowledged within --drain-timeout {}: the topic may hold them or not; who needs to know compares --manifest with the topic",
-            grouped(tally.lost),
-            humantime::format_duration(drain_timeout)
-        );
-    }
-    Ok(())
+/// What [`run`] produces, and where to.
+#[derive(Clone, Debug)]
+pub struct ProduceConfig {
+    /// The topic, which is there.
+    pub kafka: KafkaConfig,
+    /// How long to wait for a Kafka that does not answer at the start.
+    pub connect_timeout: Duration,
+    /// How many events a second.
+    pub rate: Rate,
+    /// How many shoppers there are.
+    pub users: NonZeroUsize,
+    /// Stop after so many messages.
+    pub count: Option<NonZeroU64>,
+    /// Stop after this time, or later, when all is acknowledged.
+    pub duration: Option<Duration>,
+    /// The same seed gives the same events; without one, each run has other ones.
+    pub seed: Option<u64>,
+    /// A file for one line of JSON for each acknowledged message.
+    pub manifest: Option<PathBuf>,
+    /// Shares of messages that are bad, sent twice or late.
+    pub faults: Faults,
+    /// Messages that may be unacknowledged; without a number, half a second's worth.
+    pub in_flight: Option<NonZeroUsize>,
+    /// How long Kafka may take to acknowledge what is left when a shutdown is requested.
+    pub drain_timeout: Duration,
 }
 
 /// What a run of the producer has done.
 pub struct Produced {
+    /// How many messages Kafka has acknowledged, and how many not.
     pub tally: Tally,
+    /// The seed of its shoppers.
     pub seed: u64,
 }
 
@@ -63,35 +62,35 @@ pub struct Produced {
 ///
 /// # Errors
 /// When Kafka does not answer at the start, or the manifest cannot be written.
-pub async fn produce(
-    args: &ProduceArgs,
+pub async fn run(
+    config: &ProduceConfig,
     shutdown: &Shutdown,
     metrics: &Arc<Metrics>,
     ready: &Ready,
 ) -> Result<Option<Produced>> {
-    let mut manifest = args.manifest.as_deref().map(Manifest::create).transpose()?;
-    refused::check(&args.kafka.settings, FIXED)?;
-    let config = kafka::config(&args.kafka, topic::DEFAULTS)?;
-    let client = Arc::new(admin::client(&config)?);
-    let name = &args.kafka.topic;
+    let mut manifest = config.manifest.as_deref().map(Manifest::create).transpose()?;
+    refused::check(&config.kafka.settings, FIXED)?;
+    let client_config = kafka::client_config(&config.kafka, topic::DEFAULTS)?;
+    let client = Arc::new(admin::client(&client_config)?);
+    let name = &config.kafka.topic;
     // The schedule begins when Kafka has answered: its first event is not late before it could be sent.
     tokio::select! {
-        found = connected(&client, args) => found?,
+        found = connected(&client, config) => found?,
         () = shutdown.requested() => return Ok(None),
     }
-    let topic = KafkaTopic::new(&config, name, metrics.clone(), ready.stuck.clone())
+    let topic = KafkaTopic::new(&client_config, name, metrics.clone(), ready.stuck.clone())
         .context("cannot set up the Kafka producer: check --kafka settings")?;
     topic.warm_up(Duration::from_secs(5)).await?;
 
-    let seed = args.seed.unwrap_or_else(rand::random);
-    tracing::info!(seed, users = args.users.get(), "producing into {name} at {}", args.kafka.brokers);
-    let shoppers = Shoppers::new(seed, args.users.get(), args.faults);
-    let due = schedule(args.rate, count(args)).take_until(end(
-        args.duration.filter(|_| args.rate == Rate::Max),
+    let seed = config.seed.unwrap_or_else(rand::random);
+    tracing::info!(seed, users = config.users.get(), "producing into {name} at {}", config.kafka.brokers);
+    let shoppers = Shoppers::new(seed, config.users.get(), config.faults);
+    let due = schedule(config.rate, count(config)).take_until(end(
+        config.duration.filter(|_| config.rate == Rate::Max),
         shutdown,
         &topic,
     ));
-    let in_flight = args.in_flight.map_or(args.rate.in_flight(), NonZeroUsize::get);
+    let in_flight = config.in_flight.map_or(config.rate.in_flight(), NonZeroUsize::get);
 
     let flow = flows::produce(due, shoppers, &topic, in_flight, metrics, |receipt| {
         if receipt.acked.is_err() {
@@ -102,7 +101,7 @@ pub async fn produce(
         manifest.as_mut().map_or(Ok(()), |manifest| manifest.note(&receipt))
     });
     ready.producing();
-    let tally = give_up_after(flow, too_late(args, shutdown, metrics), &topic).await?;
+    let tally = give_up_after(flow, too_late(config, shutdown, metrics), &topic).await?;
     if let Some(manifest) = manifest {
         manifest.close()?;
     }
@@ -110,21 +109,21 @@ pub async fn produce(
 }
 
 /// Waits until the topic is there, and those who lead its partitions.
-async fn connected(client: &Arc<Client>, args: &ProduceArgs) -> Result<()> {
-    let (name, patience) = (&args.kafka.topic, args.kafka.connect_timeout);
+async fn connected(client: &Arc<Client>, config: &ProduceConfig) -> Result<()> {
+    let (name, patience) = (&config.kafka.topic, config.connect_timeout);
     let Found::Partitions(partitions) = connect::kafka(client, name, patience).await? else {
-        bail!("topic {name} is missing at {}: create it with `clickstream setup`", args.kafka.brokers);
+        bail!("topic {name} is missing at {}: create it with `clickstream setup`", config.kafka.brokers);
     };
     connect::leaders(client, name, &partitions, patience).await.map(drop)
 }
 
 /// How many messages: `--count`, or as many as are due within `--for`, whichever is less.
-fn count(args: &ProduceArgs) -> Option<NonZeroU64> {
-    let within = match (args.rate, args.duration) {
+fn count(config: &ProduceConfig) -> Option<NonZeroU64> {
+    let within = match (config.rate, config.duration) {
         (Rate::PerSecond(rate), Some(time)) => NonZeroU64::new((rate * time.as_secs_f64()).ceil() as u64),
         _ => None,
     };
-    args.count.into_iter().chain(within).min()
+    config.count.into_iter().chain(within).min()
 }
 
 /// Resolves when it is time to end.
@@ -144,14 +143,14 @@ async fn end(duration: Option<Duration>, shutdown: &Shutdown, topic: &KafkaTopic
 
 /// Resolves when what Kafka has not acknowledged is to be given up: at the drain timeout after a stop was requested; or when the
 /// time of `--for` is over and for so long nothing was acknowledged. A producer that is only slow goes on.
-async fn too_late(args: &ProduceArgs, shutdown: &Shutdown, metrics: &Metrics) {
-    let patience = args.run.drain_timeout;
+async fn too_late(config: &ProduceConfig, shutdown: &Shutdown, metrics: &Metrics) {
+    let patience = config.drain_timeout;
     let stopped = async {
         shutdown.requested().await;
         tokio::time::sleep(patience).await;
     };
     let stuck = async {
-        let Some(duration) = args.duration else { return std::future::pending().await };
+        let Some(duration) = config.duration else { return std::future::pending().await };
         tokio::time::sleep(duration).await;
         let (mut acknowledged, mut last) = (Metrics::read(&metrics.events), Instant::now());
         while last.elapsed() < patience.max(AN_ANSWER) {

@@ -1,8 +1,8 @@
 //! Settings of librdkafka: flags, a file and a variable, which add up. Values are kept byte for byte, and never shown.
 
 use super::values::Unseen;
+use crate::kafka::{Setting, Settings};
 use clap::Args;
-use std::fmt;
 use std::fs::File;
 use std::io::Read;
 
@@ -18,34 +18,13 @@ const LONGEST_BYTES: u64 = 1024 * 1024;
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 
-/// A setting of librdkafka, and where it comes from.
-#[derive(Clone)]
-pub struct Setting {
-    pub key: String,
-    pub value: String,
-    from: &'static str,
-}
-
-impl fmt::Display for Setting {
-    /// Where it comes from and what it sets. Without the value, which may be a password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}=…", self.from, self.key)
-    }
-}
-
-impl fmt::Debug for Setting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 /// All settings of the file, or of the variable.
 #[derive(Clone, Debug)]
 struct Lines(Vec<Setting>);
 
 /// The settings of a command. A flag wins over the file, the file over the variable, and the last one over those before it.
 #[derive(Args, Clone, Debug, Default)]
-pub struct Settings {
+pub struct SettingArgs {
     /// A setting of librdkafka; may be repeated, and adds to --kafka-file and CLICKSTREAM_KAFKA, which have one a line
     #[arg(long = "kafka", value_name = "KEY=VALUE", value_parser = Unseen(flag))]
     flags: Vec<Setting>,
@@ -59,18 +38,10 @@ pub struct Settings {
     lines: Option<Lines>,
 }
 
-impl Settings {
+impl SettingArgs {
     /// In the order in which they are to be set.
-    pub fn iter(&self) -> impl Iterator<Item = &Setting> {
-        self.lines.iter().chain(&self.file).flat_map(|lines| &lines.0).chain(&self.flags)
-    }
-
-    /// A setting as the user gave it, without its value.
-    pub fn name(&self, key: &str) -> String {
-        self.iter()
-            .filter(|setting| setting.key == key)
-            .last()
-            .map_or_else(|| format!("{FLAG} {key}=…"), Setting::to_string)
+    pub fn in_order(&self) -> Settings {
+        self.lines.iter().chain(&self.file).flat_map(|lines| &lines.0).chain(&self.flags).cloned().collect()
     }
 }
 
@@ -227,17 +198,18 @@ mod tests {
 
     #[test]
     fn flags_file_and_variable_add_up_and_a_flag_wins() {
-        let settings = Settings {
+        let args = SettingArgs {
             flags: vec![flag("acks=all").unwrap()],
             file: Some(lines("# ours\nacks=0\nssl.key.password=secret", FILE).unwrap()),
             lines: Some(variable("sasl.password=secret\nacks=1").unwrap()),
         };
+        let settings = args.in_order();
         let order: Vec<_> = settings.iter().map(|setting| (setting.key.as_str(), setting.value.as_str())).collect();
         let secrets = [("sasl.password", "secret"), ("acks", "1"), ("acks", "0"), ("ssl.key.password", "secret")];
         assert_eq!(order, [&secrets[..], &[("acks", "all")]].concat());
         assert_eq!(settings.name("sasl.password"), "CLICKSTREAM_KAFKA sasl.password=…");
         assert_eq!(settings.name("ssl.key.password"), "--kafka-file ssl.key.password=…");
         assert_eq!(settings.name("acks"), "--kafka acks=…");
-        assert!(!format!("{settings:?}").contains("secret"), "{settings:?}");
+        assert!(!format!("{args:?} {settings:?}").contains("secret"), "{args:?} {settings:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Where ClickHouse is, and as which user we come: the options, read once, for every request that is made.
 
+use super::config::ClickHouseConfig;
 use super::{http, password};
-use crate::cli::ClickHouseArgs;
 use anyhow::Result;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -31,12 +31,12 @@ impl Endpoint {
     ///
     /// # Errors
     /// When the password's file cannot be read.
-    pub fn new(args: &ClickHouseArgs) -> Result<Self> {
-        let mut url = args.clickhouse_url.clone();
+    pub fn new(config: &ClickHouseConfig) -> Result<Self> {
+        let mut url = config.url.clone();
         let query = url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
         url.set_query(None);
         url.set_fragment(None);
-        Ok(Self { url, query, user: args.clickhouse_user.clone(), password: password(args)? })
+        Ok(Self { url, query, user: config.user.clone(), password: password(config)? })
     }
 
     /// The address, to be shown: without the query, which may hold a token.

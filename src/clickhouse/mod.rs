@@ -3,6 +3,7 @@
 mod answer;
 mod bounded;
 mod condition;
+mod config;
 mod endpoint;
 mod erase;
 mod failure;
@@ -23,21 +24,21 @@ mod sink;
 mod tables;
 mod ttl;
 mod types;
-pub mod users;
+pub(crate) mod users;
 
-pub use condition::Condition;
-pub use endpoint::Endpoint;
-pub use erase::{Erasure, Rows};
-pub use failure::describe;
-pub use leases::Role;
-pub use questions::{Census, WINDOW};
-pub use reader::{Columns, NoAnswer, Reader};
-pub use rejects::{Choice, Count, Place, Row};
-pub use schema::Tables;
-pub use sink::{ClickHouseSink, Writer};
-pub use ttl::Expiry;
+pub(crate) use condition::Condition;
+pub use config::ClickHouseConfig;
+pub(crate) use endpoint::Endpoint;
+pub(crate) use erase::{Erasure, Rows};
+pub(crate) use failure::describe;
+pub(crate) use leases::Role;
+pub(crate) use questions::{Census, WINDOW};
+pub(crate) use reader::{Columns, NoAnswer, Reader};
+pub(crate) use rejects::{Choice, Count, Place, Row};
+pub(crate) use schema::Tables;
+pub(crate) use sink::{ClickHouseSink, Writer};
+pub(crate) use ttl::Expiry;
 
-use crate::cli::ClickHouseArgs;
 use anyhow::Result;
 use flows::{ErrorKind, Failure};
 use insert::Inserter;
@@ -52,12 +53,12 @@ const ANSWER: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The password out of its file; empty where there is none.
-fn password(args: &ClickHouseArgs) -> Result<String> {
-    args.clickhouse_password_file.as_deref().map_or_else(|| Ok(String::new()), password::read)
+fn password(config: &ClickHouseConfig) -> Result<String> {
+    config.password_file.as_deref().map_or_else(|| Ok(String::new()), password::read)
 }
 
 /// A ClickHouse server and a database in it.
-pub struct ClickHouse {
+pub(crate) struct ClickHouse {
     /// Without settings: they come with each statement.
     client: clickhouse::Client,
     settings: Arc<Settings>,
@@ -73,15 +74,15 @@ impl ClickHouse {
     ///
     /// # Errors
     /// When the password's file cannot be read.
-    pub fn new(args: &ClickHouseArgs) -> Result<Self> {
-        let endpoint = Endpoint::new(args)?;
-        let settings = Arc::new(Settings::new(&args.clickhouse_user));
+    pub fn new(config: &ClickHouseConfig) -> Result<Self> {
+        let endpoint = Endpoint::new(config)?;
+        let settings = Arc::new(Settings::new(&config.user));
         Ok(Self {
             client: endpoint.client(),
             inserter: Inserter::new(endpoint.clone(), settings.clone()),
             settings,
             endpoint,
-            database: args.database.clone(),
+            database: config.database.clone(),
             misfit: Mutex::default(),
             warned_of_replicas: Once::new(),
         })

@@ -1,7 +1,7 @@
 //! Questions of people: SQL in, columns out, read-only, and bounded in time and size.
 
+use super::config::ClickHouseConfig;
 use super::{Endpoint, failure, http};
-use crate::cli::ClickHouseArgs;
 use anyhow::Result;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -56,8 +56,12 @@ impl Reader {
     ///
     /// # Errors
     /// When the password's file cannot be read.
-    pub fn new(args: &ClickHouseArgs) -> Result<Self> {
-        Ok(Self { http: http::client(ANSWER_BYTES), endpoint: Endpoint::new(args)?, database: args.database.clone() })
+    pub fn new(config: &ClickHouseConfig) -> Result<Self> {
+        Ok(Self {
+            http: http::client(ANSWER_BYTES),
+            endpoint: Endpoint::new(config)?,
+            database: config.database.clone(),
+        })
     }
 
     /// Where it asks.

@@ -75,10 +75,10 @@ fn conclusion(found: &[Findings]) -> String {
 impl Audit {
     /// Waits for both services, and finds out what is to be compared.
     async fn begin(args: AuditArgs) -> Result<Self> {
-        let mut config = kafka::config(&args.kafka, ranges::DEFAULTS)?;
+        let mut config = kafka::client_config(&args.kafka.config(), ranges::DEFAULTS)?;
         config.set("group.id", &args.group);
         let client = Arc::new(admin::client(&config)?);
-        let clickhouse = Arc::new(ClickHouse::new(&args.clickhouse)?);
+        let clickhouse = Arc::new(ClickHouse::new(&args.clickhouse.config())?);
         let topic = args.kafka.topic.as_str();
         let patience = args.kafka.connect_timeout;
         let found = connect::kafka(&client, topic, patience).await?;

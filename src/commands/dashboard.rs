@@ -14,7 +14,7 @@ use anyhow::Result;
 /// When the address cannot be listened at, or the password's file cannot be read.
 pub async fn run(args: DashboardArgs) -> Result<()> {
     let shutdown = Shutdown::on_signals()?;
-    let reader = Reader::new(&args.clickhouse)?;
+    let reader = Reader::new(&args.clickhouse.config())?;
     let listener = http::listen(&args.listen, "--listen").await?;
     output::line(format_args!("dashboard at http://{}", listener.local_addr()?))?;
     let router = dashboard::router(reader, Health::default());

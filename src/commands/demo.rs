@@ -1,10 +1,10 @@
 //! `clickstream demo`: all of it on this machine, in one process and a ClickHouse.
 
 use crate::cli::DemoArgs;
+use crate::cli::ingest::summary;
 use crate::clickhouse::ClickHouse;
 use crate::clickhouse::users::{OWNER, READER};
 use crate::demo::{Broker, DRAIN, Pipelines, Places, Program, Server, Site, TerminalView, WorkDir, clickhouse_as};
-use crate::ingest::summary;
 use crate::latency_log::Recorder;
 use crate::output;
 use crate::shutdown::Shutdown;

@@ -26,7 +26,7 @@ const LEFT: &str = "not erased: messages that are still to be ingested (run this
 /// # Errors
 /// When a right is missing, ClickHouse does not answer or refuses, or rows are left. Running it again finishes what was begun.
 pub async fn run(args: EraseArgs) -> Result<()> {
-    let clickhouse = ClickHouse::new(&args.clickhouse)?;
+    let clickhouse = ClickHouse::new(&args.clickhouse.config())?;
     connect::clickhouse(&clickhouse, args.connect_timeout).await?;
     let patience = args.connect_timeout;
     connect::checked(&clickhouse, patience, async || clickhouse.check_tables().await).await?;

@@ -50,12 +50,12 @@ struct Rejects {
 
 impl Rejects {
     async fn begin(args: &RejectsArgs) -> Result<Self> {
-        let mut config = kafka::config(&args.kafka, &[])?;
+        let mut config = kafka::client_config(&args.kafka.config(), &[])?;
         let client = Arc::new(admin::client(&config)?);
         for (key, value) in ranges::DEFAULTS {
             config.set(*key, *value);
         }
-        let clickhouse = ClickHouse::new(&args.clickhouse)?;
+        let clickhouse = ClickHouse::new(&args.clickhouse.config())?;
         let topic = args.kafka.topic.clone();
         let found = connect::kafka(&client, &topic, args.kafka.connect_timeout).await?;
         if found == Found::Missing {

@@ -12,9 +12,9 @@ use std::sync::Arc;
 /// # Errors
 /// When a service does not answer or refuses, or a table that exists has other columns.
 pub async fn run(args: SetupArgs) -> Result<()> {
-    let config = kafka::config(&args.kafka, &[])?;
+    let config = kafka::client_config(&args.kafka.config(), &[])?;
     let client = Arc::new(admin::client(&config)?);
-    let clickhouse = ClickHouse::new(&args.clickhouse)?;
+    let clickhouse = ClickHouse::new(&args.clickhouse.config())?;
     let topic = &args.kafka.topic;
     match connect::kafka(&client, topic, args.kafka.connect_timeout).await? {
         Found::Partitions(partitions) => {

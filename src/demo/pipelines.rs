@@ -1,16 +1,16 @@
-//! The two pipelines of the demo: the very ones of `produce` and `ingest`, with the arguments that they would be given.
+//! The two pipelines of the demo: the very ones of `produce` and `ingest`, with what they would be given.
 
 use super::work_dir::WorkDir;
-use crate::cli::{ClickHouseArgs, DemoArgs, HostArgs, IngestArgs, KafkaArgs, ProduceArgs, RunArgs, Settings};
+use crate::cli::DemoArgs;
+use crate::clickhouse::ClickHouseConfig;
 use crate::clickhouse::users::{Account, WRITER};
-use crate::ingest::{NO_NAME, ingest};
-use crate::kafka::Naming;
-use crate::latency_log::INTERVAL;
+use crate::ingest::{self, IngestConfig, Instance};
+use crate::kafka::{KafkaConfig, Naming, Settings};
 use crate::metrics::Ready;
-use crate::produce::produce;
+use crate::produce::{self, ProduceConfig};
 use crate::shutdown::Shutdown;
 use anyhow::Result;
-use flows::{Faults, Metrics};
+use flows::{BatchConfig, Faults, Metrics};
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
@@ -18,13 +18,15 @@ use url::Url;
 /// How long what was sent may take to be stored after a Ctrl-C, or after the shoppers' time is over. A ClickHouse that was just killed is
 /// back within some seconds.
 pub const DRAIN: Duration = Duration::from_secs(10);
+/// How long to wait for the broker and for ClickHouse, which have answered before.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked at then.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Shoppers and ingester of one demo.
 pub struct Pipelines {
-    produce: ProduceArgs,
-    ingest: IngestArgs,
+    produce: ProduceConfig,
+    ingest: IngestConfig,
     /// What the shoppers did.
     pub sent: Arc<Metrics>,
     /// What the ingester did.
@@ -37,21 +39,10 @@ impl Pipelines {
     /// # Errors
     /// Never, for a home that is open.
     pub fn new(args: &DemoArgs, topic: &str, brokers: &str, work_dir: &WorkDir) -> Result<Self> {
-        let kafka = KafkaArgs {
-            brokers: brokers.to_owned(),
-            topic: topic.to_owned(),
-            settings: Settings::default(),
-            connect_timeout: Duration::from_secs(10),
-        };
-        let run = RunArgs {
-            latency_log: None,
-            latency_interval: INTERVAL,
-            metrics: None,
-            hosts: HostArgs::default(),
-            drain_timeout: DRAIN,
-        };
-        let produce = ProduceArgs {
+        let kafka = KafkaConfig { brokers: brokers.to_owned(), topic: topic.to_owned(), settings: Settings::default() };
+        let produce = ProduceConfig {
             kafka: kafka.clone(),
+            connect_timeout: CONNECT_TIMEOUT,
             rate: args.rate,
             users: args.users,
             count: None,
@@ -60,20 +51,20 @@ impl Pipelines {
             manifest: None,
             faults: Faults::default(),
             in_flight: None,
-            run: run.clone(),
+            drain_timeout: DRAIN,
         };
-        let ingest = IngestArgs {
+        let ingest = IngestConfig {
             kafka,
-            clickhouse: clickhouse_as(&WRITER, work_dir)?,
+            naming: Naming::ByName,
             group: "clickstream".into(),
-            instance_id: Some(NO_NAME.into()), // its group is gone when it is
+            instance: Instance::None, // its group is gone when it is
             state_dir: None,
             take_over: None,
-            batch_rows: 1_000,
-            batch_timeout: args.batch_timeout,
-            in_flight: 4,
+            clickhouse: clickhouse_as(&WRITER, work_dir)?,
+            batching: BatchConfig { timeout: args.batch_timeout, ..BatchConfig::default() },
             until_end: false,
-            run,
+            connect_timeout: CONNECT_TIMEOUT,
+            drain_timeout: DRAIN,
         };
         Ok(Self { produce, ingest, sent: Arc::default(), stored: Arc::default() })
     }
@@ -87,13 +78,13 @@ impl Pipelines {
         let producing = async {
             // Events from before the group has its partitions would look slow.
             until(|| Metrics::read(&self.stored.rebalances) > 0 || shutdown.is_requested()).await;
-            produce(&self.produce, shutdown, &self.sent, &ready).await?;
+            produce::run(&self.produce, shutdown, &self.sent, &ready).await?;
             let _ = tokio::time::timeout(DRAIN, until(|| self.rows() >= Metrics::read(&self.sent.events))).await;
             drained.request();
             anyhow::Ok(())
         };
         let ingesting = async {
-            let outcome = ingest(&self.ingest, Naming::ByName, &drained, &self.stored, &ready).await;
+            let outcome = ingest::run(&self.ingest, &drained, &self.stored, &ready).await;
             // Without it there is nothing more to show.
             shutdown.request();
             outcome
@@ -112,11 +103,11 @@ impl Pipelines {
 ///
 /// # Errors
 /// Never, for a home that is open.
-pub fn clickhouse_as(account: &Account, work_dir: &WorkDir) -> Result<ClickHouseArgs> {
-    Ok(ClickHouseArgs {
-        clickhouse_url: Url::parse(&format!("http://127.0.0.1:{}", work_dir.http_port))?,
-        clickhouse_user: account.name.into(),
-        clickhouse_password_file: Some(work_dir.password(account)),
+pub fn clickhouse_as(account: &Account, work_dir: &WorkDir) -> Result<ClickHouseConfig> {
+    Ok(ClickHouseConfig {
+        url: Url::parse(&format!("http://127.0.0.1:{}", work_dir.http_port))?,
+        user: account.name.into(),
+        password_file: Some(work_dir.password(account)),
         database: "clickstream".into(),
     })
 }

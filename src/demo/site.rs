@@ -1,7 +1,6 @@
 //! The demo's page: a free port, the server behind it, and a browser for who wants one.
 
-use crate::cli::ClickHouseArgs;
-use crate::clickhouse::Reader;
+use crate::clickhouse::{ClickHouseConfig, Reader};
 use crate::dashboard::{self, Health};
 use crate::http::{self, Origins};
 use crate::output;
@@ -26,7 +25,7 @@ impl Site {
     ///
     /// # Errors
     /// When there is none, or the password's file cannot be read.
-    pub async fn open(port: u16, reading: &ClickHouseArgs) -> Result<Self> {
+    pub async fn open(port: u16, reading: &ClickHouseConfig) -> Result<Self> {
         let reader = Reader::new(reading)?;
         let (listener, url) = listen(port).await?;
         output::line(format_args!("dashboard   {url}"))?;

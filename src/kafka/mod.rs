@@ -1,40 +1,42 @@
 //! The Kafka adapter: configuration, the group member that delivers, the committer, and the topic that is produced into.
 
-pub mod admin;
+pub(crate) mod admin;
 mod callbacks;
 mod committer;
+mod config;
 mod hanging;
 mod haul;
 mod identity;
 mod lag;
-pub mod lease;
+pub(crate) mod lease;
 mod lifeline;
 mod load;
 mod loss;
 mod marks;
-pub mod member;
+pub(crate) mod member;
 mod metadata;
-pub mod native;
-pub mod opening;
+pub(crate) mod native;
+pub(crate) mod opening;
 mod origin;
-pub mod ranges;
+pub(crate) mod ranges;
 mod reason;
 mod reasons;
-pub mod refused;
-pub mod replay;
-pub mod static_membership;
+pub(crate) mod refused;
+pub(crate) mod replay;
+pub(crate) mod static_membership;
 mod statistics;
-pub mod topic;
+pub(crate) mod topic;
 
-pub use committer::Committer;
-pub use identity::{Identity, Naming};
-pub use metadata::{Lost, Notes, Ours};
-pub use native::topic_id;
-pub use origin::{Origin, TopicIdentity};
-pub use reason::Reason;
-pub use reasons::Reasons;
+pub(crate) use committer::Committer;
+pub use config::{KafkaConfig, Setting, Settings};
+pub(crate) use identity::Identity;
+pub use identity::Naming;
+pub(crate) use metadata::{Lost, Notes, Ours};
+pub(crate) use native::topic_id;
+pub(crate) use origin::{Origin, TopicIdentity};
+pub(crate) use reason::Reason;
+pub(crate) use reasons::Reasons;
 
-use crate::cli::KafkaArgs;
 use anyhow::{Result, bail};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -52,10 +54,10 @@ const STATISTICS: &str = "statistics.interval.ms";
 /// # Errors
 /// When there is no such setting or it does not take that value, without saying the value: it may be a password. When it names a
 /// file that cannot be read, and when it is refused.
-pub fn config(args: &KafkaArgs, defaults: &[(&str, &str)]) -> Result<ClientConfig> {
+pub(crate) fn client_config(kafka: &KafkaConfig, defaults: &[(&str, &str)]) -> Result<ClientConfig> {
     let mut config = ClientConfig::new();
     config
-        .set("bootstrap.servers", &args.brokers)
+        .set("bootstrap.servers", &kafka.brokers)
         .set("client.id", "clickstream")
         .set("allow.auto.create.topics", "false")
         .set("socket.keepalive.enable", "true")
@@ -65,25 +67,25 @@ pub fn config(args: &KafkaArgs, defaults: &[(&str, &str)]) -> Result<ClientConfi
     for (key, value) in defaults {
         config.set(*key, *value);
     }
-    if args.settings.iter().any(|setting| setting.key == "debug") {
+    if kafka.settings.iter().any(|setting| setting.key == "debug") {
         config.set_log_level(RDKafkaLogLevel::Debug);
     }
-    refused::check(&args.settings, refused::EVERYWHERE)?;
-    for setting in args.settings.iter() {
+    refused::check(&kafka.settings, refused::EVERYWHERE)?;
+    for setting in kafka.settings.iter() {
         config.set(&setting.key, &setting.value);
     }
-    refused::check_files(&args.settings, &config)?;
+    refused::check_files(&kafka.settings, &config)?;
     // Brokers that hang, and a client that has lost them all, are known by its statistics.
-    if args.settings.iter().any(|setting| setting.key == STATISTICS) && config.get(STATISTICS) == Some("0") {
-        bail!("{}: must be 1 or more: what Kafka does is seen by it", args.settings.name(STATISTICS));
+    if kafka.settings.iter().any(|setting| setting.key == STATISTICS) && config.get(STATISTICS) == Some("0") {
+        bail!("{}: must be 1 or more: what Kafka does is seen by it", kafka.settings.name(STATISTICS));
     }
     match config.create_native_config() {
         Ok(_) => Ok(config),
         Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, key, _)) => {
-            bail!("{}: librdkafka has no such setting", args.settings.name(&key))
+            bail!("{}: librdkafka has no such setting", kafka.settings.name(&key))
         }
         Err(KafkaError::ClientConfig(_, _, key, _)) => {
-            bail!("{}: librdkafka does not take this value for it", args.settings.name(&key))
+            bail!("{}: librdkafka does not take this value for it", kafka.settings.name(&key))
         }
         Err(_) => bail!("librdkafka does not take the --kafka settings"),
     }

@@ -1,6 +1,6 @@
 //! Settings of librdkafka that are refused: with them, something would not hold that a command rests on.
 
-use crate::cli::Settings;
+use super::config::Settings;
 use crate::printable::printable;
 use anyhow::{Result, bail};
 use rdkafka::ClientConfig;

@@ -12,7 +12,7 @@ mod recorder;
 mod write;
 
 pub use read::{Interval, read};
-pub use recorder::{INTERVAL, Recorder};
+pub use recorder::Recorder;
 
 #[cfg(test)]
 mod foreign;

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// An interval of the log, unless told otherwise.
-pub const INTERVAL: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Takes the latencies out of a metrics from time to time, adds them up, and logs them.
 pub struct Recorder {

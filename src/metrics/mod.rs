@@ -5,7 +5,6 @@ mod window;
 
 pub use window::Window;
 
-use crate::cli::RunArgs;
 use crate::clickhouse::ClickHouse;
 use crate::http::{self, Origins};
 use crate::shutdown::Shutdown;
@@ -49,17 +48,17 @@ pub struct Ready {
     producing: AtomicBool,
     clickhouse: OnceLock<Arc<ClickHouse>>,
     /// What stops the flow now.
-    pub stuck: Arc<Stuck>,
+    pub(crate) stuck: Arc<Stuck>,
 }
 
 impl Ready {
     /// The producer is connected and has begun.
-    pub fn producing(&self) {
+    pub(crate) fn producing(&self) {
         self.producing.store(true, Relaxed);
     }
 
     /// The ingester has found everything it needs, and writes to this ClickHouse.
-    pub fn ingesting(&self, clickhouse: &Arc<ClickHouse>) {
+    pub(crate) fn ingesting(&self, clickhouse: &Arc<ClickHouse>) {
         // Said once, by the one who started.
         let _ = self.clickhouse.set(clickhouse.clone());
     }
@@ -71,15 +70,15 @@ impl Observed {
         Self { of, metrics: metrics.clone(), window, ready: ready.clone(), since: Instant::now(), asked, rendering }
     }
 
-    /// Serves at `--metrics`, if that is given, until the process ends: who asks while it drains gets an answer.
+    /// Serves at this address, `--metrics`, until the process ends: a request that comes during the drain is answered. `hosts` are
+    /// the names by which it may be called.
     ///
     /// # Errors
     /// When that address cannot be listened at.
-    pub async fn serve(self, args: &RunArgs) -> Result<()> {
-        let Some(address) = &args.metrics else { return Ok(()) };
+    pub async fn serve(self, address: &str, hosts: Vec<String>) -> Result<()> {
         let listener = http::listen(address, "--metrics").await?;
         tracing::info!("metrics at http://{}/metrics", listener.local_addr()?);
-        let origins = Origins::of_programs(args.hosts.names());
+        let origins = Origins::of_programs(hosts);
         tokio::spawn(http::serve(listener, self.router(), origins, Shutdown::default()));
         Ok(())
     }

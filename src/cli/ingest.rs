@@ -1,0 +1,123 @@
+//! `clickstream ingest`: from the topic into ClickHouse, each message exactly once.
+
+use super::values::{not_empty, some_time, switch};
+use super::{ClickHouseArgs, KafkaArgs, RunArgs};
+use crate::ingest::{self, IngestConfig, Instance};
+use crate::kafka::Naming;
+use crate::metrics::Ready;
+use crate::output;
+use crate::shutdown::Shutdown;
+use crate::status::{Pipeline, Status, watch};
+use crate::table::{self, grouped};
+use anyhow::Result;
+use clap::Args;
+use flows::{BatchConfig, Metrics};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The `--instance-id` of a member that has no name.
+const NO_NAME: &str = "none";
+
+#[derive(Args, Debug)]
+pub struct IngestArgs {
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    #[command(flatten)]
+    pub clickhouse: ClickHouseArgs,
+
+    /// The consumer group
+    #[arg(long, env = "CLICKSTREAM_GROUP", default_value = "clickstream", value_parser = not_empty)]
+    pub group: String,
+
+    /// The name under which this member has its partitions back at once when it is started again (static membership), or
+    /// `none` [default: a random one that is kept in --state-dir]
+    #[arg(long, env = "CLICKSTREAM_INSTANCE_ID", value_name = "NAME", value_parser = not_empty)]
+    pub instance_id: Option<String>,
+
+    /// The directory where that name is kept from one start to the next [default: one in the directory for temporary files]
+    #[arg(long, env = "CLICKSTREAM_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Take the topic's rows over from this other group, whose members stop then
+    #[arg(long, env = "CLICKSTREAM_TAKE_OVER", value_name = "GROUP", value_parser = not_empty)]
+    pub take_over: Option<String>,
+
+    /// Rows of a batch
+    #[arg(long, env = "CLICKSTREAM_BATCH_ROWS", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=500_000))]
+    pub batch_rows: u32,
+
+    /// The time within which an event can be queried: a batch that is not full leaves early enough for that
+    #[arg(long, env = "CLICKSTREAM_BATCH_TIMEOUT", default_value = "5s", value_parser = some_time, value_name = "TIME")]
+    pub batch_timeout: Duration,
+
+    /// Inserts under way at the same time
+    #[arg(long, env = "CLICKSTREAM_IN_FLIGHT", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub in_flight: u8,
+
+    /// Stop when everything is stored that the topic held at the start, however long that takes
+    #[arg(long, env = "CLICKSTREAM_UNTIL_END", value_parser = switch)]
+    pub until_end: bool,
+
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+impl IngestArgs {
+    /// What the pipeline takes of it.
+    fn config(&self) -> IngestConfig {
+        IngestConfig {
+            kafka: self.kafka.config(),
+            naming: Naming::ById,
+            group: self.group.clone(),
+            instance: match self.instance_id.as_deref() {
+                None => Instance::Kept,
+                Some(NO_NAME) => Instance::None,
+                Some(name) => Instance::Named(name.to_owned()),
+            },
+            state_dir: self.state_dir.clone(),
+            take_over: self.take_over.clone(),
+            clickhouse: self.clickhouse.config(),
+            batching: BatchConfig::new(self.batch_rows as usize, self.batch_timeout, self.in_flight.into()),
+            until_end: self.until_end,
+            connect_timeout: self.kafka.connect_timeout,
+            drain_timeout: self.run.drain_timeout,
+        }
+    }
+}
+
+/// Ingests until a stop is requested or, with `--until-end`, everything is stored that was there at the start.
+///
+/// # Errors
+/// When something does not fit at the start, when a failure will not pass by itself, or when the drain took too long.
+pub async fn run(args: IngestArgs) -> Result<()> {
+    let shutdown = Shutdown::on_signals()?;
+    let (metrics, ready) = (Arc::new(Metrics::default()), Arc::new(Ready::default()));
+    let mut recorder = args.run.recorder(&metrics)?;
+    args.run.serve(Pipeline::Ingest, &metrics, &recorder, &ready).await?;
+    let mut status = Status::new(Pipeline::Ingest, metrics.clone(), ready.stuck.clone());
+    let outcome = watch(&mut status, &mut recorder, ingest::run(&args.config(), &shutdown, &metrics, &ready)).await;
+    let latencies = recorder.close();
+    // A member that has not joined its group has nothing to report but the reason.
+    if Metrics::read(&metrics.rebalances) == 0 {
+        return outcome;
+    }
+    let table = table::render(|stage| table::stage(&latencies, stage));
+    output::closing(format_args!("{table}\n{}", summary(&metrics)), outcome)
+}
+
+/// What was done, in one line.
+pub fn summary(metrics: &Metrics) -> String {
+    let lost = Metrics::read(&metrics.expired) + Metrics::read(&metrics.reset);
+    let lost =
+        if lost > 0 { format!("; {} messages were lost before they were read", grouped(lost)) } else { String::new() };
+    format!(
+        "{} events and {} rejects stored in {} batches, {} inserts, {} retries; {} rows were stored before{lost}",
+        grouped(Metrics::read(&metrics.events)),
+        grouped(metrics.rejects.total()),
+        grouped(Metrics::read(&metrics.batches)),
+        grouped(Metrics::read(&metrics.inserts)),
+        grouped(Metrics::read(&metrics.retries)),
+        grouped(Metrics::read(&metrics.skipped)),
+    )
+}

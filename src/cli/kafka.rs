@@ -1,0 +1,33 @@
+//! Where Kafka is: the options of every command that asks it.
+
+use super::settings::SettingArgs;
+use super::values::{Unseen, brokers, duration, topic_name};
+use crate::kafka::KafkaConfig;
+use clap::Args;
+use std::time::Duration;
+
+/// Where Kafka is.
+#[derive(Args, Clone, Debug)]
+pub struct KafkaArgs {
+    /// Kafka's brokers, HOST:PORT, separated by commas
+    #[arg(long, env = "CLICKSTREAM_BROKERS", default_value = "localhost:9092", value_parser = Unseen(brokers))]
+    pub brokers: String,
+
+    /// The topic
+    #[arg(long, env = "CLICKSTREAM_TOPIC", default_value = "clicks", value_parser = topic_name)]
+    pub topic: String,
+
+    #[command(flatten)]
+    pub settings: SettingArgs,
+
+    /// How long to wait for a service that does not answer at the start
+    #[arg(long, env = "CLICKSTREAM_CONNECT_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub connect_timeout: Duration,
+}
+
+impl KafkaArgs {
+    /// What the adapter takes of it.
+    pub fn config(&self) -> KafkaConfig {
+        KafkaConfig { brokers: self.brokers.clone(), topic: self.topic.clone(), settings: self.settings.in_order() }
+    }
+}

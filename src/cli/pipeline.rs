@@ -1,0 +1,61 @@
+//! The options that all pipelines have in common.
+
+use super::HostArgs;
+use super::values::{address, duration, interval};
+use crate::latency_log::Recorder;
+use crate::metrics::{Observed, Ready};
+use crate::status::Pipeline;
+use anyhow::Result;
+use clap::Args;
+use flows::Metrics;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What all pipelines that run for long have in common.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Write latency histograms to this file, an HdrHistogram interval log; one that exists is kept, the next gets a number
+    #[arg(long, env = "CLICKSTREAM_LATENCY_LOG", value_name = "FILE")]
+    pub latency_log: Option<PathBuf>,
+
+    /// How much time each histogram in that file covers
+    #[arg(long, env = "CLICKSTREAM_LATENCY_INTERVAL", default_value = "1s", value_parser = interval, value_name = "TIME")]
+    pub latency_interval: Duration,
+
+    /// Serve /metrics (Prometheus), /healthz and /readyz at this HOST:PORT
+    #[arg(long, env = "CLICKSTREAM_METRICS", value_name = "HOST:PORT", value_parser = address)]
+    pub metrics: Option<String>,
+
+    #[command(flatten)]
+    pub hosts: HostArgs,
+
+    /// How long a stop may take to drain, from the signal on
+    #[arg(long, env = "CLICKSTREAM_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub drain_timeout: Duration,
+}
+
+impl RunArgs {
+    /// What takes and logs the latencies of a pipeline.
+    ///
+    /// # Errors
+    /// When the log cannot be created.
+    pub fn recorder(&self, metrics: &Arc<Metrics>) -> Result<Recorder> {
+        Recorder::with_interval(metrics.clone(), self.latency_log.as_deref(), self.latency_interval)
+    }
+
+    /// Serves `/metrics` and the health checks of a pipeline, if that is asked for.
+    ///
+    /// # Errors
+    /// When the address cannot be listened at.
+    pub async fn serve(
+        &self,
+        of: Pipeline,
+        metrics: &Arc<Metrics>,
+        recorder: &Recorder,
+        ready: &Arc<Ready>,
+    ) -> Result<()> {
+        let Some(address) = &self.metrics else { return Ok(()) };
+        Observed::new(of, metrics, recorder.window(), ready).serve(address, self.hosts.names()).await
+    }
+}

@@ -1,0 +1,107 @@
+//! `clickstream produce`: the shoppers, into the topic.
+
+use super::values::some_time;
+use super::{KafkaArgs, RunArgs};
+use crate::metrics::Ready;
+use crate::output;
+use crate::produce::{self, ProduceConfig, Produced};
+use crate::shutdown::Shutdown;
+use crate::status::{Pipeline, Status, watch};
+use crate::table::{self, grouped};
+use anyhow::{Result, bail};
+use clap::Args;
+use flows::{Faults, Metrics, Rate, Tally};
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Args, Debug)]
+pub struct ProduceArgs {
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+
+    /// Events per second, or `max`
+    #[arg(long, env = "CLICKSTREAM_RATE", default_value = "100")]
+    pub rate: Rate,
+
+    /// How many shoppers there are
+    #[arg(long, env = "CLICKSTREAM_USERS", default_value = "500")]
+    pub users: NonZeroUsize,
+
+    /// Stop after so many messages
+    #[arg(long, env = "CLICKSTREAM_COUNT", value_name = "N")]
+    pub count: Option<NonZeroU64>,
+
+    /// Stop after this time, or later, when all is acknowledged; give up when nothing is for --drain-timeout
+    #[arg(long = "for", env = "CLICKSTREAM_FOR", value_parser = some_time, value_name = "TIME")]
+    pub duration: Option<Duration>,
+
+    /// The same seed gives the same events; without one, each run has other ones
+    #[arg(long, env = "CLICKSTREAM_SEED", value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Write one line of JSON for each acknowledged message
+    #[arg(long, env = "CLICKSTREAM_MANIFEST", value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+
+    /// Mix in faults: shares of messages that are bad, sent twice, or late, like bad=0.01,dup=0.01,late=0.01
+    #[arg(long, env = "CLICKSTREAM_FAULTS", default_value = "", hide_default_value = true, value_name = "SHARES")]
+    pub faults: Faults,
+
+    /// Messages that may be unacknowledged [default: half a second's worth, 64 to 10,000]
+    #[arg(long, env = "CLICKSTREAM_PRODUCE_IN_FLIGHT", value_name = "N")]
+    pub in_flight: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+impl ProduceArgs {
+    /// What the pipeline takes of it.
+    fn config(&self) -> ProduceConfig {
+        ProduceConfig {
+            kafka: self.kafka.config(),
+            connect_timeout: self.kafka.connect_timeout,
+            rate: self.rate,
+            users: self.users,
+            count: self.count,
+            duration: self.duration,
+            seed: self.seed,
+            manifest: self.manifest.clone(),
+            faults: self.faults,
+            in_flight: self.in_flight,
+            drain_timeout: self.run.drain_timeout,
+        }
+    }
+}
+
+/// Produces until the count or the time is reached, or a stop is requested.
+///
+/// # Errors
+/// When Kafka does not answer at the start, the manifest cannot be written, or messages were not acknowledged in the end.
+pub async fn run(args: ProduceArgs) -> Result<()> {
+    let shutdown = Shutdown::on_signals()?;
+    let (metrics, ready) = (Arc::new(Metrics::default()), Arc::new(Ready::default()));
+    let mut recorder = args.run.recorder(&metrics)?;
+    args.run.serve(Pipeline::Produce, &metrics, &recorder, &ready).await?;
+    let mut status = Status::new(Pipeline::Produce, metrics.clone(), ready.stuck.clone());
+    let produced = watch(&mut status, &mut recorder, produce::run(&args.config(), &shutdown, &metrics, &ready)).await;
+    let latencies = recorder.close();
+    let Some(Produced { tally, seed }) = produced? else { return Ok(()) };
+    let table = table::render(|stage| table::stage(&latencies, stage));
+    let report = format!("{table}\n{} messages acknowledged, seed {seed}", grouped(tally.acknowledged));
+    output::closing(report, whole(&tally, args.run.drain_timeout))
+}
+
+/// Whether Kafka has acknowledged all of it.
+fn whole(tally: &Tally, drain_timeout: Duration) -> Result<()> {
+    if tally.lost > 0 {
+        bail!(
+            "{} messages were not acknowledged within --drain-timeout {}: the topic may hold them or not; who needs to know compares --manifest with the topic",
+            grouped(tally.lost),
+            humantime::format_duration(drain_timeout)
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! Where ClickHouse is: as plain values.
+
+use std::path::PathBuf;
+use url::Url;
+
+/// Where ClickHouse is, as which user to come, and the database.
+#[derive(Clone, Debug)]
+pub struct ClickHouseConfig {
+    /// The address of its HTTP interface, `http://` or `https://`. Its query goes along with each request.
+    pub url: Url,
+    /// The user there.
+    pub user: String,
+    /// A file with the user's password, in one line; none for a user without a password.
+    pub password_file: Option<PathBuf>,
+    /// The database with the tables.
+    pub database: String,
+}

@@ -1,0 +1,119 @@
+//! How the member of the group is set up: librdkafka's settings, and the name that it keeps.
+
+use super::{IngestConfig, Instance};
+use crate::kafka;
+use crate::kafka::refused::{self, Refused};
+use crate::kafka::static_membership::InstanceFile;
+use anyhow::{Result, bail};
+use rdkafka::ClientConfig;
+use std::time::Duration;
+
+/// Settings of the consumer, unless `--kafka` says otherwise.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"), // only the ledger commits
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "earliest"),
+    ("partition.assignment.strategy", "cooperative-sticky"),
+    ("session.timeout.ms", "6000"), // a dead member's partitions move after that: as short as brokers allow
+    ("heartbeat.interval.ms", "1000"),
+    // Read in batches, librdkafka takes the end of a partition for a message that was consumed, and leaves one out later.
+    ("enable.partition.eof", "false"),
+    ("fetch.queue.backoff.ms", "10"), // the default of 1 s leaves a fast consumer waiting
+    ("fetch.wait.max.ms", "100"),
+    ("statistics.interval.ms", "1000"), // says what is queued
+    ("queued.min.messages", "50000"),
+    ("queued.max.messages.kbytes", "16384"), // bounds the memory of a backlog
+    ("fetch.max.bytes", "8388608"),
+];
+
+/// Settings that the promises hang on, and what would become of them.
+const FIXED: Refused = &[
+    ("enable.auto.commit", "offsets would be committed before their rows are stored"),
+    ("auto.commit.enable", "offsets would be committed before their rows are stored"),
+    ("enable.auto.offset.store", "offsets would be committed before their rows are stored"),
+    ("offset.store.method", "offsets are kept by the group alone"),
+    ("group.id", "the group is given with --group"),
+    ("group.instance.id", "the name is given with --instance-id"),
+    ("group.protocol.type", "other members of the group would not know this one"),
+    ("enable.partition.eof", "the client's batches would leave messages out"),
+];
+
+/// What `auto.offset.reset` says of a group that has committed nothing: to begin at the end of the topic.
+const AT_THE_END: [&str; 3] = ["latest", "largest", "end"];
+
+/// What a rebalance may take beside the drain: the last commits, and waiting for inserts that were let go of.
+const BESIDE_THE_DRAIN: Duration = Duration::from_secs(30);
+/// `max.poll.interval.ms`: what librdkafka has without a setting, and the most that it takes.
+const USUAL_POLL_MS: u128 = 300_000;
+const LONGEST_POLL_MS: u128 = 86_400_000;
+
+/// The settings of the consumer: ours, and the user's over them.
+///
+/// # Errors
+/// When a setting is refused, or does not fit the others.
+pub fn client_config(config: &IngestConfig) -> Result<ClientConfig> {
+    refused::check(&config.kafka.settings, FIXED)?;
+    let name = |key| config.kafka.settings.name(key);
+    let mut client = kafka::client_config(&config.kafka, DEFAULTS)?;
+    client.set("group.id", &config.group);
+    let refresh = client.get("topic.metadata.refresh.interval.ms").and_then(|ms| ms.parse::<i64>().ok());
+    if refresh.is_some_and(|ms| ms < 1) {
+        bail!("{}: must be 1 or more: new partitions would not be found", name("topic.metadata.refresh.interval.ms"));
+    }
+    match client.get("auto.offset.reset") {
+        Some("error") => bail!(
+            "{}: `error` is not supported: where to begin is asked of the group, and what it has lost is said",
+            name("auto.offset.reset")
+        ),
+        Some(reset) if config.until_end && AT_THE_END.contains(&reset) => bail!(
+            "{}: cannot be combined with --until-end: a new group would begin at the end, and store nothing",
+            name("auto.offset.reset")
+        ),
+        _ => {}
+    }
+    // Who drains does not poll, and who has not polled for this long is put out, without the time that a session would leave.
+    let (drain, poll) =
+        (config.drain_timeout, client.get("max.poll.interval.ms").and_then(|ms| ms.parse::<u128>().ok()));
+    let shortest = (drain + BESIDE_THE_DRAIN).as_millis();
+    if poll.is_some_and(|poll| poll < shortest) {
+        bail!("{}: must be {shortest} or more: --drain-timeout is {drain:?}", name("max.poll.interval.ms"));
+    }
+    if shortest > LONGEST_POLL_MS {
+        bail!(
+            "--drain-timeout {drain:?}: must be half a minute less than a day at most: Kafka waits no longer for a member"
+        );
+    }
+    if client.get("max.poll.interval.ms").is_none() {
+        client.set("max.poll.interval.ms", shortest.max(USUAL_POLL_MS).to_string());
+    }
+    // In the new protocol the broker sets the session, and revokes without asking.
+    if client.get("group.protocol").is_some_and(|protocol| !protocol.eq_ignore_ascii_case("classic")) {
+        bail!("{}: only `classic` is supported", name("group.protocol"));
+    }
+    Ok(client)
+}
+
+/// The name to be known by in the group. Where there is no place to keep one, the member has none, and a restart takes longer.
+///
+/// # Errors
+/// When the directory that was named cannot keep it, or another process has that name.
+pub fn instance_file(config: &IngestConfig) -> Result<Option<InstanceFile>> {
+    let of = [&*config.kafka.brokers, &config.kafka.topic, &config.group];
+    let directory = config.state_dir.as_deref();
+    match &config.instance {
+        Instance::None => Ok(None),
+        Instance::Named(name) => InstanceFile::acquire_named(directory, name, &of).map(Some),
+        Instance::Kept if directory.is_some() => InstanceFile::acquire(directory, &of).map(Some),
+        Instance::Kept => Ok(InstanceFile::acquire(None, &of).map_or_else(
+            |why| {
+                tracing::warn!(
+                    "{why:#}. So this member has no name in its group: after a crash its partitions wait for the session timeout. \
+                     Nothing is lost. --state-dir names a directory for it; --instance-id none goes without a name, and without \
+                     this line"
+                );
+                None
+            },
+            Some,
+        )),
+    }
+}
