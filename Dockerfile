@@ -1,14 +1,14 @@
-# One image for all of our services; what one does is its command: setup, produce, ingest, secrets, health, audit ...
+# One image for all of our services, which differ by their command: setup, produce, ingest, secrets, health, audit ...
 
 ARG RUST_IMAGE=rust:1.95-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1
 ARG DEBIAN_IMAGE=debian:bookworm-slim@sha256:3783cc01769c7b2b1b83a5c5ad96c815348e28ed7da68e2e3687004faa906251
 
 FROM ${RUST_IMAGE} AS build
 WORKDIR /build
-# Without what only a debugger reads, which is most of the program.
+# Without the symbols for a debugger, which are most of the program's size.
 ENV CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_STRIP=debuginfo
-# The dependencies, OpenSSL and librdkafka among them, in a layer of their own: it is built again only when one of these
-# three files changes, since what it compiles of ours is empty.
+# The dependencies, OpenSSL and librdkafka among them, in a layer of their own. It is built again only when one of these
+# three files changes, since our own sources are empty in it.
 COPY Cargo.toml Cargo.lock ./
 COPY flows/Cargo.toml flows/
 RUN mkdir src flows/src \
@@ -16,17 +16,17 @@ RUN mkdir src flows/src \
  && touch src/lib.rs flows/src/lib.rs \
  && cargo build --release --locked
 COPY . .
-# Cargo goes by the time of a change, and the empty files are younger than the real ones.
+# Cargo compares times of change, and the empty files are younger than the real ones.
 RUN touch src/main.rs src/lib.rs flows/src/lib.rs \
  && cargo build --release --locked \
  && install -D target/release/clickstream /out/clickstream
 
-# Its C library is the one that was built against; certificates are in the program.
+# The image has the C library that the program was built against. The program contains the certificates.
 FROM ${DEBIAN_IMAGE}
 LABEL org.opencontainers.image.title="clickstream" \
       org.opencontainers.image.description="Kafka to ClickHouse click events: nothing lost, nothing twice, in less than five seconds" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
-# New volumes that are mounted here take owner and mode of these directories: user 65532, and nobody else may write.
+# New volumes that are mounted here get the owner and mode of these directories: user 65532, and nobody else may write.
 RUN for name in secrets/owner secrets/writer secrets/eraser secrets/reader secrets/clickhouse state; do install -d -o 65532 -g 65532 "/$name"; done
 COPY --from=build /out/clickstream /usr/local/bin/clickstream
 USER 65532:65532

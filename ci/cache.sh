@@ -1,4 +1,4 @@
-# What ci/stack downloads or compiles, kept outside of the checkout, where other checkouts find it too.
+# The cache of downloads and builds of ci/stack. It is outside the checkout, so that all checkouts share it.
 # shellcheck shell=bash
 
 cache=${CLICKSTREAM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/clickstream}
@@ -12,8 +12,8 @@ missing() { # WHAT APT-PACKAGES BREW-FORMULA
 
 need() { command -v "$1" >/dev/null || missing "$@"; }
 
-# cached DIR COMMAND...: has COMMAND fill $cache/DIR, if it is not there. It fills another directory, which is renamed when
-# whole, so that a download that was cut off or is wrong is never used; and under a lock, because stacks may start together.
+# cached DIR COMMAND...: makes COMMAND fill $cache/DIR, if it is missing. COMMAND fills another directory, which is renamed when it is
+# complete. So a broken or wrong download is never used. A lock serves stacks that start together.
 cached() {
   local dir=$cache/$1 partial=$cache/partial
   shift
@@ -31,17 +31,17 @@ cached() {
   ) 8>"$cache/lock"
 }
 
-# A directory named after what it is made from: checkouts of different ages share the cache.
+# A directory named after its source file, because checkouts of different ages share the cache.
 made_from() { echo "$1-$(cksum <"$2" | tr ' ' -)"; } # NAME FILE
 
-# verified DIR SUMS: each file of $cache/DIR has the SHA-256 that SUMS says, and there is no other file. It is asked each time that
-# something of there is run. Files that are still the ones that were checked (the same inode, size and time of change, which
-# no copy of a cache brings along) are not read again: libchdb has 541 MB.
+# verified DIR SUMS: each file of $cache/DIR has the SHA-256 in SUMS, and there is no other file. Callers check this each time before they
+# run a file of DIR. Files that are unchanged since the last check are not read again, because libchdb has 541 MB. Unchanged means the same
+# inode, size and time of change, which a copied cache never has.
 verified() {
   local dir=$cache/$1 sums=$2 stamp=$cache/$1.verified seen
-  seen=$(cksum <"$sums"; files "$dir") || die "cannot look at $dir"
+  seen=$(cksum <"$sums"; files "$dir") || die "cannot read $dir"
   [ "$(cat "$stamp" 2>/dev/null)" != "$seen" ] || return 0
-  has_only "$dir" "$sums" || die "$dir is not what is pinned in $sums: nothing of it was run. Remove it: rm -r $dir"
+  has_only "$dir" "$sums" || die "$dir differs from the checksums in $sums; no file of it was run. Remove it: rm -r $dir"
   printf '%s\n' "$seen" >"$stamp.$$"
   mv "$stamp.$$" "$stamp"
 }

@@ -1,9 +1,9 @@
-/* Makes a server of libchdb, which is the whole of ClickHouse as a library: clickhouse-host LIBRARY OPTIONS...
+/* Runs libchdb, which is the whole of ClickHouse as a library, as a server: clickhouse-host LIBRARY OPTIONS...
  *
- * A process of its own, because the library takes over signals, threads and memory of the one it is loaded into, and because
- * tests have to be able to kill it. The options are those of clickhouse-local.
+ * It is a process of its own, because the library takes over signals, threads and memory of its process, and because tests have to be able to
+ * kill it. The options are those of clickhouse-local.
  *
- * STACK_CLICKHOUSE_CLOCK names a file of 8 bytes, a number of seconds: the server's clock is ahead of this machine's by as many. */
+ * STACK_CLICKHOUSE_CLOCK names a file of 8 bytes, a number of seconds by which the server's clock is ahead of this machine's. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -88,7 +88,7 @@ int main(int argc, char **argv) {
   }
   const char *clock = getenv("STACK_CLICKHOUSE_CLOCK");
   if (clock && move_clock(clock)) {
-    fprintf(stderr, "clickhouse-host: the clock cannot be moved as %s says\n", clock);
+    fprintf(stderr, "clickhouse-host: cannot move the clock by the number of seconds in %s\n", clock);
     return 2;
   }
   void *library = dlopen(argv[1], RTLD_NOW);

@@ -1,4 +1,4 @@
-# ClickHouse for ci/stack: a clickhouse of this machine, or else the library libchdb, which is the whole of it.
+# ClickHouse for ci/stack: the clickhouse of this machine, or else the library libchdb, which contains the whole server.
 # shellcheck shell=bash disable=SC2154 # the options are ci/stack's
 
 libchdb_version=26.7.3-stable.1
@@ -23,11 +23,11 @@ clickhouse_fetch() {
   local program package integrity
   if [ "${CLICKSTREAM_CLICKHOUSE:-}" != embedded ] && program=$(command -v clickhouse); then
     say "ClickHouse is $program (with CLICKSTREAM_CLICKHOUSE=embedded it would be libchdb)"
-    # Without its watchdog: a kill has to hit the server, and nothing but `up` may start it again.
+    # Without its watchdog: a kill has to hit the server, and only `up` may start it again.
     clickhouse_server=(env CLICKHOUSE_WATCHDOG_ENABLE=0 "$program" server)
     return
   fi
-  # For another platform: what `npm view @chdb/PACKAGE@VERSION dist.integrity` says, once it has run there.
+  # For another platform, add the output of `npm view @chdb/PACKAGE@VERSION dist.integrity`, once it was tried there.
   case $(uname -s)-$(uname -m) in
     Linux-x86_64)
       package=lib-linux-x64-gnu
@@ -49,10 +49,10 @@ libchdb_download() { # PACKAGE INTEGRITY
   need npm npm node
   need tar tar gnu-tar
   say "fetching ClickHouse (178 MB)"
-  npm pack --loglevel=error "@chdb/$1@$libchdb_version" >/dev/null || die "ClickHouse could not be fetched"
+  npm pack --loglevel=error "@chdb/$1@$libchdb_version" >/dev/null || die "cannot download ClickHouse from npm"
   file=$(echo ./*.tgz)
   got=sha512-$(node -p 'crypto.createHash("sha512").update(fs.readFileSync(process.argv[1])).digest("base64")' "$file")
-  [ "$got" = "$2" ] || die "@chdb/$1 is not what is pinned here: its checksum is $got"
+  [ "$got" = "$2" ] || die "@chdb/$1 has another checksum than the pinned one: $got"
   tar -xzf "$file" --strip-components=1 package/libchdb.so
   rm "$file"
 }
@@ -69,7 +69,7 @@ clickhouse_start() {
   launch clickhouse "${clickhouse_server[@]}" --config-file="$data/clickhouse.xml"
 }
 
-# The library serves for as long as its last query runs: this one takes ten years. TCP first: who sees a ping may use both.
+# The library serves for as long as its last query runs: this one takes ten years. TCP first, so that a client that gets a ping's answer may use both.
 clickhouse_queries() {
   cat <<'EOF'
 SYSTEM START LISTEN TCP;

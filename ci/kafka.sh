@@ -11,7 +11,7 @@ kafka_ports() {
   echo "$(kafka_beyond "$controller" "$1") --controller-port"
 }
 
-# The port is open some time before the broker is of use; the log is this start's alone.
+# The port opens some time before the broker is ready. The log is that of this start alone.
 kafka_answers() { grep -qs 'Kafka Server started' "$data/$1.log" && accepts "$(kafka_beyond "$kafka_port" "$1")"; }
 
 kafka_fetch() {
@@ -29,8 +29,8 @@ kafka_download() {
   need mvn maven maven
   say "fetching Kafka (54 MB)"
   mvn -q -B -C -f "$ci/kafka/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD" 2>&1 |
-    sed $'s/\e\\[[0-9;]*m//g' || die "Kafka could not be fetched" # sed, because some builds of mvn colour even a pipe
-  has_only "$PWD" "$ci/kafka/SHA256SUMS" || die "Kafka's jars are not those that are pinned in ci/kafka/SHA256SUMS"
+    sed $'s/\e\\[[0-9;]*m//g' || die "cannot download Kafka from Maven Central" # sed, because some builds of mvn colour even a pipe
+  has_only "$PWD" "$ci/kafka/SHA256SUMS" || die "Kafka's jars differ from the checksums in ci/kafka/SHA256SUMS"
 }
 
 kafka_java() { java -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$kafka_jars" "$@"; }
@@ -77,7 +77,7 @@ share.coordinator.state.topic.replication.factor=$brokers
 share.coordinator.state.topic.min.isr=$in_sync
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
-# A killed broker is let in again when its last session is over, by default after 9 s
+# A killed broker may join again when its last session is over, by default after 9 s
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 # By default 128 MB of the heap

@@ -1,7 +1,7 @@
-// The page: which dashboard, which range, when to ask, and what to say when there is no answer.
+// The page: the dashboard, the range, the times of requests, and the message if there is no answer.
 "use strict";
 
-// What is drawn here. A test compares the dashboards with it.
+// The panel types that this page draws. A test compares the dashboards with this list.
 const DRAWN = {
   types: ["timeseries", "stat", "bargauge", "table"],
   units: ["short", "none", "reqps", "ops", "cps", "currencyUSD", "percentunit", "percent", "ms", "s"],
@@ -10,7 +10,7 @@ const DRAWN = {
 const RANGES = [["5 min", 300], ["15 min", 900], ["1 hour", 3600], ["6 hours", 21600], ["24 hours", 86400]];
 // Requests at a time: browsers allow six to a host.
 const AT_ONCE = 5;
-// How soon it is asked again where there is nothing to see yet, in seconds.
+// Seconds until the next request while a panel has no data yet.
 const SOON = 1;
 
 const page = { board: null, panels: [], range: 900, refresh: 5, timer: null, asking: null, away: null };
@@ -33,7 +33,7 @@ async function ask(path, signal) {
   return answer;
 }
 
-/// Asks for all panels, a few at a time, and draws each as it comes. Asking anew ends the round before.
+/// Requests all panels, a few at a time, and draws each one when it arrives. A new round ends the previous one.
 async function round() {
   clearTimeout(page.timer);
   page.asking?.abort();
@@ -51,9 +51,9 @@ async function round() {
       } catch (problem) {
         if (problem.name === "AbortError") return;
         if (problem.kind === "away" || problem.kind === "gone") away = problem;
-        // Too many ask at once: the last picture stays until the next round.
+        // Too many requests at once: the last picture stays until the next round.
         else if (problem.kind !== "busy" || body.classList.contains("says")) say(body, problem.error ?? String(problem), "error");
-        // What has no kind is a fault of this page: the other panels and the next round go on without it.
+        // An error without a kind is a fault of this page: the other panels and the next round go on.
         if (!problem.kind) console.error(problem);
       }
     }
@@ -61,13 +61,13 @@ async function round() {
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
   if (asking.signal.aborted) return;
   await tell(away);
-  // A hidden page asks nothing; it goes on when it is seen again.
+  // A hidden page sends no requests, and resumes when it is visible again.
   if (!document.hidden && page.refresh) {
     page.timer = setTimeout(round, 1000 * (empty || away ? Math.min(SOON, page.refresh) : page.refresh));
   }
 }
 
-/// Draws a panel; false where there is nothing to be seen yet.
+/// Draws a panel; false if it has no data yet.
 function draw(one, { results }, range) {
   const { panel, body } = one, [result] = results;
   one.again = () => draw(one, { results }, range);
@@ -88,7 +88,7 @@ function say(body, text, kind = "") {
   body.replaceChildren(el("p", { class: kind }, text));
 }
 
-/// The banner: who is away and since when; and for a moment, that it is back.
+/// The banner: which service is away, and since when; and for a moment, that it is back.
 async function tell(problem) {
   const banner = $("banner");
   if (!problem) {
@@ -169,7 +169,7 @@ addEventListener("resize", () => {
   resizing = setTimeout(() => page.panels.forEach(({ body }) => body.resized?.()), 100);
 });
 document.addEventListener("visibilitychange", () => document.hidden || (page.board && round()));
-// Canvases have their colours painted in.
+// A canvas keeps its colours, so it is drawn again.
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => page.panels.forEach(({ again }) => again?.()));
 
 start().catch((problem) => {

@@ -1,4 +1,4 @@
-// How each type of panel is drawn, and how values are written. Time series are drawn with uPlot.
+// Draws each type of panel, and formats values. uPlot draws the time series.
 "use strict";
 
 const PALETTE = ["#3b82f6", "#d97706", "#16a34a", "#a855f7", "#0891b2", "#dc2626", "#6366f1", "#ca8a04"];
@@ -41,7 +41,7 @@ function written(value, unit, decimals) {
   }
 }
 
-/// The options of a field: the panel's defaults and what is overridden for its name.
+/// The options of a field: the panel's defaults, with the overrides for its name.
 function field(panel, name) {
   const { unit, decimals, color, thresholds, min } = panel.fieldConfig.defaults;
   const options = { unit, decimals, min, thresholds, color: color?.mode === "fixed" ? color.fixedColor : undefined };
@@ -52,7 +52,7 @@ function field(panel, name) {
   return options;
 }
 
-/// The colour of the highest threshold that a value reaches; none where there is just the one.
+/// The colour of the highest threshold that a value reaches; none if there is only one threshold.
 function judged(thresholds, value) {
   const steps = thresholds?.steps ?? [];
   if (steps.length < 2) return undefined;
@@ -121,7 +121,7 @@ function drawTable(panel, body, { meta, data, rows }) {
 
 // --- time series -------------------------------------------------------------------------------------------------------------
 
-/// Columns `time`, a name perhaps, and values become one list of times and a list of values for each series.
+/// Turns the columns `time`, an optional name, and values into one list of times and a list of values for each series.
 function pivot({ meta, data }) {
   const at = meta.findIndex(({ name }) => name === "time");
   const named = meta.findIndex(({ type }, column) => column !== at && /String|UUID|Enum/.test(type));
@@ -256,7 +256,7 @@ function drawSeries(panel, body, result, range) {
       dot, `${label(name)} `, el("b", {}, written(last, unit, decimals)),
     );
   }));
-  // Who reads a value or holds the focus while the picture is renewed keeps both.
+  // A reader keeps the shown value and the focus while the picture is renewed.
   const pointed = body.plot?.cursor, focused = body.querySelector(":focus")?.dataset.series;
   body.plot?.destroy();
   body.replaceChildren(box, legend);

@@ -1,11 +1,11 @@
 "use strict";
-// What all charts have in common: units, colours by the system's setting, and a cursor that keys move too.
+// The common parts of all charts: units, colours by the system's setting, and a cursor that keys move, too.
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const colour = (stage) => (dark.matches ? stage.dark : stage.light);
 
-// Nanoseconds with three digits, as in the table; `short` without the zeros that say nothing.
+// Nanoseconds with three digits, as in the table; `short` without trailing zeros.
 function time(ns) {
   if (ns == null) return "–";
   const [value, unit] = ns < 1e6 ? [ns / 1e3, "µs"] : ns < 1e9 ? [ns / 1e6, "ms"] : [ns / 1e9, "s"];
@@ -61,7 +61,7 @@ const logScale = (low, high) => {
   return { distr: 3, log: 10, range: [marks[0], marks[marks.length - 1]] };
 };
 
-// `describe` says in words what lies under the cursor, for those who cannot see it.
+// `describe` puts the values under the cursor into words, for readers who cannot see them.
 function chart(id, options, data, describe) {
   const place = document.getElementById(id);
   place.tabIndex = 0;

@@ -60,7 +60,7 @@ function curves() {
 function heat() {
   const place = document.getElementById("heat");
   document.getElementById("heat-hint").textContent =
-    `${report.headline}: each column is ${seconds}, each cell the events that took so long, ` +
+    `${report.headline}: each column is ${seconds}, each cell the number of events with this latency, ` +
     `the ${dark.matches ? "brighter" : "darker"} the more. An event is counted when it is done.`;
   const cells = report.cells;
   const most = Math.max(...cells.map((cell) => cell[2]));
