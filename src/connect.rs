@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 /// long, for brokers that are slow.
 const ATTEMPT: Duration = Duration::from_secs(1);
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(8);
-/// How long to wait before it is asked again, where it has answered at once.
+/// The pause before another attempt after an immediate failure.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Waits until Kafka answers; returns what it says of the topic.
+/// Waits until Kafka answers; returns its description of the topic.
 ///
 /// # Errors
-/// When `patience` is over, or at once where to wait would not help. Either says the reason, and what to do.
+/// When `patience` is over, or at once if waiting cannot help. Both have the reason and the action.
 pub async fn kafka(client: &Arc<Client>, topic: &str, patience: Duration) -> Result<Found> {
     let name = topic.to_owned();
     answer(client, "DESCRIBE", topic, patience, move |client, left| admin::find(client, &name, left)).await
@@ -58,7 +58,7 @@ pub async fn group(
     answer(client, operation, topic, patience, move |client, left| admin::committed(client, &name, &wanted, left)).await
 }
 
-/// Asks until there is an answer.
+/// Repeats the request until there is an answer.
 async fn answer<T: Send + 'static>(
     client: &Arc<Client>,
     operation: &'static str,
@@ -107,10 +107,10 @@ pub async fn clickhouse(clickhouse: &ClickHouse, patience: Duration) -> Result<(
     asked(clickhouse, patience, refused, async || clickhouse.ping().await).await
 }
 
-/// Waits until ClickHouse has answered a question of the start: it may be busy, or a proxy stumble, at any of them.
+/// Waits until ClickHouse has answered a question of the start: it may be busy, or a proxy may fail, at any of them.
 ///
 /// # Errors
-/// As [`clickhouse()`]; what will not pass by itself is said as it is.
+/// As [`clickhouse()`]; a failure that will not pass by itself is returned unchanged.
 pub async fn checked<A>(
     clickhouse: &ClickHouse,
     patience: Duration,
@@ -147,8 +147,8 @@ async fn asked<A>(
     }
 }
 
-/// What to do about the reason why a connection fails, or an answer is not the one of ClickHouse: by the words that rustls,
-/// hyper and the operating system have for it.
+/// The action for a connection that fails, or an answer that is not ClickHouse's: by the words of rustls, hyper and the
+/// operating system.
 fn remedy(failure: &str) -> &'static str {
     const REMEDIES: &[(&[&str], &str)] = &[
         (&["dns error", "failed to lookup address"], "the name does not resolve on this machine"),

@@ -3,7 +3,7 @@
 //! The pipelines are in the crate `flows`; here are the adapters to Kafka and ClickHouse, the command line and the wiring.
 
 #![warn(missing_docs)]
-// `println!` panics where nobody reads: see `output`.
+// `println!` panics if its reader is gone: see `output`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod audit;

@@ -40,7 +40,7 @@ pub fn begin(level: &str) -> Result<(), clap::Error> {
     Ok(())
 }
 
-/// A part of a log line, of which nobody knows where it was before: ClickHouse, a broker, a proxy, a message.
+/// A part of a log line of unknown origin: ClickHouse, a broker, a proxy, a message.
 fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
     let value = format!("{value:?}");
     let value = printable(&value);

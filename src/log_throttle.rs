@@ -3,10 +3,10 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What lasts is said again after this time.
+/// The time between two lines of a lasting problem.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Lets one of many alike messages through: the first, and one every ten seconds, or as often as is said.
+/// Lets the first of many similar messages through, and then one every ten seconds, or at another interval.
 #[derive(Debug)]
 pub struct LogThrottle {
     again: Duration,
@@ -20,12 +20,12 @@ impl Default for LogThrottle {
 }
 
 impl LogThrottle {
-    /// What lasts is said again after this time.
+    /// A throttle with this time between two lines.
     pub fn every(again: Duration) -> Self {
         Self { again, last: Mutex::default() }
     }
 
-    /// Whether it is time to say it.
+    /// Whether the next line is due.
     pub fn now(&self) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let due = last.is_none_or(|last| last.elapsed() > self.again);

@@ -1,4 +1,4 @@
-//! The manifest: what was acknowledged, line by line, for whoever checks the pipeline against it.
+//! The manifest: acknowledged messages, line by line, for checks of the pipeline against it.
 
 use crate::private;
 use anyhow::{Context, Result};
@@ -9,8 +9,8 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
-/// One acknowledged message. `fault` is there where something is wrong with it on purpose: `dup`, `late`, or
-/// `bad:REASON`, with the reason under which it must be rejected.
+/// One acknowledged message. `fault` names its deliberate fault, if it has one: `dup`, `late`, or `bad:REASON`, with
+/// the reason under which it must be rejected.
 #[derive(Serialize)]
 struct Line<'a> {
     event_id: Uuid,
@@ -31,7 +31,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Begins a new one; a file that is there already is replaced.
+    /// Begins a new manifest, and replaces an existing file.
     pub fn create(path: &Path) -> Result<Self> {
         let file = private::replace(path).with_context(|| format!("cannot create --manifest {}", path.display()))?;
         Ok(Self { file: BufWriter::new(file), path: path.to_owned() })
@@ -61,7 +61,7 @@ impl Manifest {
             .with_context(|| format!("cannot write --manifest {}", self.path.display()))
     }
 
-    /// Writes what is buffered.
+    /// Writes the buffered lines.
     pub fn close(mut self) -> Result<()> {
         self.file.flush().with_context(|| format!("cannot write --manifest {}", self.path.display()))
     }

@@ -1,7 +1,7 @@
-//! What the program prints: one way to standard output and one to standard error, for every command.
+//! The program's output: one way to standard output and one to standard error, for every command.
 //!
-//! A reader that goes away (`| head`, a pager that was left, a terminal that was closed) is not a fault, and a full disk is one
-//! line. Nothing that is printed can end a pipeline that still has events to store.
+//! A reader that goes away (`| head`, a pager that was left, a closed terminal) is not a fault, and a full disk is one
+//! line. Printing can never end a pipeline that still has events to store.
 
 use crate::printable::{printable, printable_lines};
 use anyhow::{Context, Result};
@@ -16,10 +16,10 @@ use std::process::ExitCode;
 /// It is not 0, because an audit that was cut off has not proved anything.
 const READER_GONE: u8 = 141;
 
-/// What a terminal that was closed says of each write. Linux and macOS have the same number.
+/// The error of each write to a closed terminal. Linux and macOS have the same number.
 const EIO: i32 = 5;
 
-/// The reader of standard output went away, so there is nobody to print for.
+/// The reader of standard output went away.
 #[derive(Debug, thiserror::Error)]
 #[error("the reader of standard output went away")]
 pub struct ReaderGone;
@@ -52,8 +52,8 @@ pub fn judge(written: io::Result<()>) -> Result<()> {
     }
 }
 
-/// Prints what a pipeline reports when it has ended. The pipeline's own outcome decides: what it stored is stored, whether
-/// somebody reads the report or not.
+/// Prints the report of a pipeline that has ended. The pipeline's own outcome decides, because stored rows stay stored,
+/// even if nobody reads the report.
 ///
 /// # Errors
 /// Those of the pipeline; if it has none, a report that cannot be written.
@@ -70,7 +70,7 @@ pub fn end(outcome: Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<ReaderGone>() => ExitCode::from(READER_GONE),
         Err(error) => {
-            // Formatted first: standard error is not buffered, and this is one line for whoever else writes to it.
+            // Formatted first: standard error is not buffered, and other processes may write to it, too.
             let line = format!("clickstream: {}\n", printable(&format!("{error:#}")));
             let _ = Stderr.write_all(line.as_bytes());
             ExitCode::FAILURE
@@ -78,12 +78,12 @@ pub fn end(outcome: Result<()>) -> ExitCode {
     }
 }
 
-/// Says what is wrong with the command line, which may come from a script and hold anything.
+/// Prints an error about the command line, which may come from a script and contain any characters.
 pub fn usage(error: &clap::Error) {
     let _ = Stderr.write_all(printable_lines(&error.render().to_string()).as_bytes());
 }
 
-/// Standard error, which takes everything and never fails: a log that nobody reads must not end what it tells of.
+/// Standard error as a writer that never fails: a log without a reader must not end its pipeline.
 pub struct Stderr;
 
 impl Write for Stderr {
@@ -100,7 +100,7 @@ impl Write for Stderr {
 fn is_gone(error: &io::Error) -> bool {
     match error.kind() {
         ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => true,
-        // A disk can say the same, and then it is a fault.
+        // A disk can return the same error, and then it is a fault.
         _ => error.raw_os_error() == Some(EIO) && is_device(),
     }
 }

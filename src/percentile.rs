@@ -2,9 +2,9 @@
 
 use hdrhistogram::Histogram;
 
-/// The value that so many percent of the events do not exceed, counted as HdrHistogram's Java library counts
-/// (`AbstractHistogram.getValueAtPercentile`): 99.9 % of 60,000 are 59,940 events. In plain floating point, as in the Rust
-/// crate, they are a hair more, and rounded up one event more. 0 if there are none.
+/// The value that this percentage of the events does not exceed, counted like HdrHistogram's Java library
+/// (`AbstractHistogram.getValueAtPercentile`): 99.9 % of 60,000 are 59,940 events. In plain floating point, as in the
+/// Rust crate, the product is slightly larger, and is rounded up to one event more. 0 if there are none.
 pub fn at(histogram: &Histogram<u64>, percentile: f64) -> u64 {
     let wanted = (percentile.next_down().max(0.0) * histogram.len() as f64 / 100.0).ceil().max(1.0) as u64;
     let mut events = 0;
@@ -15,7 +15,7 @@ pub fn at(histogram: &Histogram<u64>, percentile: f64) -> u64 {
     reached.map_or(0, |step| step.value_iterated_to())
 }
 
-/// The same, if there are events enough to tell.
+/// The percentile, if there are enough events for it.
 pub fn supported(histogram: &Histogram<u64>, percentile: f64) -> Option<u64> {
     // One event in N is the least that a percentile can tell: below that it would only repeat the maximum. (A thousand times
     // 100 less 99.9 are a hair less than a hundred.)

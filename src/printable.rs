@@ -1,7 +1,8 @@
-//! Text from outside, made harmless: what is printed or logged of it cannot move a cursor, hide, or look like another line.
+//! Makes text from outside harmless: when it is printed or logged, it cannot move a cursor, hide, or look like another
+//! line.
 //!
-//! All that leaves the program for a terminal or a log goes through here: its results in [`output`](crate::output), its errors
-//! too, and each part of a log line in [`log`](crate::log).
+//! All output to a terminal or a log goes through this: results and errors in [`output`](crate::output), and each part
+//! of a log line in [`log`](crate::log).
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -12,7 +13,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, is_harmful)
 }
 
-/// The same of a text of several lines, which stay lines. JSON stays the same JSON.
+/// Makes a text of several lines harmless, and keeps its lines. JSON stays the same JSON.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c != '\n' && is_harmful(c))
 }

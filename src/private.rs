@@ -1,6 +1,6 @@
 //! Files and directories in places where other users may write as well, such as the one for temporary files.
 //!
-//! There, somebody may have put a link or a file of theirs before us, under the name that we are about to use.
+//! There, another user may have created a link or a file under the name that we are about to use.
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::OFlags;
@@ -9,10 +9,10 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Makes a directory that only this user may look into, or takes one that is there already.
+/// Creates a directory that only this user may read, or takes an existing one.
 ///
 /// # Errors
-/// When it cannot be made; or when what is there is not this user's, or others may write in it.
+/// When it cannot be created; or when an existing one belongs to another user, or others may write in it.
 pub fn directory(path: &Path) -> Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -41,7 +41,7 @@ pub fn file() -> OpenOptions {
     options
 }
 
-/// Creates a file that the user has named, or replaces what is in it; a device or a pipe is written to as it is.
+/// Creates a file that the user has named, or replaces its contents. It writes to a device or a pipe as it is.
 ///
 /// # Errors
 /// When it cannot be written; or when it, or a link in its place, belongs to another user.
@@ -59,7 +59,7 @@ pub fn check(path: &Path) -> io::Result<()> {
         let is_device = found.file_type().is_char_device();
         !is_device && ![me(), 0].contains(&found.uid())
     };
-    // A link is looked at before what it leads to.
+    // A link is checked before its target.
     for found in [path.symlink_metadata(), path.metadata()] {
         if found.is_ok_and(is_theirs) {
             return Err(io::Error::new(ErrorKind::PermissionDenied, "there is something of another user by that name"));

@@ -23,10 +23,10 @@ const FIXED: Refused = &[
     ("delivery.report.only.error", "what is acknowledged would not be known"),
 ];
 
-/// What [`run`] produces, and where to.
+/// The input and the target of [`run`].
 #[derive(Clone, Debug)]
 pub struct ProduceConfig {
-    /// The topic, which is there.
+    /// The topic, which exists.
     pub kafka: KafkaConfig,
     /// How long to wait for a Kafka that does not answer at the start.
     pub connect_timeout: Duration,
@@ -34,11 +34,11 @@ pub struct ProduceConfig {
     pub rate: Rate,
     /// How many shoppers there are.
     pub users: NonZeroUsize,
-    /// Stop after so many messages.
+    /// Stop after this many messages.
     pub count: Option<NonZeroU64>,
     /// Stop after this time, or later, when all is acknowledged.
     pub duration: Option<Duration>,
-    /// The same seed gives the same events; without one, each run has other ones.
+    /// A seed gives the same events in every run; without one, each run has different events.
     pub seed: Option<u64>,
     /// A file for one line of JSON for each acknowledged message.
     pub manifest: Option<PathBuf>,
@@ -46,11 +46,11 @@ pub struct ProduceConfig {
     pub faults: Faults,
     /// Messages that may be unacknowledged; without a number, half a second's worth.
     pub in_flight: Option<NonZeroUsize>,
-    /// How long Kafka may take to acknowledge what is left when a shutdown is requested.
+    /// The longest time for Kafka to acknowledge the last messages when a shutdown is requested.
     pub drain_timeout: Duration,
 }
 
-/// What a run of the producer has done.
+/// The result of a run of the producer.
 pub struct Produced {
     /// How many messages Kafka has acknowledged, and how many not.
     pub tally: Tally,
@@ -108,7 +108,7 @@ pub async fn run(
     Ok(Some(Produced { tally, seed }))
 }
 
-/// Waits until the topic is there, and those who lead its partitions.
+/// Waits until the topic exists and its partitions have leaders.
 async fn connected(client: &Arc<Client>, config: &ProduceConfig) -> Result<()> {
     let (name, patience) = (&config.kafka.topic, config.connect_timeout);
     let Found::Partitions(partitions) = connect::kafka(client, name, patience).await? else {
@@ -141,8 +141,9 @@ async fn end(duration: Option<Duration>, shutdown: &Shutdown, topic: &KafkaTopic
     }
 }
 
-/// Resolves when what Kafka has not acknowledged is to be given up: at the drain timeout after a stop was requested; or when the
-/// time of `--for` is over and for so long nothing was acknowledged. A producer that is only slow goes on.
+/// Resolves when unacknowledged messages have to be given up. This is the drain timeout after a stop was requested. It
+/// is also the end of `--for`, if no message was acknowledged for the drain timeout. A producer that is only slow
+/// continues.
 async fn too_late(config: &ProduceConfig, shutdown: &Shutdown, metrics: &Metrics) {
     let patience = config.drain_timeout;
     let stopped = async {
@@ -167,7 +168,7 @@ async fn too_late(config: &ProduceConfig, shutdown: &Shutdown, metrics: &Metrics
     }
 }
 
-/// Kafka's usual answer takes less: who drains in no time still takes it.
+/// Longer than Kafka's usual answer takes, so that a drain timeout of zero still receives it.
 const AN_ANSWER: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 

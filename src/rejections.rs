@@ -8,7 +8,7 @@ use flows::{Metrics, RejectKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Rejects are looked at for so long, then said together.
+/// The window in which rejects are counted before a warning.
 const WINDOW: Duration = Duration::from_secs(10);
 /// Where most messages are good, no more often than this.
 const FEW_AGAIN: Duration = Duration::from_secs(60);
@@ -27,14 +27,14 @@ impl Rejections {
         Self { metrics, since: Instant::now(), before: (0, 0), few: LogThrottle::every(FEW_AGAIN) }
     }
 
-    /// Warns, if a window has passed and there is something to say.
+    /// Warns, if a window has passed and there were rejects in it.
     pub fn tick(&mut self) {
         if self.since.elapsed() >= WINDOW {
             self.say();
         }
     }
 
-    /// Warns of what came since the last time, if there is something to say.
+    /// Warns of the rejects since the last warning, if there were any.
     pub fn say(&mut self) {
         let rejects = self.metrics.rejects.total();
         let rows = Metrics::read(&self.metrics.events) + rejects;

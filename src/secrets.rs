@@ -24,7 +24,7 @@ pub struct Secrets {
     mode: u32,
 }
 
-/// What [`Secrets::provide`] found.
+/// The result of [`Secrets::provide`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Passwords {
     /// All were there.
@@ -91,7 +91,7 @@ impl Secrets {
         Ok(())
     }
 
-    /// The password of a user, if it is there and whole.
+    /// The password of a user, if its file exists and is whole.
     fn read(&self, account: &Account) -> Result<Option<String>> {
         let file = self.password(account);
         let mut password = String::new();
@@ -106,7 +106,7 @@ impl Secrets {
     fn write(&self, file: &Path, text: &str) -> Result<()> {
         let written = || -> std::io::Result<()> {
             let dir = file.parent().unwrap_or(&self.dir);
-            // Whoever may read a file may also search its directory.
+            // A user that may read a file may also search its directory.
             let search = (self.mode & 0o444) >> 2;
             DirBuilder::new().recursive(true).mode(self.mode | 0o700 | search).create(dir)?;
             let partial = file.with_extension("partial");
@@ -171,7 +171,7 @@ mod tests {
         let files: Vec<_> = ACCOUNTS.iter().map(|account| secrets.password(account)).chain([secrets.users()]).collect();
         for file in &files {
             fs::remove_file(file).unwrap();
-            // What a run leaves behind that ended just before it could give a file its name.
+            // The temporary file of a run that ended just before it could rename it.
             let partial = file.with_extension("partial");
             fs::write(&partial, "half of i").unwrap();
             fs::set_permissions(&partial, fs::Permissions::from_mode(0o444)).unwrap();

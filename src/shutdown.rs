@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Asks pipelines to end. Clones share it.
+/// A request to end pipelines. Clones share it.
 #[derive(Clone, Default)]
 pub struct Shutdown(Arc<CancellationToken>);
 
@@ -72,8 +72,8 @@ impl Shutdown {
     }
 }
 
-/// Whether whoever started this process had it ignore a signal, as `nohup` does. Where that cannot be told, it counts as ignored:
-/// the signal then does what it did before.
+/// Whether the parent process had this one ignore a signal, as `nohup` does. If that is unknown, it counts as ignored:
+/// the signal then has its previous effect.
 fn is_ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_signal_that_was_ignored_at_the_start_is_known() {
-        // Rust's runtime ignores this one, and nobody the other.
+        // Rust's runtime ignores the first signal, and nothing ignores the second.
         assert_eq!((is_ignored(Signal::PIPE), is_ignored(Signal::USR1)), (true, false));
     }
 }

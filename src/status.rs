@@ -1,4 +1,4 @@
-//! What a running pipeline shows: one live line on a terminal, a log line every ten seconds elsewhere.
+//! The status of a running pipeline: one live line on a terminal, a log line every ten seconds elsewhere.
 
 use crate::latency_log::Recorder;
 use crate::percentile;
@@ -57,7 +57,7 @@ impl Status {
         }
     }
 
-    /// Removes the live line, and says what is left to say.
+    /// Removes the live line, and logs the last messages.
     pub fn clear(&mut self) {
         self.bar.finish_and_clear();
         self.rejections.say();

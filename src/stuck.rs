@@ -1,4 +1,5 @@
-//! What stops the flow, since when and why: for `/readyz`, `/metrics` and the log. `docs/operations.md` says what to do.
+//! The places where the flow can get stuck, since when and why: for `/readyz`, `/metrics` and the log.
+//! `docs/operations.md` has the actions.
 
 use crate::log_throttle::LogThrottle;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -65,7 +66,7 @@ impl At {
     }
 }
 
-/// What lasts now.
+/// The present problem of one place.
 #[derive(Debug, Default)]
 pub struct Stuck {
     places: [Mutex<Option<Lasting>>; At::ALL.len()],
@@ -76,26 +77,26 @@ pub struct Stuck {
 struct Lasting {
     since: Instant,
     why: String,
-    /// What is known of its cause by now: it is said in place of `why`.
+    /// The known cause, which is reported instead of `why`.
     cause: Option<String>,
 }
 
 impl Stuck {
-    /// It begins, or it still is so; `why` is the newest reason.
+    /// Notes that the flow is stuck here, still or from now on; `why` is the newest reason.
     pub fn is(&self, at: At, why: impl Into<String>) {
         let mut place = self.place(at);
         let (since, cause) = place.take().map_or((Instant::now(), None), |lasting| (lasting.since, lasting.cause));
         *place = Some(Lasting { since, why: why.into(), cause });
     }
 
-    /// What is known of the cause at the moment, if it lasts: better than the reason with which it began.
+    /// Notes the known cause of a lasting problem: it is better than the reason with which the problem began.
     pub fn because(&self, at: At, cause: Option<String>) {
         if let Some(lasting) = &mut *self.place(at) {
             lasting.cause = cause;
         }
     }
 
-    /// It is over, or never began.
+    /// Notes that the flow is not stuck here.
     pub fn is_over(&self, at: At) {
         *self.place(at) = None;
     }
@@ -105,7 +106,7 @@ impl Stuck {
         self.place(at).as_ref().map_or(Duration::ZERO, |lasting| lasting.since.elapsed())
     }
 
-    /// The first that has lasted for so long, in a sentence.
+    /// The first problem that has lasted this long, in a sentence.
     pub fn longer_than(&self, time: Duration) -> Option<String> {
         self.first(time).map(|(_, what)| what)
     }

@@ -15,7 +15,7 @@ pub const PERCENTILES: [(&str, f64); 5] =
 /// Below a table in which a percentile is missing.
 pub const TOO_FEW: &str = "–: too few events for that percentile";
 
-/// What is known of a stage.
+/// The statistics of a stage.
 #[derive(Clone, Copy)]
 pub struct Row<'h> {
     pub histogram: &'h Histogram<u64>,
@@ -72,7 +72,7 @@ pub fn promise(e2e: &Histogram<u64>, promised_ns: u64) -> Option<String> {
     Some(format!("e2e below {}: {share:.digits$} % of {}", short(promised_ns), grouped(e2e.len())))
 }
 
-/// What was out of range, a line for each stage and kind.
+/// The out-of-range counts, a line for each stage and kind.
 pub fn outside(rows: &[(&str, Row<'_>)]) -> Vec<String> {
     let mut lines = Vec::new();
     for (name, row) in rows {

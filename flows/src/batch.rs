@@ -11,12 +11,12 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Gathers chunks into a batch. `ends` says for each partition where the batch before it ended, and moves along.
+    /// Gathers chunks into a batch. `ends` has the end of the previous batch for each partition, and is updated.
     ///
     /// # Errors
-    /// [`OutOfOrder`] where the ranges of a partition do not chain, among each other or to the batch before, and where a
-    /// partition has no end: it is not ours. This is found here, before anything is sent, because rows that are sent twice
-    /// are stored twice.
+    /// [`OutOfOrder`] if the ranges of a partition do not chain, among each other or to the previous batch, or if this
+    /// pipeline does not own a partition. This is checked before anything is sent, because rows that are sent twice are
+    /// stored twice.
     pub fn gather(chunks: Vec<Vec<Record>>, ends: &mut BTreeMap<i32, i64>) -> Result<Self, OutOfOrder> {
         let mut ranges: Vec<(i32, OffsetRange)> = Vec::new();
         for record in chunks.iter().flatten() {

@@ -7,9 +7,9 @@ use std::time::Duration;
 pub struct BatchConfig {
     /// A chunk closes with this many rows, …
     pub rows: usize,
-    /// … or when its rows hold so many bytes ([`Record::weight`](crate::Record::weight)), …
+    /// … or when its rows hold this many bytes ([`Record::weight`](crate::Record::weight)), …
     pub bytes: usize,
-    /// … or so long after its first event that the event can be queried within this time: the promise, not the timer.
+    /// Latency target: a partial batch is flushed early enough that its oldest event is queryable within this time.
     pub timeout: Duration,
     /// Chunks that are due while ClickHouse is busy leave as one insert, this many at most.
     pub coalesce: usize,
@@ -17,10 +17,10 @@ pub struct BatchConfig {
     pub in_flight: usize,
 }
 
-/// What an insert and the way to it may take out of [`BatchConfig::timeout`].
+/// The part of [`BatchConfig::timeout`] for an insert and the way to it.
 const HEADROOM: Duration = Duration::from_millis(500);
 
-/// Rows of a usual size never come to so much: it is for those that would make a thousand of them a gigabyte.
+/// Rows of a usual size never reach this limit. It is for rows of which a thousand would be a gigabyte.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// An insert costs ClickHouse much the same for 1,000 rows and for 50,000, so that is how far chunks are coalesced.

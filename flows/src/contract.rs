@@ -37,7 +37,7 @@ const fn text(name: &'static str, expected: &'static str, is_quoted: bool) -> Fi
     Field { name, expected, is_number: false, is_quoted }
 }
 
-/// What is wrong with a field that stands there.
+/// The fault of a field that is present.
 #[derive(Debug)]
 pub enum Wrong<'a> {
     Twice,
@@ -50,9 +50,9 @@ pub enum Wrong<'a> {
 pub struct Scan<'a> {
     /// The first field that is wrong, in the order of the payload.
     pub wrong: Option<(&'static Field, Wrong<'a>)>,
-    /// Those of the six that stand there.
+    /// The known fields that are present.
     present: Vec<&'static Field>,
-    /// The first string that ends as one and cannot be read: half of a surrogate pair, say.
+    /// The first string that is terminated and cannot be decoded, such as half of a surrogate pair.
     unreadable: Option<&'static Field>,
     /// Names that resemble one of the six.
     alike: Vec<(&'static Field, String)>,
@@ -71,7 +71,7 @@ impl<'a> Scan<'a> {
         scan
     }
 
-    /// Those of the six that are not there, and for each the name that stands there in its place.
+    /// The missing fields, and for each the name of the field that is probably meant for it.
     pub fn missing(&self) -> impl Iterator<Item = (&'static Field, Option<&str>)> {
         FIELDS.into_iter().filter(|field| !self.present.contains(field)).map(|field| {
             let alike = self.alike.iter().find(|(resembled, _)| *resembled == field);

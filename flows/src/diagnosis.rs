@@ -1,8 +1,9 @@
-//! Why a payload is not an event: the field, what was found, what was expected. It runs for bad messages only, and reads them
-//! a second time, so that good ones pay nothing for it.
+//! Why a payload is not an event: the field, the value found, the value expected. This runs for bad messages only, and
+//! reads them a second time, so that it costs good ones nothing.
 //!
-//! A reject is kept for long and read by many. So its sentence holds no more of a person than needed: nothing of the user or
-//! the product, of other values 40 characters, and of bytes that are not JSON the first few. The payload beside it has the rest.
+//! A reject is kept for long and read by many people. So its sentence holds as little personal data as possible:
+//! nothing of the user or the product, 40 characters of other values, and the first few bytes of a payload that is not
+//! JSON. The payload beside it has the rest.
 
 use crate::contract::{EVENT_ID, EVENT_TYPE, Field, MAX_TEXT_BYTES, PRICE, Scan, TIMESTAMP, Wrong};
 use crate::{Reason, formats};
@@ -19,9 +20,9 @@ pub struct Diagnosis {
     pub detail: String,
 }
 
-/// What is quoted of a value, in characters.
+/// The length of a quoted value, in characters.
 const QUOTED: usize = 40;
-/// What is shown of bytes that are not JSON; less of text, which may be about a person.
+/// The number of shown bytes of a payload that is not JSON. Of text it shows fewer, since that may be personal.
 const SHOWN_BYTES: usize = 8;
 const SHOWN_TEXT: usize = 4;
 
@@ -199,7 +200,7 @@ fn clip(text: &str) -> &str {
     text.char_indices().nth(QUOTED).map_or(text, |(end, _)| &text[..end])
 }
 
-/// What digits in place of a time probably are.
+/// A guess at the unit of a number in place of a time.
 fn epoch(text: &str) -> &'static str {
     match text.len() {
         _ if !text.bytes().all(|byte| byte.is_ascii_digit()) => "",
@@ -211,7 +212,7 @@ fn epoch(text: &str) -> &'static str {
     }
 }
 
-/// How many objects stand there one behind the other, up to where something else comes.
+/// The number of objects in a row at the beginning of the payload.
 fn objects(payload: &[u8]) -> usize {
     let values = serde_json::Deserializer::from_slice(payload).into_iter::<IgnoredAny>();
     values.take_while(Result::is_ok).count()

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use uuid::Uuid;
 
-/// What a shopper did.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventType {
@@ -44,9 +44,9 @@ impl EventType {
 pub struct Event {
     /// Unique for each event; a shop that sends one twice gets two rows with the same id.
     pub id: Uuid,
-    /// What happened.
+    /// The kind of the event.
     pub kind: EventType,
-    /// Who did it; the key of the message.
+    /// The shopper; also the key of the message.
     pub user: CompactString,
     /// With which product.
     pub product: CompactString,
@@ -95,8 +95,8 @@ impl Event {
     /// The largest price that `Decimal(10, 2)` holds, in cents.
     pub const MAX_CENTS: i64 = 9_999_999_999;
 
-    /// Decodes a message into an event, or into the reject that keeps its bytes and says what is wrong. Never fails:
-    /// every message becomes one row somewhere.
+    /// Decodes a message into an event, or into a reject that keeps its bytes and the reason. Decoding never fails:
+    /// every message becomes one row.
     pub fn decode(key: Option<&[u8]>, payload: Option<&[u8]>) -> Payload {
         let key = key.unwrap_or_default();
         match payload.ok_or_else(diagnosis::no_payload).and_then(|payload| parse(key, payload)) {
@@ -139,7 +139,7 @@ impl Event {
 /// Some Windows programs begin a text with it; it is no part of the JSON.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What the JSON of an event takes, about: more would only be grown into.
+/// The approximate size of an event's JSON, so that the buffer rarely grows.
 const JSON_BYTES: usize = 208;
 
 /// RFC 3339 with milliseconds. Chrono's own formatter takes ten times as long, at a fifth of the cost of a whole event.

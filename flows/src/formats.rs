@@ -1,9 +1,9 @@
-//! What a payload is that is not a JSON object: judged by its first bytes, as `file` does.
+//! Recognises a payload that is not a JSON object by its first bytes, as `file` does.
 
 use serde::de::{Deserializer as _, IgnoredAny, SeqAccess, Visitor};
 use std::fmt;
 
-/// The first bytes of formats that a producer may have sent in place of JSON.
+/// The first bytes of formats that a producer may have sent instead of JSON.
 const MAGIC: &[(&[u8], &str)] = &[
     (&[0x1f, 0x8b], "gzip"),
     (&[0x28, 0xb5, 0x2f, 0xfd], "zstd"),
@@ -35,8 +35,8 @@ const MAGIC: &[(&[u8], &str)] = &[
 /// A JSON value with its six fields as MessagePack and CBOR begin it.
 const MAP_OF_SIX: &[(u8, &str)] = &[(0x86, "MessagePack"), (0xa6, "CBOR"), (0xbf, "CBOR")];
 
-/// What these bytes are; none where they resemble nothing that is known here. They are not empty, nor the beginning of a
-/// JSON object.
+/// The format of these bytes; none if they resemble no known one. They are not empty, nor the beginning of a JSON
+/// object.
 pub fn recognise(payload: &[u8]) -> Option<String> {
     if let Some(wide) = wide_text(payload) {
         return Some(wide.into());
@@ -59,7 +59,7 @@ pub fn wide_text(payload: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// What the serializers of schema registries put in front.
+/// The prefixes of the serializers of schema registries.
 fn registry(payload: &[u8]) -> Option<String> {
     let behind = |rest: &[u8]| if rest.first() == Some(&b'{') { "JSON" } else { "Avro or Protobuf" };
     match payload {
@@ -128,7 +128,7 @@ fn elements(array: &[u8]) -> Option<usize> {
 fn map(payload: &[u8]) -> Option<&'static str> {
     let (first, rest) = payload.split_first()?;
     let (_, name) = MAP_OF_SIX.iter().find(|(map, _)| map == first)?;
-    // Then comes a key, and a short string's first byte says how long it is, with bits that say that it is a string.
+    // A key follows. A short string's first byte has its type and its length.
     rest.first().is_some_and(|key| matches!(key, 0x60..=0x77 | 0xa0..=0xbf)).then_some(*name)
 }
 

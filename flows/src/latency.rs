@@ -79,7 +79,8 @@ impl std::ops::AddAssign for OutOfRange {
     }
 }
 
-/// A histogram of nanoseconds for each stage. What lies outside 1 µs to 1 h counts as the nearest end, never not at all.
+/// A histogram of nanoseconds for each stage. A value outside 1 µs to 1 h counts as the nearest end, so no event is
+/// left out.
 #[derive(Clone, Debug)]
 pub struct Latencies {
     histograms: Vec<Histogram<u64>>,
@@ -94,8 +95,8 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Counts one event that took `nanos` in `stage`. What lies out of range counts as the nearest end, and as
-    /// [outside](Self::outside).
+    /// Counts one event that took `nanos` in `stage`. A value out of range counts as the nearest end, and as [out of
+    /// range](Self::outside).
     pub fn record(&mut self, stage: Stage, nanos: i64) {
         self.record_all(stage, nanos, 1);
     }

@@ -1,21 +1,22 @@
 //! The pipelines of `clickstream`, and the types they are made of.
 //!
-//! Two expressions are the whole of it. Everything else in this crate is a noun or a verb of theirs:
+//! Two expressions are the whole of it. Every other item in this crate is a noun or a verb in them:
 //!
 //! | pipeline | where | reads as |
 //! |---|---|---|
 //! | [`produce()`] | `produce.rs` | due times → an event for each → handed to the topic → acknowledged, in order → tallied |
 //! | [`ingest()`] | `ingest.rs` | records → batches by rows or time → settled in the sink → committed, in order |
 //!
-//! **Why nothing is lost.** A [`Durable`] can be made only by [`settle()`], and [`Ledger::commit`] takes nothing else, by
-//! value. So an offset can be committed only after its rows are stored, once, and in order.
+//! **Why nothing is lost.** Only [`settle()`] makes a [`Durable`], and [`Ledger::commit`] takes nothing else, by value.
+//! So an offset can be committed only after its rows are stored, once, and in order.
 //!
-//! **Why nothing is doubled.** An insert refuses itself where somebody else owns its partitions by now, and where its first row is
-//! stored. So an attempt without an answer is sent again as it was, and is stored once. A new owner opens a lease
-//! ([`open_lease`]), which ends what others had on its way, and only then asks which offsets are stored ([`Sink::stored`]).
+//! **Why nothing is doubled.** An insert refuses itself if another process owns its partitions by now, or if its first
+//! row is stored. So after a lost answer the same insert is sent again, and is stored once. A new owner opens a lease
+//! ([`open_lease`]), which ends the running inserts of previous owners. Only then it asks which offsets are stored
+//! ([`Sink::stored`]).
 //!
-//! This crate knows neither Kafka nor ClickHouse nor sockets: [`Sink`], [`LeaseTable`], [`Offsets`], [`Ownership`] and
-//! [`Topic`] are the doors to the outside, and its tests put doubles behind them.
+//! This crate knows neither Kafka nor ClickHouse nor sockets. The outside implements the traits [`Sink`],
+//! [`LeaseTable`], [`Offsets`], [`Ownership`] and [`Topic`]; tests implement them with doubles.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! What a running pipeline counts: for the status line, the closing report, and whoever scrapes it.
+//! The counts of a running pipeline, for the status line, the closing report, and Prometheus.
 
 use crate::room::Room;
 use crate::{ErrorKind, Failure, Latencies, Rejects};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Counters since the start, and the latencies since somebody last took them.
+/// Counters since the start, and the latencies since they were last taken.
 #[derive(Debug, Default)]
 pub struct Metrics {
     /// Rows stored in `events`.
@@ -41,23 +41,23 @@ pub struct Metrics {
     pub in_flight: AtomicU64,
     /// Messages that the topic no longer had when their turn came: retention had deleted them.
     pub expired: AtomicU64,
-    /// Messages that were lost with a topic that was made again or cut back, as far as that is known.
+    /// Messages that were lost with a topic that was created again or truncated, as far as their number is known.
     pub reset: AtomicU64,
     /// How often a partition was found to be another one than before, or cut back.
     pub resets: AtomicU64,
     /// Attempts to open a lease that failed.
     pub lease_failures: AtomicU64,
-    /// Messages that wait in the partitions at hand, as last seen.
+    /// Messages that wait in the assigned partitions, as last seen.
     pub lag: AtomicU64,
     /// The timestamp of the newest event whose offset is accounted for: milliseconds since the Unix epoch, 0 before the first.
     pub newest_ms: AtomicU64,
-    /// Rebalances in which this member was told what it owns.
+    /// Rebalances in which the group assigned partitions to this member.
     pub rebalances: AtomicU64,
-    /// Partitions at hand.
+    /// Assigned partitions.
     pub partitions: AtomicU64,
     /// Those of them without an open lease: nothing of them is read.
     pub unleased: AtomicU64,
-    /// What the client library holds: messages that are read or sent ahead, in bytes of payload.
+    /// Payload bytes in the client library's queues: messages that are read ahead, or not sent yet.
     pub queue_bytes: AtomicU64,
     latencies: Mutex<Latencies>,
     /// The newest failure, and when it was.
@@ -76,7 +76,7 @@ impl Metrics {
         counter.fetch_add(more, Relaxed);
     }
 
-    /// Counts a failed attempt, and keeps what it says.
+    /// Counts a failed attempt, and keeps its message.
     pub fn note_failure(&self, failure: &Failure) {
         let kind = failure.kind as usize;
         Self::count(&self.failures[kind], 1);
@@ -84,7 +84,7 @@ impl Metrics {
         *self.failure() = Some((Instant::now(), failure.message.clone()));
     }
 
-    /// What the newest failure said, if it came after this moment.
+    /// The message of the newest failure, if it came after this moment.
     pub fn failure_since(&self, moment: Instant) -> Option<String> {
         self.failure().as_ref().filter(|(at, _)| *at > moment).map(|(_, message)| message.clone())
     }
@@ -94,7 +94,7 @@ impl Metrics {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts one more in `gauge` for as long as what is returned lives.
+    /// Adds one to `gauge` until the returned value is dropped.
     pub fn during(gauge: &AtomicU64) -> impl Drop + '_ {
         struct During<'g>(&'g AtomicU64);
         impl Drop for During<'_> {

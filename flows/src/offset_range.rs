@@ -50,8 +50,8 @@ impl OffsetRange {
     /// This range, grown to the end of `later`.
     ///
     /// # Errors
-    /// [`OutOfOrder`] unless `later` begins exactly where this range ends: a jump ahead would pass over offsets that
-    /// nobody accounted for, a step back would count some twice.
+    /// [`OutOfOrder`] unless `later` begins exactly where this range ends. A jump ahead would skip offsets that nobody
+    /// accounted for, and a step back would count some twice.
     pub fn chain(self, partition: i32, later: OffsetRange) -> Result<OffsetRange, OutOfOrder> {
         if later.first == self.next && !later.is_empty() {
             Ok(OffsetRange::new(self.first, later.next))
@@ -90,7 +90,7 @@ impl fmt::Display for OffsetRange {
 pub struct OutOfOrder {
     /// The partition.
     pub partition: i32,
-    /// The offset at which the range had to begin; none where the partition is not at hand at all.
+    /// The offset at which the range had to begin; none if this pipeline does not own the partition.
     pub expected: Option<i64>,
     /// The range that came.
     pub found: OffsetRange,
@@ -121,13 +121,13 @@ impl OffsetRanges {
         self.0.get(behind).is_some_and(|range| range.contains(offset))
     }
 
-    /// What of `whole` lies on none of them.
+    /// The parts of `whole` that none of these ranges covers.
     pub fn gaps(&self, whole: OffsetRange) -> Vec<OffsetRange> {
         let mut from = whole.first;
         let mut gaps = Vec::new();
-        for island in &self.0 {
-            gaps.push(OffsetRange::new(from, island.first.min(whole.next)));
-            from = from.max(island.next);
+        for range in &self.0 {
+            gaps.push(OffsetRange::new(from, range.first.min(whole.next)));
+            from = from.max(range.next);
         }
         gaps.push(OffsetRange::new(from, whole.next));
         gaps.retain(|gap| !gap.is_empty());
@@ -146,7 +146,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_span_chains_only_to_its_neighbour() {
+    fn a_range_chains_only_to_its_neighbour() {
         let range = OffsetRange::new(3, 5);
         assert_eq!(range.chain(0, OffsetRange::new(5, 9)), Ok(OffsetRange::new(3, 9)));
         assert!(range.chain(0, OffsetRange::new(6, 9)).is_err(), "a jump ahead passes over offset 5");
@@ -167,7 +167,7 @@ mod tests {
         }
 
         #[test]
-        fn islands_and_gaps_part_the_whole(ranges in prop::collection::vec((0i64..60, 0i64..12), 0..12)) {
+        fn ranges_and_gaps_part_the_whole(ranges in prop::collection::vec((0i64..60, 0i64..12), 0..12)) {
             let ranges: Vec<_> = ranges.iter().map(|&(first, len)| OffsetRange::new(first, first + len)).collect();
             let stored_ranges = OffsetRanges::new(ranges.clone());
             let whole = OffsetRange::new(5, 50);

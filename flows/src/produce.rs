@@ -28,12 +28,12 @@ pub struct Acked {
 #[error("not acknowledged: {0}")]
 pub struct Lost(pub String);
 
-/// What became of a message.
+/// The outcome of a message.
 #[derive(Debug)]
 pub struct Receipt {
     /// The event it was made from.
     pub event: Event,
-    /// What is wrong with it on purpose.
+    /// The deliberate fault of the message.
     pub fault: Option<Fault>,
     /// Where it stands now.
     pub acked: Result<Acked, Lost>,
@@ -50,11 +50,11 @@ pub struct Tally {
     pub lost: u64,
 }
 
-/// Sends the shoppers' next message at each due time of `schedule` and hands each receipt to `keep`, in order, until the
-/// schedule ends and everything is acknowledged or given up.
+/// Sends the shoppers' next message at each due time of `schedule`, and hands each receipt to `keep`, in order. Ends
+/// when the schedule ends and every message is acknowledged or given up.
 ///
 /// # Errors
-/// Whatever `keep` returns.
+/// The error of `keep`.
 pub async fn produce<E>(
     schedule: impl Stream<Item = i64>,
     mut shoppers: Shoppers,

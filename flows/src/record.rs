@@ -1,4 +1,4 @@
-//! What the topic delivered at one position: an event, a reject, or something that is stored already.
+//! A consumed record, decoded: an event, a reject, or a run of stored offsets.
 
 use crate::{Event, OffsetRange};
 use compact_str::CompactString;
@@ -13,7 +13,7 @@ pub struct Record {
     pub range: OffsetRange,
     /// When it was received: nanoseconds since the Unix epoch.
     pub received: i64,
-    /// What was there.
+    /// The content of the record.
     pub payload: Payload,
 }
 
@@ -47,19 +47,19 @@ fn heap_bytes(text: &CompactString) -> usize {
     if text.is_heap_allocated() { text.capacity() } else { 0 }
 }
 
-/// What a [`Record`] brought.
+/// The content of a [`Record`].
 #[derive(Clone, Debug)]
 pub enum Payload {
     /// A good event: one row of `events`.
     Event(Event),
     /// A message that is no event: one row of `rejected`.
     Rejected(Box<Reject>),
-    /// Rows that an earlier owner of the partition stored and did not come to commit: nothing to insert, but the
-    /// watermark has to pass them.
+    /// Rows that an earlier owner of the partition stored and did not commit. There is nothing to insert, but the
+    /// committed offset has to pass them.
     AlreadyStored,
 }
 
-/// A message that is no event, as it came.
+/// A message that is not an event, byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
     /// The key's bytes; empty where there was none.
@@ -96,7 +96,7 @@ pub enum Reason {
     BadTimestamp,
     /// A text is longer than [`Event::MAX_TEXT_BYTES`].
     TooLong,
-    /// ClickHouse refused the row (a constraint of the table, say).
+    /// ClickHouse refused the row, for example by a constraint of the table.
     Refused,
 }
 

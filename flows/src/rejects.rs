@@ -1,4 +1,4 @@
-//! What was rejected, counted: by reason since the start, and by reason and field since somebody last looked.
+//! Counts of rejected messages: by reason since the start, and by reason and field since they were last taken.
 
 use crate::{Payload, Reason, Record};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,4 +1,4 @@
-//! The simulated crowd: shoppers who look at products, put some of what they saw into the cart, and buy some of that.
+//! The simulated crowd: shoppers who look at products, put some of them into the cart, and buy some of those.
 
 use crate::{Event, EventType, Reason};
 use compact_str::CompactString;
@@ -14,8 +14,8 @@ const PRODUCTS: usize = 500;
 const SKEW: f64 = 0.9;
 /// A shopper remembers this many of the products last seen.
 const REMEMBERED: usize = 8;
-/// Of all steps, so many aim at the cart and at the till; the rest looks on. As some shopper's cart or memory is empty
-/// when it is asked for, they come out near 80 / 15 / 5 %.
+/// The shares of steps that aim at the cart and at the till; the other steps view a page. A shopper's cart or memory
+/// may be empty then, so the resulting shares are near 80 / 15 / 5 %.
 const TO_CART: f64 = 0.155;
 const TO_TILL: f64 = 0.060;
 /// How likely a shopper leaves the shop after a purchase, with whatever else is in the cart.
@@ -30,16 +30,16 @@ pub struct Message {
     pub payload: Option<Vec<u8>>,
     /// The event it was made from.
     pub event: Event,
-    /// What is wrong with it, if anything.
+    /// The deliberate fault of the message, if it has one.
     pub fault: Option<Fault>,
 }
 
-/// What is wrong with a message on purpose.
+/// A deliberate fault of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is no event, and must be rejected for this reason.
+    /// The message is not an event, and must be rejected for this reason.
     Bad(Reason),
-    /// It is the message before it once more: another offset, the same `event_id`.
+    /// The message repeats the previous one: another offset, the same `event_id`.
     Dup,
     /// Its timestamp is up to an hour older than the time it was sent at.
     Late,
@@ -175,7 +175,7 @@ fn sound(event: Event, fault: Option<Fault>) -> Message {
 }
 
 impl Shopper {
-    /// What this shopper does, and with which product: what it aims at where that is possible, else it looks at `product`.
+    /// The shopper's action, and its product: the wanted action if it is possible, else a view of `product`.
     fn act(&mut self, aim: f64, product: usize, leaves: bool) -> (EventType, usize) {
         if aim < TO_TILL && !self.cart.is_empty() {
             let bought = self.cart.remove(0);

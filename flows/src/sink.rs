@@ -6,7 +6,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Where rows come to rest. Implemented over ClickHouse; by a double in tests.
+/// The place where rows are stored: ClickHouse, or a double in tests.
 pub trait Sink: Send + Sync + 'static {
     /// The name of one insert, unique for all time. The same insert may be sent under it again, and is stored once.
     type InsertId: Send + Sync;
@@ -34,11 +34,11 @@ pub trait Sink: Send + Sync + 'static {
     fn read_back(&self) -> &ReadBack;
 }
 
-/// What the sink says of an attempt that did not fail.
+/// The outcome of an attempt that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// How many rows were written, as the answer says, in this table and in those that views feed from it; 0 where it does not
-    /// say. Fewer than were sent are not believed: the caller asks what is stored.
+    /// The number of written rows, by the answer, in this table and in the targets of its views; 0 if the answer has
+    /// none. The caller does not believe a number below that of the sent rows, and asks which offsets are stored.
     Written(u64),
     /// The insert has refused itself because its first row is stored: by an attempt before, whose answer was lost.
     AlreadyStored,
@@ -46,14 +46,15 @@ pub enum Answer {
     Running,
     /// The insert has refused itself under a token that its own process has replaced meanwhile.
     Superseded,
-    /// The insert has refused itself: somebody else has opened a lease.
+    /// The insert has refused itself, because another owner has opened a lease.
     Fenced,
 }
 
-/// For each table, whether rows of an insert that was answered with success were found by [`Sink::stored`].
+/// For each table, whether [`Sink::stored`] found rows of an insert that was answered with success.
 ///
-/// Every answer to *what is stored?* rests on reading back what was written. A row policy, a setting that filters, or a second
-/// server behind the address makes that untrue without an error, so it is tried with the first insert of each lease.
+/// Every answer to *which offsets are stored?* relies on reading written rows back. A row policy, a setting that
+/// filters, or a second server behind the address breaks that without an error. So the first insert of each lease is
+/// read back.
 #[derive(Debug, Default)]
 pub struct ReadBack([AtomicBool; 2]);
 
@@ -63,25 +64,25 @@ impl ReadBack {
         self.0[table as usize].load(Relaxed)
     }
 
-    /// It was tried, and the rows were there.
+    /// Notes that the rows were read back and found.
     pub fn succeeded(&self, table: Table) {
         self.0[table as usize].store(true, Relaxed);
     }
 }
 
-/// The right to write rows of the partitions at hand.
+/// The right to write rows of some partitions.
 pub trait Ownership: Send + Sync + 'static {
-    /// Whether what was received is still what it was when the lease began: rows of a topic that was deleted and made again are not
-    /// rows of this one.
+    /// Checks that the topic is still the one that the lease was opened for: rows of a topic that was deleted and
+    /// created again are not rows of this one.
     ///
     /// # Errors
-    /// [`LeaseLost`] when it is not: write nothing more.
+    /// [`LeaseLost`] if it is another topic: write nothing more.
     fn prove(&self) -> impl Future<Output = Result<(), LeaseLost>> + Send;
 
-    /// Opens a new lease of these partitions, so that what was sent until now is over: stored, or never to be.
+    /// Opens a new lease of these partitions. After that, every earlier insert is either stored or never will be.
     ///
     /// # Errors
-    /// [`LeaseLost`] when somebody else owns them now; a failure, which may pass.
+    /// [`LeaseLost`] if another process owns them now; a failure, which may pass.
     fn renew(&self, partitions: &[i32]) -> impl Future<Output = Result<Result<(), LeaseLost>, Failure>> + Send;
 }
 
@@ -119,22 +120,22 @@ impl fmt::Display for Table {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// What that means for the next attempt.
+    /// The consequence for the next attempt.
     pub kind: ErrorKind,
     /// Whether the attempt has provably ended: it was answered, or never sent. Otherwise it may still take effect.
     pub ended: bool,
-    /// What happened and where.
+    /// The event and its place.
     pub message: String,
 }
 
-/// What to do about a failure.
+/// The kind of a failure, which decides the reaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// It will pass (network, overload, read only, disk full): try again, without end.
+    /// The failure will pass (network, overload, read only, disk full): try again, without end.
     Transient,
     /// The rows are the problem: find out which.
     Data,
-    /// It will not pass by itself (wrong password, missing table, wrong schema): stop.
+    /// The failure will not pass by itself (wrong password, missing table, wrong schema): stop.
     Permanent,
     /// The rows are too many for the server's memory, or for a proxy: try again, and then with fewer at a time.
     TooLarge,

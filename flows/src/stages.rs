@@ -10,21 +10,22 @@ const OPENING: Duration = Duration::from_millis(500);
 
 /// Batching by number, size or time.
 pub(crate) trait ChunksTimeout: Stream<Item = Record> + Sized {
-    /// Chunks of `rows` records, or of as many as hold `bytes` together, or of what has come within `linger` of a chunk's
-    /// first one.
+    /// Chunks of `rows` records, or of as many as hold `bytes` together, or of those that arrived within `linger` of a
+    /// chunk's first one.
     ///
-    /// A chunk that the end of the stream cuts short is yielded, not lost: that makes ending the source a drain. The timer
-    /// starts with the first record of a chunk, so an idle stream yields nothing, and nothing waits longer than `linger`.
+    /// The end of the stream yields a partial chunk and does not lose it: that makes ending the source a drain. The
+    /// timer starts with the first record of a chunk, so an idle stream yields nothing, and no record waits longer than
+    /// `linger`.
     ///
-    /// Nor longer than the stream has run: what is there when it begins, after a crash or a rebalance, has waited already,
-    /// nobody knows how long, and is not made to wait the same time again.
+    /// A record also waits no longer than the stream has run. Records that are there when it begins, after a crash or a
+    /// rebalance, have already waited for an unknown time.
     fn chunks_timeout(self, rows: usize, bytes: usize, linger: Duration) -> impl Stream<Item = Vec<Record>> {
         let began = Instant::now();
         stream::unfold(Box::pin(self.fuse()), move |mut records| async move {
             let first = records.next().await?;
             let linger = linger.min(began.elapsed().max(OPENING));
             let mut weight = first.weight();
-            // Room for what is usual; a chunk that takes more grows.
+            // The capacity for a usual chunk; a larger one grows.
             let mut chunk = Vec::with_capacity(rows.min(1_024));
             chunk.push(first);
             let mut due = std::pin::pin!(sleep(linger));

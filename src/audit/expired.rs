@@ -1,7 +1,7 @@
-//! What lies before the topic's beginning: the tables are all that is left to look at.
+//! Offsets before the topic's first one: only the tables and the group's notes can tell about them.
 //!
-//! An offset there that is not stored was a message that is lost, or never held one. The group's notes tell what was deleted
-//! unread, and whether offsets without a message were passed at all.
+//! Such an offset that is not stored was a lost message, or never held one. The group's notes tell which messages were
+//! deleted unread, and whether offsets without a message were passed at all.
 
 use super::tally::Tally;
 use super::{Auditor, patiently};
@@ -13,23 +13,23 @@ use serde::Serialize;
 
 /// Offsets asked about at once where probably all are stored.
 const MANY: usize = 100 * WINDOW;
-/// Ranges that are looked for: with so many, that messages are missing is told.
+/// The search ends after this many ranges: they are enough to report a loss.
 const ENOUGH: u64 = 1_000;
 
 /// Offsets before the topic's beginning that are not stored.
 #[derive(Default, Serialize)]
 pub struct Expired {
-    /// Not committed either: nobody has read them.
+    /// Offsets that are not committed either: nobody has read them.
     pub unread: Tally,
     /// Committed, so they were stored once, or passed over.
     pub missing: Tally,
     /// How many there are of which it cannot be told whether they held a message.
     pub unclear: u64,
-    /// What the group says of messages that it had to pass over.
+    /// The group's notes about messages that it had to skip.
     pub passed: Option<Lost>,
 }
 
-/// What to look for.
+/// The kinds of loss to search for.
 pub struct Wanted {
     pub partition: i32,
     /// The group's committed offset, and up to where no message stands behind it.
@@ -37,7 +37,7 @@ pub struct Wanted {
     pub read: i64,
     /// The topic's beginning.
     pub low: i64,
-    /// What the group says of messages that it had to pass over.
+    /// The group's notes about messages that it had to skip.
     pub passed: Option<Lost>,
     /// Whether the partition has offsets without a message, so that a hole of any length says nothing.
     pub has_gaps: bool,
@@ -61,7 +61,8 @@ struct Holes<'w> {
     wanted: &'w Wanted,
     found: Expired,
     open: Option<OffsetRange>,
-    /// A row was seen: what is not stored behind it is a hole. What lies before it was deleted before the first ingester came.
+    /// A row was seen, so later offsets that are not stored are a hole. Earlier ones were deleted before the first
+    /// ingester came.
     begun: bool,
     /// Rows from here on are too young for a TTL.
     is_young: bool,
@@ -97,7 +98,7 @@ impl Auditor {
         let found = Expired { passed: wanted.passed.clone(), ..Expired::default() };
         let mut doubled = Vec::new();
         let mut holes = Holes { wanted, found, open: None, begun: false, is_young: false };
-        // Large ranges first; where something is missing, smaller ones. What is to be looked at next comes last.
+        // Large ranges first, and smaller ones where rows are missing. The next range is the last one of the list.
         let mut ranges: Vec<_> = OffsetRange::new(0, mark.min(low)).windows(MANY).collect();
         ranges.extend(OffsetRange::new(read.min(low), low).windows(MANY));
         ranges.reverse();

@@ -1,4 +1,4 @@
-//! What an audit finds in a partition, for people and for programs.
+//! The findings of an audit in a partition, for people and for programs.
 
 use super::{Expired, Tally};
 use crate::table::grouped;
@@ -36,18 +36,18 @@ pub struct Findings {
     pub expired: Expired,
     /// Offsets that were erased, by law or on request.
     pub erased: u64,
-    /// Offsets among them that are stored all the same.
+    /// Erased offsets that are stored.
     pub returned: Tally,
     /// Records that are committed and not stored, and whose rows a table's TTL has deleted by now, or would have.
     pub expired_by_ttl: Tally,
-    /// What was put back.
+    /// The healed ranges.
     pub healed: Healed,
     /// Whether `--since` leaves out offsets that the topic holds.
     #[serde(skip)]
     pub is_cut: bool,
 }
 
-/// What was put back, in rows.
+/// The number of healed rows.
 #[derive(Clone, Copy, Default, Serialize)]
 pub struct Healed {
     pub events: u64,

@@ -21,13 +21,13 @@ use uuid::Uuid;
 const ROWS: usize = 50_000;
 const BYTES: usize = 16 * 1024 * 1024;
 
-/// What was committed when the audit began, for each partition: what is put back lies below.
+/// The committed offset of each partition when the audit began: healed offsets are below.
 pub type Marks = BTreeMap<i32, Option<i64>>;
 
-/// Puts back what is missing, under a lease of its own.
+/// Restores missing rows, under a lease of its own.
 ///
-/// Each of its inserts asserts two things: no other healer has opened a lease since, and no ingester has, either. So when offsets are
-/// set back and an ingester reads again what is being healed, one of the two is refused.
+/// Each of its inserts asserts that no other healer, and no ingester, has opened a lease since. So when offsets are set
+/// back and an ingester reads the healed offsets again, one of the two is refused.
 pub struct Healer {
     lease: HealLease,
     metrics: Metrics,
@@ -41,7 +41,7 @@ struct HealLease {
     source: String,
 }
 
-/// Records of one partition that chain: the ones to put back, and between them what is stored.
+/// Records of one partition that chain: the ones to restore, and the stored ranges between them.
 struct HealBatch {
     partition: i32,
     first: i64,
@@ -75,11 +75,11 @@ impl Healer {
         Ok(())
     }
 
-    /// Puts back the records of these ranges, which ascend.
+    /// Restores the records of these ranges, which ascend.
     ///
     /// # Errors
-    /// When Kafka does not give them any more, or ClickHouse refuses for good; [`Interrupted`] when somebody else has opened a lease.
-    /// What was put back until then stays.
+    /// When Kafka no longer has them, or ClickHouse refuses permanently; [`Interrupted`] when another process has
+    /// opened a lease. Rows that were restored until then stay.
     pub async fn heal(&self, ranges: &mut Ranges, partition: i32, missing: &[OffsetRange]) -> Result<()> {
         let mut batch = HealBatch::begin(partition, missing.first().map_or(0, |range| range.first));
         for range in missing {
@@ -115,13 +115,13 @@ impl Healer {
         }
     }
 
-    /// What was put back until now.
+    /// The ranges that are restored so far.
     pub fn healed(&self) -> Healed {
         Healed { events: Metrics::read(&self.metrics.events), rejects: self.metrics.rejects.total() }
     }
 }
 
-/// An ingester, or another healer, has opened a lease: what is missing has to be asked again.
+/// An ingester, or another healer, has opened a lease: the question which rows are missing has to be repeated.
 #[derive(Debug, thiserror::Error)]
 #[error("another lease was opened while this was at work: the rest is not put back, run this again")]
 pub struct Interrupted;
@@ -130,7 +130,8 @@ impl HealLease {
     async fn open(auditor: &Auditor, group: &str, marks: &Marks) -> Result<Self> {
         let Auditor { clickhouse, client, topic, source, .. } = auditor;
         let partitions: Vec<_> = marks.keys().copied().collect();
-        // The leases of ingesters first: who opens one later is noticed, and who has read from an older offset is seen here.
+        // The leases of ingesters are read first. So an ingester that opens one later is noticed, and the committed
+        // offset shows one that has opened it before.
         let ingesting = patiently(async || clickhouse.leases(source, Role::Ingest, &partitions).await).await?;
         for (partition, now) in block_in_place(|| admin::committed_or_why(client, topic, &partitions))? {
             if marks.get(&partition).is_some_and(|mark| now < *mark) {
@@ -188,7 +189,7 @@ impl HealBatch {
         self.records.len() >= ROWS || self.bytes >= BYTES
     }
 
-    /// What lies before `offset` is stored, or holds no record.
+    /// All offsets below `offset` are stored, or hold no record.
     fn pass_stored(&mut self, offset: i64) {
         if offset > self.next {
             self.push(offset - 1, Payload::AlreadyStored);

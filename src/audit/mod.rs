@@ -25,7 +25,7 @@ use tokio::task::block_in_place;
 /// How long ClickHouse may fail to answer one question.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Who asks both sides.
+/// The clients of both sides of the comparison.
 pub struct Auditor {
     pub clickhouse: Arc<ClickHouse>,
     pub client: Arc<Client>,
@@ -33,11 +33,11 @@ pub struct Auditor {
     pub topic: String,
     /// `_source` of the topic's rows.
     pub source: String,
-    /// What the tables' TTLs have deleted.
+    /// Rows that the tables' TTLs have deleted.
     pub expiry: Expiry,
 }
 
-/// What was found in one window of a partition.
+/// The findings in one window of a partition.
 struct Seen {
     stored: u64,
     /// Offsets that are neither stored nor erased and hold no record.
@@ -73,7 +73,7 @@ impl Auditor {
             findings.duplicates.extend(&seen.doubled);
             findings.returned.extend(&seen.returned);
         }
-        // What is stored and not committed yet is no fault, unless it is there twice.
+        // A row that is stored and not committed yet is not a fault, unless it is stored twice.
         for window in OffsetRange::new(mark.max(low), high).windows(WINDOW) {
             findings.duplicates.extend(&self.doubled(partition, window).await?);
         }
@@ -81,7 +81,7 @@ impl Auditor {
         Ok(findings)
     }
 
-    /// The ranges that are committed and not stored, window by window, for whoever puts them back.
+    /// The ranges that are committed and not stored, window by window, for the healer.
     pub async fn missing(&mut self, partition: i32, window: OffsetRange) -> Result<Vec<OffsetRange>> {
         Ok(self.look(partition, window).await?.missing)
     }
@@ -97,13 +97,13 @@ impl Auditor {
         if !gaps.is_empty() {
             self.expiry = self.expiry_now().await?;
         }
-        // What Kafka has no record for either is no gap.
+        // An offset for which Kafka has no record either is not a gap.
         let Unstored { missing, expired_by_ttl } = block_in_place(|| self.unstored(partition, &gaps))?;
         let empty = total(&gaps) - total(&missing) - total(&expired_by_ttl);
         Ok(Seen { stored, empty, erased, missing, expired_by_ttl, doubled, returned })
     }
 
-    /// What has expired by now.
+    /// Ranges whose rows have expired by now.
     async fn expiry_now(&self) -> Result<Expiry> {
         let (expiry, _) = patiently(async || self.clickhouse.expiry().await).await?;
         Ok(expiry)
@@ -156,7 +156,7 @@ impl Auditor {
         Ok(found)
     }
 
-    /// Which offsets are stored beyond the topic's end. The end is asked for once more, since the topic goes on growing.
+    /// The stored offsets beyond the topic's end. The end is asked for once more, since the topic grows meanwhile.
     async fn beyond(&self, partition: i32, high: i64) -> Result<Vec<OffsetRange>> {
         let behind = OffsetRange::new(high, i64::MAX);
         let found = self.stored(partition, behind).await?;
@@ -170,10 +170,10 @@ impl Auditor {
     }
 }
 
-/// Asks until there is an answer, while a failure may pass.
+/// Repeats a question until there is an answer, while its failure may pass.
 ///
 /// # Errors
-/// When it does not pass, or not within a minute.
+/// A failure that does not pass, or not within a minute.
 pub async fn patiently<A>(question: impl AsyncFn() -> Result<A, Failure>) -> Result<A> {
     let (mut backoff, deadline) = (Backoff::default(), Instant::now() + PATIENCE);
     loop {

@@ -1,7 +1,9 @@
-//! Events of the topic that stand under another source, too: each of them is there twice, and no position tells.
+//! Events of the topic that are stored under another source, too: each of them has two rows, and no position shows
+//! that.
 //!
-//! That happens where a topic was read under two ids: mirrored to another cluster whose offsets lagged, or from the beginning.
-//! A sample shows it. Two topics in one table share no events; a message that is in the topic twice has one source.
+//! This happens if a topic was read under two ids: mirrored to another cluster whose offsets lagged, or read from the
+//! beginning. A sample finds it. Two topics in one table share no events, and a message that the topic holds twice has
+//! one source.
 
 use super::{Auditor, Findings, patiently};
 use crate::table::grouped;
@@ -12,7 +14,7 @@ use std::collections::BTreeMap;
 /// The oldest events of a partition that are looked at, and as many of the newest: where one reader followed on another, what
 /// both have read lies at one of the two ends.
 const ENDS: i64 = 1_000;
-/// And between these, so many short ranges: where both have read all along, each of them shows it.
+/// The number of short ranges between these: if both topics were read all along, each range shows it.
 const BETWEEN: i64 = 10;
 const SHORT: i64 = 100;
 
@@ -39,7 +41,7 @@ impl Auditor {
     }
 }
 
-/// What is looked at of a partition's offsets.
+/// The sampled ranges of a partition's offsets.
 fn sample(range: OffsetRange) -> Vec<OffsetRange> {
     let between = OffsetRange::new(range.first + ENDS, range.next - ENDS);
     let step = (between.next - between.first) / BETWEEN;

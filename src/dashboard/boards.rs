@@ -1,4 +1,4 @@
-//! The dashboards: the very files that Grafana is given, and what of them is asked of ClickHouse.
+//! The dashboards: the files that Grafana reads, and their queries.
 
 use super::macros::{Range, expand, interval_ms};
 use serde::Deserialize;
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
-    /// What `app.js` says that it draws, under this name.
+    /// The list of this name in `app.js`.
     fn drawn(what: &str) -> Vec<String> {
         let script = include_str!("page/app.js");
         let list = script.split(&format!("{what}: [")).nth(1).expect("a list in DRAWN").split(']').next().unwrap();
@@ -127,7 +127,7 @@ mod tests {
         for target in BOARDS.iter().flat_map(|board| &board.about.panels).flat_map(|panel| &panel.targets) {
             let sql = target.sql(range).unwrap();
             assert!(!sql.contains("$__"), "{sql}");
-            // Bounded in time, or by what is there just now.
+            // Every query is bounded in time, or by the present state.
             let bounds = [&MACROS[..], &["now64(3)", "system."]].concat();
             assert!(bounds.iter().any(|bound| target.raw_sql.contains(bound)), "{}", target.raw_sql);
         }

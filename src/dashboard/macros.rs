@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-/// The times that a panel is asked for, in milliseconds since the Unix epoch, and the width of its buckets.
+/// The range of a request, in milliseconds since the Unix epoch, and the width of its buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
     pub from_ms: i64,

@@ -22,13 +22,13 @@ use tokio::sync::Semaphore;
 
 /// Queries that ClickHouse runs for all pages together. A page asks five at a time, most of which take some milliseconds.
 const QUERIES: usize = 4;
-/// How long a question waits until it is asked.
+/// The longest wait of a query for its turn.
 const TURN: Duration = Duration::from_secs(5);
 
-/// The longest range that is asked for: a month and a day.
+/// The longest range of a request: a month and a day.
 const LONGEST_MS: i64 = 32 * 24 * 3_600 * 1_000;
 
-/// What every answer says: nothing but our own files, from here, and no frame around it.
+/// The headers of every answer: nothing but our own files, from here, and no frame around them.
 const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -42,7 +42,7 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// What the page is made of.
+/// The files of the page.
 const ASSETS: [(&str, &str, &str); 5] = [
     ("app.js", "text/javascript; charset=utf-8", include_str!("page/app.js")),
     ("charts.js", "text/javascript; charset=utf-8", include_str!("page/charts.js")),
@@ -51,7 +51,7 @@ const ASSETS: [(&str, &str, &str); 5] = [
     ("uPlot.min.css", "text/css; charset=utf-8", include_str!("../../assets/uplot/uPlot.min.css")),
 ];
 
-/// What the page is told about ClickHouse beside the answers. Clones share it.
+/// The state of ClickHouse that the page shows beside the answers. Clones share it.
 #[derive(Clone, Default)]
 pub struct Health(Arc<Mutex<Known>>);
 
@@ -63,7 +63,7 @@ struct Known {
 }
 
 impl Health {
-    /// Says that ClickHouse is away, and what there is to be read about that; without a text, that it is back.
+    /// Notes that ClickHouse is away, with a text about it; without a text, that it is back.
     pub fn note(&self, text: Option<&str>) {
         self.saw(text.is_some());
         self.lock().note = text.map(str::to_owned);
@@ -110,8 +110,8 @@ pub fn router(reader: Reader, state: Health) -> Router {
 }
 
 impl Site {
-    /// Asks ClickHouse, or nothing where others ask too much. A query goes on in ClickHouse when its browser has left, so it
-    /// counts until it has ended.
+    /// Queries ClickHouse, unless too many queries run. A query continues in ClickHouse when its browser has left, so
+    /// it counts until it has ended.
     async fn ask(self: Arc<Self>, sql: String) -> Option<Result<Columns, NoAnswer>> {
         let turn = tokio::time::timeout(TURN, self.queries.clone().acquire_owned()).await.ok()?.ok()?;
         let asking = tokio::spawn(async move {

@@ -7,7 +7,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
 use std::time::Duration;
 
-/// How long the broker waits for more members before it gives out partitions: there is one member, and nobody to wait for.
+/// The broker's wait for more members before it assigns partitions: there is one member, so it does not wait.
 const NOBODY_ELSE: Duration = Duration::from_millis(100);
 
 /// A broker in this process. Dropping it ends it.

@@ -20,7 +20,8 @@ use std::time::Duration;
 /// How often a removal is tried while the kernel still takes a killed server's files away.
 const REMOVALS: usize = 50;
 
-/// What the demo writes to end ClickHouse and keep the directory: it is about to start another one there.
+/// The message with which the demo ends ClickHouse and keeps the directory, because it is about to start another one
+/// there.
 pub const LEAVE: u8 = b'l';
 
 /// Runs the ClickHouse of a demo's directory until it ends or the demo does, and then removes the directory, if that is temporary.
@@ -31,7 +32,7 @@ pub fn guard(work_dir: &Path) -> Result<()> {
     let mark = Mark::read(work_dir)?;
     let mut child = command(&mark.program, work_dir)?.spawn().context("cannot start ClickHouse")?;
     // The library's host ends when this does.
-    let _lifeline = child.stdin.take();
+    let _parent_pipe = child.stdin.take();
     let orders = orders();
     loop {
         match orders.recv_timeout(Duration::from_millis(100)) {
@@ -127,9 +128,9 @@ pub fn serve_libchdb(work_dir: &Path) -> Result<()> {
         // Destructors would run under the library's live threads: the process is ended from outside, so to speak.
         let _ = kill_process(getpid(), Signal::KILL);
     });
-    // SAFETY: the library is the pinned build of ClickHouse, whose initialisers expect to run in a process like this one, and
-    // `chdb_query_cmdline` has this signature in its header (chdb.h). `pointers` is a C argv, terminated by null, whose strings
-    // live until it returns.
+    // SAFETY: the library is the pinned build of ClickHouse, whose initialisers expect a process like this one.
+    // `chdb_query_cmdline` has this signature in its header (chdb.h). `pointers` is a C argv, terminated by null, whose
+    // strings live until the call returns.
     unsafe {
         let library = libloading::Library::new(&opened).with_context(|| format!("cannot load {}", path.display()))?;
         let main: libloading::Symbol<unsafe extern "C" fn(c_int, *mut *mut c_char) -> *mut c_void> =
@@ -146,7 +147,7 @@ pub fn serve_libchdb(work_dir: &Path) -> Result<()> {
 pub fn ends_with_us(command: &mut Command) -> &mut Command {
     use std::os::unix::process::CommandExt;
     let die = || rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(Into::into);
-    // SAFETY: between fork and exec only what is async-signal-safe is allowed, and this is one system call.
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed, and this is one system call.
     unsafe { command.pre_exec(die) }
 }
 

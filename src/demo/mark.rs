@@ -1,7 +1,8 @@
-//! What marks a directory as a demo's own.
+//! The mark of a demo's own directory.
 //!
-//! The hidden subcommands run, load and remove things. Somebody may be allowed to run this program with more rights than their own, so
-//! these subcommands take nothing from their arguments but a directory, and act only if a running demo of this user has marked it.
+//! The hidden subcommands run, load and remove files. A user may be allowed to run this program with more rights than
+//! their own. So these subcommands take only a directory from their arguments, and act only if a running demo of this
+//! user has marked it.
 
 use super::program::Program;
 use crate::private;
@@ -20,14 +21,14 @@ pub const TOKEN: &str = "CLICKSTREAM_DEMO_TOKEN";
 /// More than a mark has.
 const LONGEST_BYTES: u64 = 64 * 1024;
 
-/// What the directory of a running demo is for.
+/// The purpose of a running demo's directory.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Mark {
     /// Known to this demo and its processes only.
     pub token: String,
     /// Whether the directory goes when the demo does.
     pub temporary: bool,
-    /// What runs in it.
+    /// The program that runs in it.
     pub program: Program,
 }
 

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
-/// How long what was sent may take to be stored after a Ctrl-C, or after the shoppers' time is over. A ClickHouse that was just killed is
-/// back within some seconds.
+/// The longest time for storing sent events after a Ctrl-C, or after the shoppers' time is over. A ClickHouse that was
+/// just killed is back within some seconds.
 pub const DRAIN: Duration = Duration::from_secs(10);
 /// How long to wait for the broker and for ClickHouse, which have answered before.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,9 +27,9 @@ const LOOK: Duration = Duration::from_millis(20);
 pub struct Pipelines {
     produce: ProduceConfig,
     ingest: IngestConfig,
-    /// What the shoppers did.
+    /// The producer's tally.
     pub sent: Arc<Metrics>,
-    /// What the ingester did.
+    /// The ingester's report.
     pub stored: Arc<Metrics>,
 }
 
@@ -69,7 +69,8 @@ impl Pipelines {
         Ok(Self { produce, ingest, sent: Arc::default(), stored: Arc::default() })
     }
 
-    /// Runs both until a stop is requested or the shoppers' time is over; then the ingester stores what is left.
+    /// Runs both pipelines until a stop is requested or the shoppers' time is over. Then the ingester stores the
+    /// remaining events.
     ///
     /// # Errors
     /// Those of either pipeline.

@@ -24,7 +24,7 @@ const INTEGRITY: &str =
 /// The SHA-256 of the library itself, which is checked before each time that it is loaded. Half a second where the processor has
 /// instructions for it; the SHA-512 of the package would take four times as long.
 const LIBRARY_SHA256: &str = "36ad4e999882821ef13cf2d0f52c93f48e6ee1b4498b35a201c23ce4b8d15bf5";
-/// What is fetched: roughly, for the progress bar.
+/// The approximate size of the download, for the progress bar.
 const BYTES: u64 = 178_000_000;
 
 /// A ClickHouse that can be started.
@@ -56,7 +56,7 @@ impl Program {
         let library = dir.join("libchdb.so");
         if !library.exists() {
             fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
-            // The same lock as `ci/stack`: who comes second finds the library there.
+            // `ci/stack` takes this lock, too: the second process finds the library in the cache.
             let lock =
                 private::file().write(true).create(true).open(cache.join("lock")).context("cannot lock the cache")?;
             lock.lock().context("cannot lock the cache")?;
@@ -67,7 +67,7 @@ impl Program {
         Ok(Self::Library(library))
     }
 
-    /// What it is, for people.
+    /// The program's name, for people.
     pub fn describe(&self) -> String {
         match self {
             Self::Installed(path) => path.display().to_string(),
@@ -154,7 +154,7 @@ fn only_file(dir: &Path) -> Result<PathBuf> {
 /// Opens the library, if it is the pinned one and nobody else can change it.
 ///
 /// # Errors
-/// When it is not; says what to remove.
+/// When it is not. The error names the file to remove.
 pub fn verified(library: &Path) -> Result<File> {
     let file = File::open(library).with_context(|| format!("cannot read {}", library.display()))?;
     let about = file.metadata()?;
@@ -188,7 +188,7 @@ fn sum<D: Digest>(file: &File) -> Result<Vec<u8>> {
     Ok(sum.finalize().to_vec())
 }
 
-/// Bytes of the files in a directory that somebody else fills.
+/// The bytes of the files in a directory that another process fills.
 fn size(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let sizes = entries.filter_map(|entry| {

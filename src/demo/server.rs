@@ -15,15 +15,15 @@ use tokio::time::Instant;
 
 /// How long it may take to answer; a library that has to be read from the disk takes some seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often one that does not answer is asked again.
+/// The interval between pings while ClickHouse does not answer: short, since it delays the demo's start.
 const AGAIN: Duration = Duration::from_millis(50);
-/// How often one that answers is asked whether it still does.
+/// The interval between pings while ClickHouse answers.
 const LOOK: Duration = Duration::from_secs(1);
 /// After this silence it counts as away, and after the other one it is killed and started again. A busy machine is silent for some
 /// seconds now and then.
 const AWAY: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(15);
-/// What it gets to end in after the demo.
+/// The time for a shutdown of ClickHouse after the demo.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// A start that fails is tried so often: a port may still be held by the one that was killed.
 const TRIES: usize = 10;
@@ -71,8 +71,8 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Starts it again whenever it ends or falls silent, and tells `note` what is going on. Returns only when it cannot be started any
-    /// more.
+    /// Restarts ClickHouse whenever it ends or does not answer, and reports its state to `note`. Returns only when it
+    /// cannot be started any more.
     ///
     /// # Errors
     /// When it cannot be started any more.
@@ -175,7 +175,7 @@ async fn ping(port: u16) -> bool {
     matches!(tokio::time::timeout(Duration::from_secs(1), asked).await, Ok(Some(true)))
 }
 
-/// What ClickHouse says of its end.
+/// ClickHouse's own words about its end.
 fn reason(log: &std::path::Path) -> Option<String> {
     let text = std::fs::read_to_string(log).ok()?;
     let says =

@@ -1,4 +1,4 @@
-//! The demo's page: a free port, the server behind it, and a browser for who wants one.
+//! The demo's page: a free port, the server behind it, and a browser on request.
 
 use crate::clickhouse::{ClickHouseConfig, Reader};
 use crate::dashboard::{self, Health};
@@ -36,10 +36,10 @@ impl Site {
         Ok(Self { url, health, _serving: serving })
     }
 
-    /// Opens it in the browser of whoever has one.
+    /// Opens the page in the user's browser.
     ///
     /// # Errors
-    /// When it cannot be said that there is none.
+    /// When no browser can be started.
     pub fn open_browser(&self) -> Result<()> {
         let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
         let mut browser = Command::new(program);

@@ -1,4 +1,4 @@
-//! What the demo shows of itself on a terminal; elsewhere a log line every ten seconds.
+//! The demo's view on a terminal; without a terminal, a log line every ten seconds.
 
 use crate::latency_log::Recorder;
 use crate::percentile;
@@ -35,7 +35,7 @@ impl TerminalView {
         Self { places, url, bar, ticks: 0, last: (Instant::now(), 0) }
     }
 
-    /// Shows how it goes; `note` is what is wrong with ClickHouse just now.
+    /// Shows the present state; `note` is the present problem of ClickHouse.
     pub fn tick(&mut self, produced: &Metrics, ingested: &Metrics, recorder: &Recorder, note: Option<&str>) {
         let sent = Metrics::read(&produced.events);
         let (since, before) = std::mem::replace(&mut self.last, (Instant::now(), sent));

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub const SETTINGS: &str = "clickhouse.xml";
 pub const QUERIES: &str = "clickhouse.sql";
 
-/// The directory of one demo, which nobody else may read.
+/// The directory of one demo, which only its user may read.
 pub struct WorkDir {
     pub path: PathBuf,
     pub kept: bool,
@@ -121,7 +121,7 @@ impl Drop for WorkDir {
     }
 }
 
-/// Makes it, or takes one of this user alone that is there already; links in its path are followed.
+/// Creates the directory, or takes an existing one of this user alone. Links in its path are followed.
 fn directory(path: &Path) -> Result<PathBuf> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;

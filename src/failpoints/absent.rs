@@ -4,7 +4,7 @@ use super::{Injected, Step};
 use bytes::Bytes;
 use http_body_util::Full;
 
-/// Nothing can be wrong with what is not looked at.
+/// A variable that is not read cannot be wrong.
 pub const fn check() -> anyhow::Result<()> {
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-/// What the first half of a body is given to reach the server.
+/// The time for the first half of a body to reach the server.
 const ON_ITS_WAY: Duration = Duration::from_millis(2);
 
 const VARIABLE: &str = "CLICKSTREAM_FAILPOINTS";
@@ -27,7 +27,7 @@ const STEPS: [(&str, Step); 7] = [
     ("on_assign", Step::OnAssign),
 ];
 
-/// What goes wrong.
+/// The fault of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Action {
     Die,
@@ -96,7 +96,7 @@ impl Failpoint {
     }
 }
 
-/// What is due at this step; does not return if that is to die.
+/// The fault that is due at this step; does not return if the process has to die.
 fn due(step: Step) -> Option<Action> {
     let armed = ARMED.get()?.iter().filter(|point| point.step == step);
     let action = armed.filter(|point| point.is_due()).map(|point| point.action).next()?;
@@ -114,10 +114,10 @@ fn die() -> ! {
     }
 }
 
-/// Dies, stalls or fails, or goes on.
+/// Dies, stalls or fails, or continues.
 ///
 /// # Errors
-/// [`Injected`] where the step is to fail.
+/// [`Injected`] if the step has to fail.
 pub async fn reach(step: Step) -> Result<(), Injected> {
     match due(step) {
         Some(Action::Stall(time)) => tokio::time::sleep(time).await,
@@ -127,10 +127,10 @@ pub async fn reach(step: Step) -> Result<(), Injected> {
     Ok(())
 }
 
-/// The same, on a thread that may wait.
+/// Dies, stalls or fails on a thread that may block, or continues.
 ///
 /// # Errors
-/// [`Injected`] where the step is to fail.
+/// [`Injected`] if the step has to fail.
 pub fn reach_blocking(step: Step) -> Result<(), Injected> {
     match due(step) {
         Some(Action::Stall(time)) => std::thread::sleep(time),

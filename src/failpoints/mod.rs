@@ -1,10 +1,10 @@
-//! Failpoints: steps of the work at which a test can have this program die, stall or fail.
+//! Failpoints: steps of the work at which a test can make this program die, stall or fail.
 //!
-//! They exist only in builds with the feature `failpoints`; in all others reaching a step is nothing, and the environment
-//! variable is not looked at. `CLICKSTREAM_FAILPOINTS` names what goes wrong where, like
+//! They exist only in builds with the feature `failpoints`. In all other builds a step does nothing, and the
+//! environment variable is not read. `CLICKSTREAM_FAILPOINTS` names steps and their faults, such as
 //! `after_insert=die@3,before_commit=fail%50`:
 //!
-//! - `die`: SIGKILL; `stall:7s`: nothing goes on here for that long; `fail`: as if the step itself had failed;
+//! - `die`: SIGKILL; `stall:7s`: the step takes that long; `fail`: as if the step itself had failed;
 //! - `@3`: the third time only; `%50`: in half of all cases, at random; neither: each time.
 
 #[cfg(not(feature = "failpoints"))]
@@ -37,9 +37,9 @@ pub enum Step {
     OnAssign,
 }
 
-/// What a step that is made to fail returns.
+/// The error of a step that has to fail.
 #[derive(Debug)]
 pub struct Injected;
 
-/// What an injected failure says for itself.
+/// The text of an injected failure.
 pub const MESSAGE: &str = "a failpoint";

@@ -1,7 +1,7 @@
-//! The open connections of an HTTP server: so many and no more, and which of them makes room for a newcomer.
+//! The open connections of an HTTP server: a limited number, and the one that a new connection displaces.
 //!
-//! A server that lets newcomers wait is shut to everybody by a neighbour that holds its connections open. Here the newcomer is let in, and
-//! the neighbour's own oldest connection is closed.
+//! A server that makes new connections wait can be blocked by one client that holds its connections open. Here a new
+//! connection is accepted, and that client's own oldest connection is closed.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ struct Open {
     task: AbortHandle,
 }
 
-/// What a connection does, and since when.
+/// The state of a connection, and its start.
 pub struct Activity(Mutex<Doing>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

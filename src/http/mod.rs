@@ -1,7 +1,7 @@
 //! Serving HTTP: `/metrics` beside a pipeline, and the dashboard.
 //!
-//! The clients are strangers. Whatever they send, or never send, or never read: a connection has an end, there are few of them, and
-//! a newcomer is let in. The descriptors, the memory and the processor are there for the rows first.
+//! Clients are not trusted. For any requests, or missing ones, or unread answers: each connection ends, their number is
+//! limited, and a new one is accepted. File descriptors, memory and processor are for the rows first.
 
 mod connections;
 mod origin;
@@ -37,15 +37,15 @@ const PART_OF_DESCRIPTORS: u64 = 8;
 /// The time for the head of a request, from the opening of the connection or the end of the answer before. The page asks again after
 /// 5 s, and shall find its connections open.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(6);
-/// The bytes of that head, and of what is kept to be written.
+/// The largest head of a request, and the largest write buffer, in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
 /// The time for an answer. ClickHouse has 10 s of it, after a wait of 5 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// A connection takes no further request after this time. Browsers and scrapers open another one.
 const LIFETIME: Duration = Duration::from_secs(20);
-/// What is under way at the end of the lifetime has this time left, also if the client reads nothing of its answer.
+/// A running answer has this time left at the end of a connection's lifetime, also if the client does not read it.
 const LAST_ANSWER: Duration = Duration::from_secs(25);
-/// What is under way at a stop has this time left.
+/// A running answer has this time left at a stop.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long accepting pauses while all connections are taken: a flood of them takes little of the processor, and each newcomer has
 /// at least 64 of these pauses to send its request.
@@ -120,7 +120,7 @@ async fn converse(stream: TcpStream, router: Router, activity: Arc<Activity>, sh
     let _ = timeout(left, connection).await;
 }
 
-/// What holds for every request, whatever it asks for.
+/// The rules of every request.
 fn guarded(router: Router, origins: Origins) -> Router {
     router
         .layer(middleware::from_fn_with_state(Arc::new(origins), origin::check))

@@ -16,7 +16,7 @@ pub struct Origins {
     internal: bool,
 }
 
-/// What the public DNS cannot hold: Kubernetes' services, and the domain that is reserved for private networks.
+/// Names that the public DNS cannot have: Kubernetes' services, and the domain that is reserved for private networks.
 const INTERNAL: [&str; 3] = [".svc", ".svc.cluster.local", ".internal"];
 
 impl Origins {
@@ -25,8 +25,9 @@ impl Origins {
         Self { names, internal: false }
     }
 
-    /// For what programs ask for. A Prometheus calls a container `consumer:9464` or `ingest.shop.svc:9464`, and a health check
-    /// may give no name at all. Both are fine: nobody can buy such a name and make it lead here, and every browser gives one.
+    /// The rules for requests of programs. A Prometheus calls a container `consumer:9464` or `ingest.shop.svc:9464`,
+    /// and a health check may send no name at all. Both are safe: nobody can register such a name, and every browser
+    /// sends one.
     pub fn of_programs(names: Vec<String>) -> Self {
         Self { names, internal: true }
     }
@@ -62,8 +63,8 @@ fn is_internal(name: &str) -> bool {
     !name.is_empty() && (!name.contains('.') || INTERNAL.iter().any(|domain| name.ends_with(domain)))
 }
 
-/// Whether another site's page has a browser ask. A link that a person follows to a page of ours is fine; a question to ClickHouse
-/// is asked by our own pages only.
+/// Whether another site's page triggered the request. A link to a page of ours is allowed; a query to ClickHouse is
+/// only for our own pages.
 fn is_of_another_site(path: &str, host: Option<&str>, headers: &HeaderMap) -> bool {
     let says = |name, value| text(headers, name) == Some(value);
     if says("sec-fetch-site", "cross-site") || says("sec-fetch-site", "same-site") {
@@ -76,7 +77,7 @@ fn is_of_another_site(path: &str, host: Option<&str>, headers: &HeaderMap) -> bo
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    // What is no text is no name of ours either.
+    // A value that is not text is not a name of ours either.
     headers.get(name).map(|value| value.to_str().unwrap_or_default())
 }
 

@@ -1,8 +1,8 @@
-//! A histogram out of bytes that anybody may have written: what they claim is checked before it is believed.
+//! Decodes a histogram out of bytes from any writer: every length and count is checked before it is used.
 //!
-//! Format: HdrHistogram's V2 encoding (`AbstractHistogram.encodeIntoCompressedByteBuffer`): a cookie and a length, then, in
-//! zlib, a header of 40 bytes and the counts as zig-zag LEB128, in which a negative number stands for so many zeros. The
-//! encodings before it are [rewritten](super::old) first.
+//! Format: HdrHistogram's V2 encoding (`AbstractHistogram.encodeIntoCompressedByteBuffer`). It is a cookie and a
+//! length, then, in zlib, a header of 40 bytes and the counts as zig-zag LEB128. A negative number is a run of zeros.
+//! The earlier encodings are [rewritten](super::old) first.
 
 use super::old;
 use hdrhistogram::Histogram;

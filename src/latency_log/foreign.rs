@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a log holds.
+/// The contents of a log.
 #[derive(Debug, PartialEq)]
 struct Held {
     intervals: u64,

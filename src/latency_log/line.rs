@@ -1,4 +1,4 @@
-//! The lines of a log that say something of an interval, written and read.
+//! The lines of a log that describe an interval, written and read.
 
 use super::decode::decode;
 use anyhow::{Result, anyhow};
@@ -13,7 +13,7 @@ use std::time::Duration;
 pub const NANOS_PER_SECOND: f64 = 1e9;
 /// Histograms hold nanoseconds; the readable maximum beside them is in milliseconds, as HdrHistogram's tools have it.
 const NANOS_PER_MILLI: f64 = 1e6;
-/// What a line begins with that has a tag.
+/// The beginning of a line with a tag.
 const TAG: &str = "Tag=";
 /// A time of day or a length that is no time: 30,000 years in seconds.
 const FAR: f64 = 1e12;
@@ -35,7 +35,7 @@ pub fn interval(
     Ok(())
 }
 
-/// What of the stage's next histogram is not as it was, as a comment.
+/// The out-of-range counts of the stage's next histogram, as a comment.
 pub fn outside(text: &mut String, stage: &str, outside: OutOfRange) {
     if !outside.is_empty() {
         let OutOfRange { negative, below, above } = outside;
@@ -67,11 +67,11 @@ pub struct Fields<'l> {
     pub histogram: Histogram<u64>,
 }
 
-/// Reads a line with a histogram, as HdrHistogram's own reader does: fields end with a comma or a blank, and what comes behind
-/// the fourth is of no interest.
+/// Reads a line with a histogram, as HdrHistogram's own reader does: fields end with a comma or a blank, and those
+/// after the fourth are ignored.
 ///
 /// # Errors
-/// Why it is none.
+/// The reason why the line is not one.
 pub fn parse(line: &str) -> Result<Fields<'_>, String> {
     let mut fields = line.trim_end().split([',', ' ']).peekable();
     let tag = fields.next_if(|field| field.starts_with(TAG)).map(|field| &field[TAG.len()..]);

@@ -1,8 +1,9 @@
 //! Latency logs: HdrHistogram interval logs, format V2, one compressed histogram for each stage and interval.
 //!
-//! Format: HdrHistogram's `HistogramLogWriter` and `HistogramLogReader` (<https://hdrhistogram.github.io/HdrHistogram/>),
-//! whose own tools read these files. An interval is written at once and its lines are whole: after a SIGKILL all but the last
-//! interval is there. What those tools have no field for stands in comments, which they skip. Logs of other writers are read too.
+//! Format: HdrHistogram's `HistogramLogWriter` and `HistogramLogReader`
+//! (<https://hdrhistogram.github.io/HdrHistogram/>), whose own tools read these files. Each interval is one write of
+//! whole lines, so a SIGKILL costs only the last interval. Comments hold values for which those tools have no field;
+//! they skip them. Logs of other writers are read, too.
 
 mod decode;
 mod line;

@@ -48,7 +48,8 @@ pub fn as_v2(plain: &[u8]) -> Result<Vec<u8>, &'static str> {
     Ok([&COOKIE.to_be_bytes()[..], &length.to_be_bytes(), &fields, &counts].concat())
 }
 
-/// Counts as V2 has them: zig-zag LEB128, a negative number for so many zeros. Zeros at the end are left out.
+/// Counts in the encoding of V2: zig-zag LEB128, with a negative number for a run of zeros. Zeros at the end are left
+/// out.
 fn encode<'c>(counts: impl Iterator<Item = &'c [u8]>) -> Result<Vec<u8>, &'static str> {
     let (mut encoded, mut zeros) = (Vec::new(), 0_u64);
     for bytes in counts {

@@ -26,16 +26,16 @@ pub struct Interval<'l> {
     /// How long it was, in seconds.
     pub length: f64,
     pub histogram: Histogram<u64>,
-    /// What of it is not as it was.
+    /// The out-of-range counts of the interval.
     pub outside: OutOfRange,
 }
 
-/// What was found beside the intervals.
+/// The findings beside the intervals.
 #[derive(Debug)]
 pub struct Reading {
     /// When the run began: seconds since the Unix epoch.
     pub start: f64,
-    /// What could not be read, with file and line.
+    /// Damaged lines, with file and number.
     pub warning: Option<String>,
 }
 
@@ -78,7 +78,7 @@ pub fn read(path: &Path, mut each: impl FnMut(&Interval) -> Result<(), String>) 
     }
 }
 
-/// What the offsets in a log count from.
+/// The time from which a log counts its offsets.
 #[derive(Default)]
 struct Times {
     start: Option<f64>,
@@ -93,11 +93,11 @@ impl Times {
     }
 }
 
-/// What is known of a log so far.
+/// The state of reading a log.
 #[derive(Default)]
 struct Log {
     times: Times,
-    /// What of the next histogram of a stage is not as it was.
+    /// The out-of-range counts of the next histogram of a stage.
     outside: BTreeMap<String, OutOfRange>,
     has_version: bool,
     intervals: u64,

@@ -23,7 +23,7 @@ pub struct Recorder {
 struct Log {
     intervals: mpsc::Sender<Taken>,
     writer: JoinHandle<()>,
-    /// What was taken since the last interval ended, at `since`.
+    /// The latencies since the last interval ended, at `since`.
     pending: Latencies,
     since: i64,
     every: Duration,
@@ -35,13 +35,13 @@ impl Recorder {
         Self::with_interval(metrics, path, INTERVAL)
     }
 
-    /// The same, with a log whose intervals are so long.
+    /// A recorder with a log whose intervals have this length.
     pub fn with_interval(metrics: Arc<Metrics>, path: Option<&Path>, every: Duration) -> Result<Self> {
         let log = path.map(|path| Log::create(path, every)).transpose()?;
         Ok(Self { metrics, total: Latencies::default(), window: Arc::default(), log })
     }
 
-    /// Takes what was recorded since the last time, and logs an interval that is over.
+    /// Takes the latencies since the last call, and logs an interval that is over.
     pub fn tick(&mut self) {
         let taken = std::mem::take(&mut *self.metrics.latencies());
         self.total.add(&taken);
@@ -57,7 +57,7 @@ impl Recorder {
         self.log.as_ref().map_or(INTERVAL, |log| log.every)
     }
 
-    /// The latencies of the last minutes, for whoever scrapes them.
+    /// The latencies of the last minutes, for `/metrics`.
     pub fn window(&self) -> Arc<Window> {
         self.window.clone()
     }
@@ -82,7 +82,7 @@ impl Recorder {
     }
 }
 
-/// A tick that comes this much too early, as a share of an interval, ends it all the same: timers are no more exact.
+/// A tick that comes too early by this share of an interval still ends it, because timers are not more exact.
 const EARLY: u32 = 10;
 
 impl Log {

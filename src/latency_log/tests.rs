@@ -61,7 +61,7 @@ fn a_second_log_never_overwrites_the_first() {
     assert!(dir.path().join("latency.log.1").exists());
 }
 
-/// A file that takes no more than so many bytes is what a full disk is like; here it is a device that takes none.
+/// A full disk is a file that takes only a limited number of bytes; here it is a device that takes none.
 #[test]
 fn a_log_that_cannot_be_written_fails_nobody_and_keeps_everything_for_the_end() {
     let metrics = Arc::new(Metrics::default());

@@ -1,4 +1,4 @@
-//! Writes a log: a file that nobody has, the lines that tools want at its head, and an interval at a time.
+//! Writes a log: a new file, the header lines that tools require, and one interval at a time.
 
 use super::line;
 use crate::private;
@@ -14,7 +14,7 @@ use std::time::Duration;
 /// The legend that HdrHistogram's tools write and skip.
 const LEGEND: &str = "\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n";
 
-/// What was recorded in an interval.
+/// The latencies of an interval.
 pub struct Taken {
     /// When it began: nanoseconds since the Unix epoch.
     pub since: i64,
@@ -59,8 +59,8 @@ pub fn create_new(path: &Path) -> Result<(File, PathBuf)> {
 
 /// A log that is being written, each interval in one write.
 ///
-/// What cannot be written, because a disk is full, say, becomes a part of the next interval. So once there is room again nothing
-/// is missing, and only the times are coarser.
+/// If an interval cannot be written, because a disk is full, for example, it becomes a part of the next one. So once
+/// there is room again nothing is missing, and only the times are coarser.
 pub struct Writer {
     pub(super) file: File,
     path: PathBuf,
@@ -70,7 +70,7 @@ pub struct Writer {
     whole: u64,
     /// The head, as long as it could not be written.
     head: String,
-    /// What could not be written.
+    /// The intervals that could not be written.
     behind: Option<Taken>,
     serializer: V2DeflateSerializer,
 }
@@ -81,7 +81,7 @@ impl Writer {
         Self { file, path, began, whole: 0, head: head(began), behind: None, serializer }
     }
 
-    /// Writes the head at once and then each interval as it comes, until nobody sends any more.
+    /// Writes the header at once, and each interval when it arrives, until all senders are dropped.
     pub fn write(mut self, intervals: &Receiver<Taken>) {
         let head = self.append();
         let mut failing = self.say(&head, false);

@@ -1,4 +1,4 @@
-//! HTTP beside a pipeline: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever starts and restarts it.
+//! HTTP beside a pipeline: `/metrics` for Prometheus, `/healthz` and `/readyz` for an orchestrator.
 
 mod text;
 mod window;
@@ -24,30 +24,30 @@ use tokio::sync::Mutex;
 
 /// How long ClickHouse may take to answer before it counts as away; a health check waits two or three seconds.
 const ANSWER: Duration = Duration::from_secs(1);
-/// The pause after a question to ClickHouse: however often we are asked, it is asked twenty times a second at most.
+/// The pause after a question to ClickHouse: at any rate of requests, it is asked twenty times a second at most.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Rendering rests for so many times as long as it took: however often we are asked, it takes a quarter of a core at most.
+/// Rendering pauses for this multiple of its own time: at any rate of requests, it takes a quarter of a core at most.
 const REST: u32 = 3;
 
-/// What is known of a running pipeline from outside.
+/// The state of a running pipeline, for its HTTP server.
 pub struct Observed {
     of: Pipeline,
     metrics: Arc<Metrics>,
     window: Arc<Window>,
     ready: Arc<Ready>,
     since: Instant,
-    /// When ClickHouse was asked last, and whether it answered. Held while it is asked.
+    /// The time of the last question to ClickHouse, and whether it answered. Locked while it is asked.
     asked: Arc<Mutex<Option<(Instant, bool)>>>,
     /// Held while a page of metrics is rendered, and while that rests.
     rendering: Arc<Mutex<()>>,
 }
 
-/// Whether the pipeline does what it is there for.
+/// Whether the pipeline works.
 #[derive(Default)]
 pub struct Ready {
     producing: AtomicBool,
     clickhouse: OnceLock<Arc<ClickHouse>>,
-    /// What stops the flow now.
+    /// The reason why the flow is stuck now.
     pub(crate) stuck: Arc<Stuck>,
 }
 
@@ -59,7 +59,7 @@ impl Ready {
 
     /// The ingester has found everything it needs, and writes to this ClickHouse.
     pub(crate) fn ingesting(&self, clickhouse: &Arc<ClickHouse>) {
-        // Said once, by the one who started.
+        // Says once that the pipeline has started.
         let _ = self.clickhouse.set(clickhouse.clone());
     }
 }
@@ -109,7 +109,8 @@ impl Observed {
         }
     }
 
-    /// Whether ClickHouse answers. One question serves all who came before it was asked, and is asked to its end, also if they leave.
+    /// Whether ClickHouse answers. One question serves all requests that came before it was sent. It is always
+    /// completed, even if their clients leave.
     async fn answers(&self, clickhouse: &Arc<ClickHouse>) -> bool {
         let came = Instant::now();
         let mut asked = self.asked.clone().lock_owned().await;

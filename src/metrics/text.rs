@@ -9,7 +9,7 @@ use std::time::Instant;
 
 const QUANTILES: [(&str, f64); 4] = [("0.5", 50.0), ("0.9", 90.0), ("0.99", 99.0), ("0.999", 99.9)];
 
-/// What an ingester shows beside its metrics.
+/// An ingester's state beside its metrics.
 pub struct Ingester<'a> {
     pub stuck: &'a Stuck,
     /// When the process began.

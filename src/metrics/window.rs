@@ -1,4 +1,4 @@
-//! Latencies of the last minutes: what a scrape is told. Quantiles since the start would hide in an hour what is slow now.
+//! Latencies of the last minutes, for a scrape. Quantiles since the start would soon hide a present slowness.
 
 use flows::Latencies;
 use std::sync::{Mutex, PoisonError};
@@ -25,7 +25,7 @@ impl Default for Window {
 }
 
 impl Window {
-    /// Adds what was recorded since the last time.
+    /// Adds the latencies since the last call.
     pub fn add(&self, taken: &Latencies) {
         // Histograms hold no invariant that a panicking thread could have broken.
         let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,12 +7,12 @@ pub const STEPS: usize = 40;
 /// Nines that are ever drawn: one event in a hundred million.
 const MOST_NINES: f64 = 8.0;
 
-/// The share of events, 0 to 1, at so many nines: 1 → 0.9, 2 → 0.99.
+/// The share of events, 0 to 1, at this number of nines: 1 → 0.9, 2 → 0.99.
 pub fn share(nines: f64) -> f64 {
     1.0 - 10_f64.powf(-nines)
 }
 
-/// How many nines so many events can tell of: one event in N is the last.
+/// The number of nines for which there are enough events: one event in N is the last.
 pub fn nines(events: u64) -> f64 {
     (events.max(1) as f64).log10().min(MOST_NINES)
 }

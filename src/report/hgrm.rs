@@ -73,8 +73,8 @@ fn moments(histogram: &Histogram<u64>) -> (f64, f64) {
     (mean, (squares / all).sqrt())
 }
 
-/// A number that is not negative, with so many digits behind the point, as Java prints it: the shortest digits that tell it
-/// from its neighbours, rounded half up. (Rust rounds what the number really is, which differs where those end in a 5.)
+/// A non-negative number with this many decimals, as Java prints it: the shortest digits that distinguish it from its
+/// neighbours, rounded half up. (Rust rounds the exact value, which differs if those digits end in a 5.)
 fn decimal(value: f64, digits: usize) -> String {
     let shortest = format!("{value}");
     let (whole, fraction) = shortest.split_once('.').unwrap_or((&shortest, ""));

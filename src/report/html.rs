@@ -1,6 +1,6 @@
-//! A run as one page that needs nothing else: no network, no other file, opened from disk.
+//! A run as one self-contained page: it needs no network and no other file, and opens from disk.
 //!
-//! What can be read stands in the page itself; the charts are drawn from the data beside it, with uPlot.
+//! The texts are in the page itself; uPlot draws the charts from the data beside them.
 
 use super::curve::{STEPS, curve, nines};
 use super::svg::colours;
@@ -150,7 +150,7 @@ fn table(run: &Run) -> String {
     out
 }
 
-/// What the charts are drawn from.
+/// The data of the charts.
 fn data(run: &Run, promised_ns: u64) -> Value {
     let columns = Columns::of(run);
     let most = run.stages.iter().map(|stage| nines(stage.histogram.len())).fold(1.0, f64::max);

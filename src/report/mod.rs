@@ -1,4 +1,4 @@
-//! What is told of latency logs: added up, cut to a window, and shown as a table, a plot, a page, or data.
+//! Reports on latency logs: added up, cut to a window, and shown as a table, a plot, a page, or data.
 //!
 //! Each form is a function from a [`Run`] to text. Histograms are added, percentiles never averaged.
 

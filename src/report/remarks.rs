@@ -1,4 +1,4 @@
-//! What the numbers mean, where it can be told from them: the batch timer that rules, or the stage that limits.
+//! Conclusions from the numbers: the batch timer dominates, or one stage is the bottleneck.
 
 use super::{Measured, Run};
 use crate::percentile;
@@ -6,7 +6,7 @@ use crate::table::{grouped, time};
 use flows::Stage;
 use hdrhistogram::Histogram;
 
-/// Below so many events, no shape is read into them.
+/// The least number of events for conclusions about their shape.
 const ENOUGH: u64 = 200;
 /// How far from an even spread a percentile may lie, as a share of the whole.
 const EVEN: f64 = 0.08;
@@ -30,7 +30,7 @@ fn stage(run: &Run, stage: Stage) -> Option<&Measured> {
 /// At a low rate, batches leave by time. Then the wait is as likely to be short as long, and that is no slowness.
 fn timer(run: &Run) -> Option<String> {
     let (batch, e2e) = (&stage(run, Stage::Batch)?.histogram, &stage(run, Stage::EndToEnd)?.histogram);
-    // Medians: a few events with old timestamps make a mean of the whole way say nothing.
+    // Medians, because a few events with old timestamps make the mean of the whole way meaningless.
     let half = |histogram| percentile::at(histogram, 50.0) as f64;
     let rules = is_even(batch) && half(batch) > MOST_OF_IT * half(e2e);
     rules.then(|| {
@@ -105,7 +105,7 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// A run of a hundred seconds whose stages took what these say, each for a thousand events.
+    /// A run of a hundred seconds with these latencies of its stages, each for a thousand events.
     fn run(stages: &[(Stage, &dyn Fn(u64) -> u64)]) -> Run {
         let measured = stages.iter().map(|(stage, took)| {
             let mut histogram = Histogram::new(3).unwrap();
@@ -115,7 +115,7 @@ mod tests {
         Run { files: Vec::new(), start: 0.0, range: (0.0, 100.0), stages: measured.collect(), warnings: Vec::new() }
     }
 
-    /// `ingest` with stages that took so many milliseconds, always.
+    /// `ingest` with constant latencies of its stages, in milliseconds.
     fn ingest(transit: u64, batch: u64, insert: u64, commit: u64) -> Run {
         run(&[
             (Stage::Transit, &move |_| transit * MS),
@@ -150,7 +150,7 @@ mod tests {
             (Stage::Commit, &|_| 3 * MS),
         ]);
         says(&some_are_old, "that is the batch timer");
-        // As long on average, but not even: nobody shall take that for the timer.
+        // The mean is the same, but the waits are not even: this must not be taken for the timer.
         let stalls = run(&[
             (Stage::Batch, &|nth| if nth % 2 == 0 { 4_500 * MS } else { MS }),
             (Stage::EndToEnd, &|nth| if nth % 2 == 0 { 4_530 * MS } else { 31 * MS }),

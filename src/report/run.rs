@@ -19,7 +19,7 @@ pub struct Window {
     pub to: Option<Duration>,
 }
 
-/// What logs hold together.
+/// The sum of several logs.
 pub struct Run {
     /// The files it was read from.
     pub files: Vec<PathBuf>,
@@ -29,7 +29,7 @@ pub struct Run {
     pub range: (f64, f64),
     /// In the order of an event's way, then by name.
     pub stages: Vec<Measured>,
-    /// What could not be read.
+    /// Damaged lines.
     pub warnings: Vec<String>,
 }
 

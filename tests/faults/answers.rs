@@ -5,19 +5,19 @@ use crate::scene::Scene;
 use crate::support::proxy::{Proxy, ProxyFault};
 use crate::support::sampler::Sampler;
 use crate::support::test_env::{Services, TestEnv};
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
 /// Codes that pass: TIMEOUT_EXCEEDED, TOO_MANY_SIMULTANEOUS_QUERIES, QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING,
-/// MEMORY_LIMIT_EXCEEDED, TABLE_IS_READ_ONLY, NOT_ENOUGH_SPACE, TOO_MANY_PARTS; and some that nobody has in a list, which say
-/// nothing about a row as long as they do not stay.
+/// MEMORY_LIMIT_EXCEEDED, TABLE_IS_READ_ONLY, NOT_ENOUGH_SPACE, TOO_MANY_PARTS. Further codes are in no list: they say
+/// nothing about a row while they do not stay.
 const PASSING: [u16; 10] = [159, 202, 216, 241, 242, 243, 252, 153, 36, 9_999];
 
 /// The page of a load balancer that has lost its servers for a moment.
 const PAGE: &str = "<html><head><title>Not Found</title></head><body><h1>Code: 60.</h1></body></html>";
 
-/// What a server says in the body beside its code.
+/// The server's text beside its code.
 fn exception(code: u16) -> String {
     format!("Code: {code}. DB::Exception: as told. (version 26.7)\n")
 }
@@ -46,7 +46,7 @@ pub fn transient(run: &mut ScenarioRun) {
             ProxyFault::Instead(200, None, exception(241)),
             ProxyFault::Though(200, None, exception(241)),
             ProxyFault::Instead(200, Some(241), String::new()),
-            // Of somebody in between, who does not know what became of it.
+            // Answers of a proxy, which does not know the outcome.
             ProxyFault::Instead(500, None, String::new()),
             ProxyFault::Though(500, None, String::new()),
             ProxyFault::Instead(503, None, "<html>no server</html>".into()),
@@ -71,7 +71,7 @@ pub fn transient(run: &mut ScenarioRun) {
     survives(run, answers);
 }
 
-/// Each fault meets an insert, and the ingester goes on as if nothing had been.
+/// Each fault meets an insert, and the ingester continues.
 fn survives(run: &mut ScenarioRun, mishaps: fn(&mut ScenarioRun) -> Vec<ProxyFault>) {
     let setting = run.draw();
     let services = setting.services();
@@ -80,14 +80,14 @@ fn survives(run: &mut ScenarioRun, mishaps: fn(&mut ScenarioRun) -> Vec<ProxyFau
         let mishaps = mishaps(run);
         mishaps.iter().for_each(|_| run.fault());
         proxy.plan(mishaps);
-        eventually(PATIENCE, "all of it has happened", || is(proxy.left() == 0, proxy.left()));
+        eventually(WAIT_TIMEOUT, "all of it has happened", || is(proxy.left() == 0, proxy.left()));
         scene.recovers(run);
     }
     stayed(&scene.ingester);
     scene.closes(run);
 }
 
-/// It stops at once, says why in one line, and has committed nothing of it.
+/// The ingester stops at once, gives the reason in one line, and has committed nothing of that batch.
 pub fn permanent(run: &mut ScenarioRun) {
     let setting = run.draw();
     let (proxy, env) = behind_a_proxy(&setting);

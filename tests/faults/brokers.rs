@@ -7,17 +7,18 @@ use crate::support::test_env::{Services, TestEnv};
 use rand::RngExt;
 use std::time::Duration;
 
-const MOMENT: Duration = Duration::from_secs(3);
+/// The longest time from one fault to the next.
+const FAULT_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The only broker, and with it the group's coordinator.
 pub fn killed(run: &mut ScenarioRun) {
     let kafka = OwnKafka::start(1);
     let mut scene = Scene::open(run, |services| Services { brokers: kafka.brokers(), ..services }, &[]);
     for round in run.rounds(2) {
-        run.moment(MOMENT);
+        run.moment(FAULT_INTERVAL);
         kafka.kill(1);
         run.fault();
-        run.moment(MOMENT);
+        run.moment(FAULT_INTERVAL);
         kafka.up(1);
         scene.recovers(run);
         // Why, and that it is over.
@@ -33,13 +34,13 @@ pub fn one_of_three_killed(run: &mut ScenarioRun) {
     let scene = Scene::open(run, |services| Services { brokers: kafka.brokers(), ..services }, &[]);
     let env = &scene.env;
     for round in run.rounds(2) {
-        run.moment(MOMENT);
+        run.moment(FAULT_INTERVAL);
         let partition = run.rng.random_range(0..scene.setting.partitions);
         let node =
             if round % 2 == 0 { env.kafka.leader(&env.topic, partition) } else { env.kafka.coordinator(&env.group) };
         kafka.kill(node);
         run.fault();
-        // Elections and all, while it is away: how long those take is Kafka's own affair.
+        // The time includes elections, which only Kafka determines.
         run.goes_on(&scene.env);
         kafka.up(node);
         scene.recovers(run);
@@ -47,7 +48,7 @@ pub fn one_of_three_killed(run: &mut ScenarioRun) {
     scene.closes(run);
 }
 
-/// The schedule goes on: each event that could not be sent in time counts as late, and none is given up.
+/// The schedule continues: each event that could not be sent in time counts as late, and none is given up.
 pub fn stalls(run: &mut ScenarioRun) {
     let kafka = OwnKafka::start(1);
     let setting = run.draw();

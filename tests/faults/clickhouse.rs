@@ -7,17 +7,17 @@ use crate::support::test_env::Services;
 use rand::RngExt;
 use std::time::Duration;
 
-/// How long after the last fault the next one comes, at most; and how long ClickHouse is away.
-const MOMENT: Duration = Duration::from_secs(3);
+/// The longest time from one fault to the next, and the time that ClickHouse is away.
+const FAULT_INTERVAL: Duration = Duration::from_secs(3);
 
 pub fn killed(run: &mut ScenarioRun) {
     let clickhouse = OwnClickHouse::start();
     let scene = Scene::open(run, |services| Services { clickhouse: clickhouse.url(), ..services }, &[]);
     for _ in run.rounds(3) {
-        run.moment(MOMENT);
+        run.moment(FAULT_INTERVAL);
         clickhouse.kill();
         run.fault();
-        run.moment(MOMENT);
+        run.moment(FAULT_INTERVAL);
         clickhouse.up();
         scene.recovers(run);
     }
@@ -37,7 +37,7 @@ pub fn frozen(run: &mut ScenarioRun) {
     let before = members();
     assert_eq!(before.len(), 1);
     for round in run.rounds(1) {
-        run.moment(MOMENT);
+        run.moment(FAULT_INTERVAL);
         clickhouse.freeze();
         run.fault();
         let time = if round == 0 { 15 } else { run.rng.random_range(2..60) };
@@ -66,7 +66,7 @@ pub fn refuses(run: &mut ScenarioRun) {
             scene.env.sql(&format!("ALTER TABLE db.events MODIFY SETTING {name} = {value}"));
             run.fault();
             scene.ingester.says(code, said + 1);
-            run.moment(MOMENT);
+            run.moment(FAULT_INTERVAL);
             let back = if name == "parts_to_throw_insert" {
                 "MODIFY SETTING parts_to_throw_insert = 100000"
             } else {

@@ -6,7 +6,8 @@ use crate::support::sampler::Sampler;
 use crate::support::test_env::TestEnv;
 use std::time::Duration;
 
-/// Most do not reach the coordinator, or their answer is lost; rows go in all the same, and in the end all is committed.
+/// Most commits do not reach the coordinator, or their answers are lost. Rows are still stored, and in the end all
+/// offsets are committed.
 pub fn fail(run: &mut ScenarioRun) {
     let setting = run.draw();
     let env = TestEnv::open_in(&setting.services());
@@ -20,7 +21,7 @@ pub fn fail(run: &mut ScenarioRun) {
         run.moment(Duration::from_secs(5));
         run.fault();
         run.recovers(&env);
-        // Killed with commits owed, the next one finds the rows.
+        // After a kill with pending commits, the next ingester finds the rows.
         run.weigh(&ingester);
         stayed(&ingester);
         ingester.kill();

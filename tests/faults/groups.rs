@@ -6,11 +6,12 @@ use crate::support::proxy::ProxyFault;
 use rand::RngExt;
 use std::time::Duration;
 
-/// How far into its work a fault may come.
-const INTO_WORK: Duration = Duration::from_secs(3);
+/// The longest time that an ingester works before the fault comes.
+const WARM_UP: Duration = Duration::from_secs(3);
 
-/// It is refused, as long as it is not told to take over from the group that owns the tables. Then that one is fenced, at work as
-/// it is: its members end, and are refused if they come back. The second one begins at the topic's beginning, and stores nothing twice.
+/// A second group is refused until it is told to take over from the group that owns the tables. Then the first group is
+/// fenced while it works: its members end, and are refused if they return. The second group begins at the topic's
+/// beginning, and stores nothing twice.
 pub fn second(run: &mut ScenarioRun) {
     let mut setting = run.draw();
     setting.share_out();
@@ -30,7 +31,7 @@ pub fn second(run: &mut ScenarioRun) {
         scene.recovers(run);
         assert!(other.is_running(), "the owner is not disturbed");
 
-        run.moment(INTO_WORK);
+        run.moment(WARM_UP);
         let late = ProxyFault::Late(Duration::from_millis(run.rng.random_range(1_000..6_000)));
         proxy.meets(vec![late; scene.setting.in_flight as usize]);
         let mut taker = with(&["--take-over", &owner]);

@@ -8,12 +8,12 @@ use crate::support::proxy::ProxyFault;
 use crate::support::sampler::Sampler;
 use crate::support::stack::OwnClickHouse;
 use crate::support::test_env::{Services, TestEnv};
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use rand::RngExt;
 use std::time::Duration;
 
-/// How far into its work a kill may come.
-const INTO_WORK: Duration = Duration::from_secs(3);
+/// The longest time that an ingester works before the kill comes.
+const WARM_UP: Duration = Duration::from_secs(3);
 
 /// SIGKILL at any moment: while it starts, while it joins, while it works.
 pub fn killed(run: &mut ScenarioRun) {
@@ -25,12 +25,12 @@ pub fn killed(run: &mut ScenarioRun) {
     let load = env.produce(&setting.load());
     is_at_work(&env);
     for _ in run.rounds(6) {
-        run.moment(INTO_WORK);
+        run.moment(WARM_UP);
         run.weigh(&ingester);
         ingester.kill();
         run.fault();
         ingester = env.ingest(&flags);
-        // Every third is killed before it has come to work, if a moment is that short.
+        // If a moment is that short, every third ingester is killed before it has started to work.
         if run.rng.random_bool(0.7) {
             run.recovers(&env);
         }
@@ -44,8 +44,8 @@ pub fn killed(run: &mut ScenarioRun) {
     run.judge(&env, &manifest);
 }
 
-/// What it had sent comes to ClickHouse only after the next one, which has its partitions back at once, could have asked what
-/// is stored. In every second round the next one has to share them at once with another.
+/// The killed ingester's insert reaches ClickHouse late. Its successor gets the partitions at once, and could have
+/// asked by then which offsets are stored. In every second round the successor shares them at once with another member.
 pub fn killed_with_an_insert_on_its_way(run: &mut ScenarioRun) {
     let mut setting = run.draw();
     (setting.members, setting.partitions) = (Members::Static, setting.partitions.max(3));
@@ -59,8 +59,8 @@ pub fn killed_with_an_insert_on_its_way(run: &mut ScenarioRun) {
     let load = env.produce(&setting.load());
     is_at_work(&env);
     for round in run.rounds(4) {
-        run.moment(INTO_WORK);
-        // Less than an insert lives: it will begin, whatever has become of who sent it.
+        run.moment(WARM_UP);
+        // Shorter than an insert's timeout: it will begin, even though its sender is dead.
         proxy.meets([ProxyFault::Late(Duration::from_millis(run.rng.random_range(2_500..3_500)))]);
         ingester.kill();
         run.fault();
@@ -77,7 +77,7 @@ pub fn killed_with_an_insert_on_its_way(run: &mut ScenarioRun) {
     run.judge(&env, &manifest);
 }
 
-/// The other one goes on, and has the partitions of the dead one meanwhile.
+/// The other member continues, and owns the partitions of the dead one meanwhile.
 pub fn one_of_two_killed(run: &mut ScenarioRun) {
     let setting = run.draw();
     let env = TestEnv::open_in(&setting.services());
@@ -87,7 +87,7 @@ pub fn one_of_two_killed(run: &mut ScenarioRun) {
     let load = env.produce(&setting.load());
     is_at_work(&env);
     for _ in run.rounds(3) {
-        run.moment(INTO_WORK);
+        run.moment(WARM_UP);
         victim.kill();
         run.fault();
         victim = env.ingest(&setting.flags("victim"));
@@ -102,14 +102,14 @@ pub fn one_of_two_killed(run: &mut ScenarioRun) {
     run.judge(&env, &manifest);
 }
 
-/// What was stored by then was committed too: the next one finds nothing of it ahead.
+/// The rows stored by then were committed, too: the next ingester finds none of them beyond the committed offset.
 pub fn stopped(run: &mut ScenarioRun) {
     let setting = run.draw();
     let env = TestEnv::open_in(&setting.services());
     let load = env.produce(&setting.load());
     for round in run.rounds(3) {
         let mut ingester = env.ingester_at_work(&setting.flags(&format!("{round}")));
-        run.moment(INTO_WORK);
+        run.moment(WARM_UP);
         ingester.drains();
         run.fault();
         assert_eq!(ingester.closing().before, 0, "the next one finds nothing ahead of what was committed");
@@ -121,7 +121,7 @@ pub fn stopped(run: &mut ScenarioRun) {
     run.judge(&env, &manifest);
 }
 
-/// It says that it could not drain, within its deadline, in one line.
+/// The ingester says in one line that it could not drain within its deadline.
 pub fn stopped_without_clickhouse(run: &mut ScenarioRun) {
     let clickhouse = OwnClickHouse::start();
     let setting = run.draw();
@@ -134,12 +134,12 @@ pub fn stopped_without_clickhouse(run: &mut ScenarioRun) {
     run.fault();
     // Enough that some of it waits in the ingester, whatever it had stored before the kill.
     let before: i64 = env.ends().values().sum();
-    eventually(PATIENCE, "2,000 more events wait", || {
+    eventually(WAIT_TIMEOUT, "2,000 more events wait", || {
         let more = env.ends().values().sum::<i64>() - before;
         is(more > 2_000, more)
     });
     ingester.term();
-    // What the drain may take, and to leave the group.
+    // The longest time for the drain, and for leaving the group.
     assert_eq!(ingester.exit_code(Duration::from_secs(15)), Some(1));
     ingester.gives_up("--drain-timeout");
 
@@ -181,7 +181,7 @@ pub fn stopped_while_clickhouse_is_slow(run: &mut ScenarioRun) {
     run.judge(&env, &manifest);
 }
 
-/// Its partitions went to another one meanwhile. What it had sent and not stored may come late: one batch at most.
+/// Another member has its partitions meanwhile. Its unsent rows may arrive late: one batch at most.
 pub fn frozen(run: &mut ScenarioRun) {
     let mut setting = run.draw();
     setting.end_sessions_soon();
@@ -193,7 +193,7 @@ pub fn frozen(run: &mut ScenarioRun) {
     let sampler = Sampler::start(&env);
     for round in run.rounds(1) {
         let sleeper = round as usize % 2;
-        run.moment(INTO_WORK);
+        run.moment(WARM_UP);
         members[sleeper].freeze();
         run.fault();
         // Twice the session timeout: the time is the fault.
@@ -203,7 +203,7 @@ pub fn frozen(run: &mut ScenarioRun) {
         run.recovers(&env);
         members.iter().for_each(|member| run.weigh(member));
         if members[sleeper].has_ended() {
-            // A static member whose place was taken is put out of its group for good.
+            // A static member whose instance id another member has taken is evicted for good.
             members[sleeper] = env.ingest(&setting.flags(&sleeper.to_string()));
         }
     }
@@ -232,7 +232,7 @@ pub fn frozen_before_sending(run: &mut ScenarioRun) {
     let sampler = Sampler::start(&env);
     for _ in run.rounds(1) {
         sleeper.says("lease opened", 1);
-        run.moment(INTO_WORK);
+        run.moment(WARM_UP);
         sleeper.freeze();
         run.fault();
         let mut other = env.ingester_at_work(&flags);
@@ -252,11 +252,12 @@ pub fn frozen_before_sending(run: &mut ScenarioRun) {
     run.judge(&env, &manifest);
 }
 
-/// Frozen while it drains, past its session: when it wakes up it is no member, and nothing of what is left may be sent. It lets go
-/// of that and joins again, and does not wait for its drain to be over, which it never would be.
+/// The member is frozen past its session while it drains. When it wakes up it is not a member, and may send no more of
+/// its rows. So it drops them and joins again at once, without waiting for the end of the drain, which would never
+/// come.
 pub fn frozen_in_a_drain(run: &mut ScenarioRun) {
     let mut setting = run.draw();
-    // Each insert takes a second, and while it is on its way there is more.
+    // Each insert takes a second, and more messages wait meanwhile.
     (setting.in_flight, setting.rows) = (4, 200);
     setting.end_sessions_soon();
     setting.keep_inserting();
@@ -273,7 +274,7 @@ pub fn frozen_in_a_drain(run: &mut ScenarioRun) {
     let sampler = Sampler::start(&env);
     for round in run.rounds(2) {
         sleeper.says("lease opened", 1);
-        run.moment(INTO_WORK);
+        run.moment(WARM_UP);
         let mut other = env.ingest(&setting.flags(&format!("other-{round}")));
         sleeper.says("partitions revoked", 1);
         sleeper.freeze();
@@ -281,7 +282,7 @@ pub fn frozen_in_a_drain(run: &mut ScenarioRun) {
         other.says("lease opened", 1);
         run.recovers(&env);
         sleeper.wake();
-        // The other one stays, or leaves at once, when librdkafka may still take for the sleeper's what was so before.
+        // The other member stays, or leaves at once, while librdkafka may still use the sleeper's old state.
         sleeper.says(["partitions assigned", "lease opened"][round as usize % 2], 2);
         run.recovers(&env);
         other.drains();

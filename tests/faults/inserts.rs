@@ -3,16 +3,16 @@
 use crate::scenario_run::{ScenarioRun, Setting, stayed};
 use crate::scene::Scene;
 use crate::support::proxy::{Proxy, ProxyFault};
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::time::{Duration, Instant};
 
-/// How far into its work a fault may come.
-const INTO_WORK: Duration = Duration::from_secs(3);
+/// The longest time that an ingester works before the fault comes.
+const WARM_UP: Duration = Duration::from_secs(3);
 
-/// What a lost answer may cost, beyond what takes its time anyway.
-const COST: Duration = Duration::from_secs(1);
+/// The longest delay that a lost answer may cause, beyond the answer's own timeout.
+const ANSWER_LOSS_COST: Duration = Duration::from_secs(1);
 
 fn open(run: &mut ScenarioRun, change: fn(&mut Setting)) -> (Scene, Proxy) {
     let mut setting = run.draw();
@@ -28,7 +28,7 @@ pub fn held_back(run: &mut ScenarioRun) {
     let (mut scene, proxy) = open(run, Setting::end_sessions_soon);
     let time = Duration::from_secs(if run.is_long() { 60 } else { 12 });
     for round in run.rounds(3) {
-        run.moment(INTO_WORK);
+        run.moment(WARM_UP);
         proxy.meets([ProxyFault::Late(time)]);
         run.fault();
         match round % 3 {
@@ -64,8 +64,8 @@ pub fn repeated(run: &mut ScenarioRun) {
     });
     for _ in run.rounds(4) {
         let happened = proxy.happened();
-        eventually(PATIENCE, "an insert is to be repeated", || is(proxy.happened() > happened, happened));
-        run.moment(INTO_WORK);
+        eventually(WAIT_TIMEOUT, "an insert is to be repeated", || is(proxy.happened() > happened, happened));
+        run.moment(WARM_UP);
         scene.ingester.kill();
         run.fault();
         scene.start_again();
@@ -85,7 +85,7 @@ pub fn answers_lost(run: &mut ScenarioRun) {
             second = !second;
             second.then_some(ProxyFault::CutAfterRequest)
         });
-        eventually(PATIENCE, "20 answers are lost", || is(proxy.happened() >= happened + 20, proxy.happened()));
+        eventually(WAIT_TIMEOUT, "20 answers are lost", || is(proxy.happened() >= happened + 20, proxy.happened()));
         run.fault();
         run.goes_on(&scene.env);
         proxy.forget();
@@ -95,7 +95,7 @@ pub fn answers_lost(run: &mut ScenarioRun) {
             time(&scene, &proxy, || ProxyFault::CutAfterRequest),
         );
         eprintln!("committed after {usual:?}, and after {lost:?} where an answer is lost");
-        assert!(lost < usual + COST, "a lost answer costs too much: {lost:?} in place of {usual:?}");
+        assert!(lost < usual + ANSWER_LOSS_COST, "a lost answer costs too much: {lost:?} in place of {usual:?}");
     }
     stayed(&scene.ingester);
     scene.closes(run);

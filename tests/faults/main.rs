@@ -1,11 +1,11 @@
-//! The fault harness: what `docs/guarantees.md` promises, attacked on a real Kafka and a real ClickHouse.
+//! The fault harness attacks the promises of `docs/guarantees.md` on a real Kafka and a real ClickHouse.
 //!
-//! `ci/faults` starts the services and runs this; `ci/test` runs the short version of every scenario. Each draws what it may
-//! from a seed (batch size, partitions, members, moments), which it prints, and is judged by an oracle that reads Kafka and
-//! ClickHouse with clients of its own. The rules of `tests/it` hold here too.
+//! `ci/faults` starts the services and runs this; `ci/test` runs the short version of every scenario. Each scenario
+//! draws its settings (batch size, partitions, members, moments) from a seed, which it prints. An oracle that reads
+//! Kafka and ClickHouse with clients of its own judges it. The rules of `tests/it` apply here, too.
 //!
-//! Faults that are no scenario here are proved elsewhere: F12, F13 `it rejects`, F15, F16, F19 `it basics`, F18 `it errors`,
-//! F22 `it settings`, F26 `it refusals`.
+//! Other tests prove the remaining faults: F12, F13 `it rejects`, F15, F16, F19 `it basics`, F18 `it errors`, F22 `it
+//! settings`, F26 `it refusals`.
 
 mod answers;
 mod brokers;

@@ -7,12 +7,12 @@ use crate::support::sampler::Sampler;
 use crate::support::stack::OwnKafka;
 use crate::support::test_env::{Services, TestEnv};
 use crate::support::wire::HELD;
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use rand::RngExt;
 use std::time::{Duration, Instant};
 
-/// From one coming or going to the next.
-const BEAT: Duration = Duration::from_secs(5);
+/// The time from one join or leave to the next.
+const JOIN_INTERVAL: Duration = Duration::from_secs(5);
 
 pub fn cooperative(run: &mut ScenarioRun) {
     join_and_leave(run, "cooperative-sticky");
@@ -22,7 +22,7 @@ pub fn eager(run: &mut ScenarioRun) {
     join_and_leave(run, "range");
 }
 
-/// A second and a third one come and go every 5 s, each on its own; a few are killed in place of being stopped.
+/// A second and a third member join and leave every 5 s, each on its own; a few are killed instead of stopped.
 fn join_and_leave(run: &mut ScenarioRun, strategy: &'static str) {
     let mut setting = run.draw();
     (setting.strategy, setting.partitions) = (strategy, setting.partitions.max(3));
@@ -36,7 +36,7 @@ fn join_and_leave(run: &mut ScenarioRun, strategy: &'static str) {
     is_at_work(&env);
     let mut guests = [None, None];
     for round in run.rounds(6) {
-        let next = Instant::now() + BEAT;
+        let next = Instant::now() + JOIN_INTERVAL;
         let nth = round as usize % 2;
         match guests[nth].take() {
             None => guests[nth] = Some(env.ingest(&setting.flags(&format!("guest-{nth}")))),
@@ -59,8 +59,9 @@ fn join_and_leave(run: &mut ScenarioRun, strategy: &'static str) {
     run.judge(&env, &manifest);
 }
 
-/// A member that has to hand its partitions on gives up draining, because one of its inserts comes to ClickHouse late: after
-/// the next owner could have asked what is stored. That next owner may be itself, when the other one leaves.
+/// A member that has to hand over its partitions gives up draining, because one of its inserts reaches ClickHouse late.
+/// By then the next owner could have asked which offsets are stored. That owner may be the same member, when the other
+/// one leaves.
 pub fn handed_on_with_an_insert_on_its_way(run: &mut ScenarioRun) {
     let mut setting = run.draw();
     setting.partitions = setting.partitions.max(3);
@@ -81,7 +82,8 @@ pub fn handed_on_with_an_insert_on_its_way(run: &mut ScenarioRun) {
         run.weigh(&stays);
         // The first of a name waits for a while before it joins.
         guest.says("lease opened", 1);
-        // And what it keeps, when it is given more, it begins anew: some time after the other one is told to leave.
+        // When the member is assigned more partitions, it opens new leases of the ones that it keeps, some time after
+        // the other one was told to leave.
         let late = ProxyFault::Late(Duration::from_millis(run.rng.random_range(2_500..3_500)));
         proxy.meets(vec![late; setting.in_flight as usize]);
         run.fault();
@@ -112,11 +114,12 @@ pub fn cut_off(run: &mut ScenarioRun) {
     let sampler = Sampler::start(&env);
     is_at_work(&env);
     for _ in run.rounds(1) {
-        // The next one is named some three seconds into the silence. Asking Kafka for the topic's id takes another two in vain; and
-        // it comes to ClickHouse just before it may not begin any more, when the session of whoever sent it is over.
+        // The next owner is assigned about three seconds into the silence. Its request for the topic's id fails after
+        // another two. So it asks ClickHouse just before the late insert, when the session of that insert's sender is
+        // over.
         let (happened, mut late) = (proxy.happened(), |ms| Duration::from_millis(run.rng.random_range(ms)));
         proxy.plan([ProxyFault::Late(late(3_000..3_400)), ProxyFault::Late(late(1_600..1_800))]);
-        eventually(PATIENCE, "an insert is on its way", || is(proxy.happened() > happened, proxy.left()));
+        eventually(WAIT_TIMEOUT, "an insert is on its way", || is(proxy.happened() > happened, proxy.left()));
         let lost = loner.said("lost=true");
         wire.hold();
         run.fault();

@@ -2,20 +2,20 @@
 
 use crate::scenario_run::ScenarioRun;
 use crate::scene::Scene;
-use crate::support::PATIENCE;
+use crate::support::WAIT_TIMEOUT;
 use crate::support::proxy::ProxyFault;
 use rand::RngExt;
 use std::time::Duration;
 
-/// How far into its work a fault may come.
-const INTO_WORK: Duration = Duration::from_secs(3);
+/// The longest time that an ingester works before the fault comes.
+const WARM_UP: Duration = Duration::from_secs(3);
 
-/// Back to the beginning, or to anywhere; to where they are, with metadata of another client and with none; deleted. It starts again
-/// there, and stores what is not stored.
+/// Offsets are set back to the beginning, or anywhere; committed where they are, with another client's metadata and
+/// without any; deleted. The ingester starts again there, and stores only rows that are not stored.
 pub fn set_by_hand(run: &mut ScenarioRun) {
     let mut scene = Scene::open(run, |services| services, &[]);
     for round in run.rounds(5) {
-        run.moment(INTO_WORK);
+        run.moment(WARM_UP);
         scene.ingester.drains();
         run.fault();
         let rng = &mut run.rng;
@@ -46,7 +46,7 @@ pub fn set_back_while_healing(run: &mut ScenarioRun) {
     let (mut scene, proxy) = Scene::behind_a_proxy(setting, &services, &[]);
     let url = proxy.url();
     for _ in run.rounds(2) {
-        run.moment(INTO_WORK);
+        run.moment(WARM_UP);
         scene.ingester.drains();
         let late = ProxyFault::Late(Duration::from_millis(run.rng.random_range(2_000..6_000)));
         let mut healer = None;
@@ -59,7 +59,7 @@ pub fn set_back_while_healing(run: &mut ScenarioRun) {
         run.fault();
         scene.start_again();
         // It has healed, or it says that it was in the way.
-        let code = healer.expect("it was started").exit_code(PATIENCE);
+        let code = healer.expect("it was started").exit_code(WAIT_TIMEOUT);
         assert!(matches!(code, Some(0 | 1)), "{code:?}");
         proxy.holds_nothing();
         scene.recovers(run);

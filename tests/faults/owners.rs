@@ -1,4 +1,4 @@
-//! F24: somebody else owns the partitions of a member that lives and has inserts on their way.
+//! F24: another process owns the partitions of a living member that has inserts on their way.
 
 use crate::scenario_run::{Members, ScenarioRun, is_at_work};
 use crate::scene::Scene;
@@ -7,18 +7,18 @@ use crate::support::proxy::{Proxy, ProxyFault};
 use crate::support::sampler::Sampler;
 use crate::support::stack::OwnClickHouse;
 use crate::support::test_env::{Services, TestEnv};
-use crate::support::{PATIENCE, eventually};
+use crate::support::{WAIT_TIMEOUT, eventually};
 use rand::RngExt;
 use std::ops::Range;
 use std::time::Duration;
 
-/// How far into its work a fault may come.
-const INTO_WORK: Duration = Duration::from_secs(3);
+/// The longest time that an ingester works before the fault comes.
+const WARM_UP: Duration = Duration::from_secs(3);
 
-/// More than an insert is held back and a session together take, and less than a clock is set back.
-const WITHOUT_A_CLOCK: Duration = Duration::from_secs(45);
+/// Longer than a held insert and a session together, and shorter than the step of the clock.
+const CLOCK_RECOVERY: Duration = Duration::from_secs(45);
 
-/// After which time an insert comes to ClickHouse: the next owner has asked by then what is stored, and is at work.
+/// The delay of an insert: by then the next owner has asked which offsets are stored, and works.
 const LATE: Range<u64> = 2_500..3_700;
 
 fn late(run: &mut ScenarioRun, ms: Range<u64>) -> ProxyFault {
@@ -37,11 +37,11 @@ pub fn removed_by_hand(run: &mut ScenarioRun) {
     let mut other = scene.another();
     other.says("lease opened", 1);
     for _ in run.rounds(3) {
-        run.moment(INTO_WORK);
+        run.moment(WARM_UP);
         let leases = scene.ingester.said("lease opened");
         proxy.meets(vec![late(run, LATE); scene.setting.in_flight as usize]);
         let (kafka, group) = (&scene.env.kafka, &scene.env.group);
-        let victim = eventually(PATIENCE, "it is a member", || {
+        let victim = eventually(WAIT_TIMEOUT, "it is a member", || {
             kafka.member_of(group, VICTIM).ok_or_else(|| kafka.members(group))
         });
         kafka.remove_member(group, &victim);
@@ -72,7 +72,7 @@ pub fn instance_id_twice(run: &mut ScenarioRun) {
     let sampler = Sampler::start(&env);
     is_at_work(&env);
     for round in run.rounds(3) {
-        run.moment(INTO_WORK);
+        run.moment(WARM_UP);
         proxy.meets(vec![late(run, LATE); setting.in_flight as usize]);
         if round % 2 == 0 {
             one.freeze();
@@ -82,9 +82,9 @@ pub fn instance_id_twice(run: &mut ScenarioRun) {
         proxy.forget();
         run.recovers(&env);
         one.wake();
-        run.moment(INTO_WORK);
+        run.moment(WARM_UP);
         two.freeze();
-        run.moment(INTO_WORK);
+        run.moment(WARM_UP);
         two.wake();
         let mut twins = [one, two];
         let stays = who_stays(&mut twins);
@@ -101,10 +101,10 @@ pub fn instance_id_twice(run: &mut ScenarioRun) {
     run.judge(&env, &manifest);
 }
 
-/// Waits until one of them has given up, in one line that says what it shares with the other. Returns which of them is left.
+/// Waits until one of them has given up, with one line that names the shared id. Returns the one that is left.
 #[track_caller]
 fn who_stays(twins: &mut [Program; 2]) -> usize {
-    let ended = eventually(PATIENCE, "one of the two gives up", || {
+    let ended = eventually(WAIT_TIMEOUT, "one of the two gives up", || {
         twins.iter_mut().position(Program::has_ended).ok_or("both are running")
     });
     twins[ended].gives_up("instance");
@@ -120,8 +120,8 @@ pub fn clock_set_back(run: &mut ScenarioRun) {
     let services = Services { clickhouse: clickhouse.url(), ..setting.services() };
     let (mut scene, proxy) = Scene::behind_a_proxy(setting, &services, &[]);
     for round in run.rounds(2) {
-        run.moment(INTO_WORK);
-        // Longer than it takes to start again, and to be sure that whoever died has nothing more to come.
+        run.moment(WARM_UP);
+        // Longer than a restart takes, and than the last inserts of a dead member can be late.
         proxy.meets([late(run, 5_500..8_000)]);
         let before = scene.env.number("SELECT toUnixTimestamp(now())");
         clickhouse.set_clock_back(60 * i64::from(round + 1));
@@ -131,16 +131,16 @@ pub fn clock_set_back(run: &mut ScenarioRun) {
             scene.ingester.kill();
             scene.start_again();
         }
-        // Nothing waits until that clock says again what it said before.
-        scene.env.drained_to(&scene.env.ends(), WITHOUT_A_CLOCK);
+        // Nothing waits until the clock has caught up again.
+        scene.env.drained_to(&scene.env.ends(), CLOCK_RECOVERY);
         scene.recovers(run);
         proxy.holds_nothing();
     }
     scene.closes(run);
 }
 
-/// An administrator empties the table that says who owns what, under two members and inserts on their way. They go on by
-/// themselves, and so does one that comes just now.
+/// An administrator empties the table of leases, under two members with inserts on their way. They continue by
+/// themselves, and so does a member that joins just then.
 pub fn leases_emptied(run: &mut ScenarioRun) {
     let mut setting = run.draw();
     setting.share_out();
@@ -151,7 +151,7 @@ pub fn leases_emptied(run: &mut ScenarioRun) {
     let mut other = scene.another();
     other.says("lease opened", 1);
     for round in run.rounds(4) {
-        run.moment(INTO_WORK);
+        run.moment(WARM_UP);
         proxy.meets([late(run, LATE)]);
         scene.env.sql("TRUNCATE TABLE db.leases");
         run.fault();

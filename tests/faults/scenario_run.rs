@@ -1,42 +1,42 @@
-//! One run of a scenario: what it draws from its seed, how long it goes on, and what it measures.
+//! One run of a scenario: the settings drawn from its seed, its duration, and its measurements.
 
 use crate::support::manifest::Line;
 use crate::support::oracle::{self, Count};
 use crate::support::process::Program;
 use crate::support::test_env::{Services, TestEnv};
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
-/// Its name, which begins with the fault's number, and what it does.
+/// The scenario's name, which begins with the fault's number, and its action.
 pub type Scenario = (&'static str, fn(&mut ScenarioRun));
 
-/// What `ingest` may have at most, in MB.
+/// The most memory that `ingest` may have, in MB.
 const MEMORY_MB: u64 = 256;
-/// How soon all must be as if nothing had been, after a fault has ended. Judged in long runs, which have the machine to
-/// themselves; in short ones, many side by side, it is only shown.
-const RECOVERY: Duration = Duration::from_secs(10);
-/// A member without a name comes back as another one: its group waits for the session of the one that it was, 6 s, and if it
-/// is killed meanwhile, for one more.
-const WITHOUT_A_NAME: Duration = Duration::from_secs(12);
+/// The longest time until all messages are stored and committed, after a fault has ended. Long runs, which have the machine to
+/// themselves, judge it. Short runs, many side by side, only show it.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// A dynamic member returns under another member id. So its group waits for the session of the previous one, 6 s, and for a second
+/// one if the member is killed meanwhile.
+const DYNAMIC_RECOVERY: Duration = Duration::from_secs(12);
 
 /// One run of a scenario.
 pub struct ScenarioRun {
     name: &'static str,
     pub rng: StdRng,
-    /// How long it goes on; the short version has a number of rounds.
+    /// The duration; none in the short version, which has a number of rounds.
     time: Option<Duration>,
     began: Instant,
-    /// What was drawn, for the line at the end.
+    /// The drawn settings, for the line at the end.
     drawn: String,
     faults: u32,
     count: Count,
     recovery: Option<Duration>,
     /// How long it may be.
-    patience: Duration,
+    recovery_limit: Duration,
     memory_mb: u64,
 }
 
@@ -53,7 +53,7 @@ impl ScenarioRun {
             faults: 0,
             count: Count::default(),
             recovery: None,
-            patience: RECOVERY,
+            recovery_limit: RECOVERY_TIMEOUT,
             memory_mb: 0,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| scenario(&mut run)));
@@ -76,7 +76,7 @@ impl ScenarioRun {
         )
     }
 
-    /// Goes on for the given time, or for so many rounds in the short version.
+    /// Continues for the given time, or for this many rounds in the short version.
     pub fn rounds(&self, short: u32) -> impl Iterator<Item = u32> + use<> {
         let end = self.time.map(|time| self.began + time);
         (0..).take_while(move |&round| end.map_or(round < short, |end| Instant::now() < end))
@@ -94,10 +94,11 @@ impl ScenarioRun {
         setting
     }
 
-    /// Takes note of what is set, where that is not what was drawn.
+    /// Notes a setting that the scenario fixes, if it differs from the drawn one.
     pub fn sets(&mut self, setting: &Setting) {
         self.drawn = setting.to_string();
-        self.patience = if setting.members == Members::Dynamic { RECOVERY + WITHOUT_A_NAME } else { RECOVERY };
+        self.recovery_limit =
+            if setting.members == Members::Dynamic { RECOVERY_TIMEOUT + DYNAMIC_RECOVERY } else { RECOVERY_TIMEOUT };
     }
 
     /// Lets a random time pass, under load: so each fault meets another moment of the work.
@@ -126,7 +127,7 @@ impl ScenarioRun {
         let took = over.elapsed();
         self.recovery = self.recovery.max(Some(took));
         eprintln!("{}: fault {}, all was well again after {:.1} s", self.name, self.faults, took.as_secs_f64());
-        assert!(!self.is_long() || took < self.patience, "back only {took:?} after the fault was over");
+        assert!(!self.is_long() || took < self.recovery_limit, "back only {took:?} after the fault was over");
     }
 
     /// Takes its weight, while it runs.
@@ -143,7 +144,7 @@ impl ScenarioRun {
         env.run("audit", &[]).succeeds();
     }
 
-    /// The same, where so many may be stored twice.
+    /// Judges a run in which this many rows may be stored twice.
     #[track_caller]
     pub fn judge_but(&mut self, env: &TestEnv, manifest: &[Line], doubled: usize) {
         let topic = env.kafka.read(&env.topic);
@@ -170,7 +171,7 @@ pub enum Members {
     Dynamic,
 }
 
-/// What a scenario draws: how the ingester is set, and the load.
+/// The drawn settings of a scenario: those of the ingester, and the load.
 #[derive(Clone, Debug)]
 pub struct Setting {
     pub partitions: i32,
@@ -197,7 +198,7 @@ impl Setting {
             in_flight,
             strategy: ["range", "cooperative-sticky"][of(&[0, 1]) as usize],
             members,
-            // A dynamic member's death lasts for a whole session, which a scenario would have to wait for.
+            // The partitions of a dead dynamic member wait for a whole session, and so would the scenario.
             session_s: if members == Members::Dynamic { SESSIONS_S[0] } else { of(&SESSIONS_S) },
             // As by default, where batches leave by time.
             rate: if (rows, in_flight) == (1_000, 4) { 100 } else { fast(rows) },
@@ -205,7 +206,7 @@ impl Setting {
         }
     }
 
-    /// For what is about inserts on their way: there is one at each moment, and the next one does not wait.
+    /// For scenarios about inserts on their way: at each moment there is one, and the next one does not wait for it.
     pub const fn keep_inserting(&mut self) {
         (self.batch_timeout, self.rate) = ("1s", fast(self.rows));
     }
@@ -270,7 +271,7 @@ impl std::fmt::Display for Setting {
 #[track_caller]
 pub fn is_at_work(env: &TestEnv) {
     let before = env.stored();
-    eventually(PATIENCE, "rows come in", || {
+    eventually(WAIT_TIMEOUT, "rows come in", || {
         let now = env.stored();
         is(now > before, now)
     });

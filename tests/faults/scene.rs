@@ -54,7 +54,7 @@ impl Scene {
         self.env.ingest(&self.setting.flags("another"))
     }
 
-    /// The one who watches looks away while this is done: what is committed may go back.
+    /// The witness pauses meanwhile, because committed offsets may go back.
     #[track_caller]
     pub fn unwatched(&mut self, act: impl FnOnce(&mut TestEnv)) {
         self.sampler.ends();

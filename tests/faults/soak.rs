@@ -7,12 +7,12 @@ use crate::support::proxy::{Proxy, ProxyFault};
 use crate::support::sampler::Sampler;
 use crate::support::stack::{OwnClickHouse, OwnKafka};
 use crate::support::test_env::{Services, TestEnv};
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use rand::RngExt;
 use std::time::Duration;
 
-/// How long a fault lasts, at most.
-const LASTS: Duration = Duration::from_secs(20);
+/// The longest duration of a fault.
+const FAULT_DURATION: Duration = Duration::from_secs(20);
 
 /// A world of its own, which is attacked from all sides.
 struct World {
@@ -75,22 +75,22 @@ impl World {
             }
             2 => {
                 self.clickhouse.kill();
-                run.moment(LASTS / 4);
+                run.moment(FAULT_DURATION / 4);
                 self.clickhouse.up();
             }
             3 => {
                 self.clickhouse.freeze();
-                run.moment(LASTS);
+                run.moment(FAULT_DURATION);
                 self.clickhouse.wake();
             }
             4 => {
                 self.kafka.kill(1);
-                run.moment(LASTS / 4);
+                run.moment(FAULT_DURATION / 4);
                 self.kafka.up(1);
             }
             5 => {
                 self.kafka.freeze(1);
-                run.moment(LASTS);
+                run.moment(FAULT_DURATION);
                 self.kafka.wake(1);
             }
             6 if self.members.len() < 3 => self.join(),
@@ -98,7 +98,7 @@ impl World {
             7 => {
                 let nth = run.rng.random_range(0..self.members.len());
                 self.members[nth].freeze();
-                run.moment(LASTS / 4);
+                run.moment(FAULT_DURATION / 4);
                 self.members[nth].wake();
             }
             8 => {
@@ -108,15 +108,15 @@ impl World {
             }
             _ => {
                 self.proxy.plan([
-                    ProxyFault::Repeated(LASTS / 10),
-                    ProxyFault::Late(LASTS / 2),
+                    ProxyFault::Repeated(FAULT_DURATION / 10),
+                    ProxyFault::Late(FAULT_DURATION / 2),
                     ProxyFault::CutInRequest(50),
                     ProxyFault::CutBeforeAnswer,
                     ProxyFault::Though(500, Some(159), "Code: 159. DB::Exception: as told".into()),
                     ProxyFault::CutAfterRequest,
                 ]);
                 // One after the other, if there is one insert at a time.
-                eventually(PATIENCE, "all of it has happened", || is(self.proxy.left() == 0, self.proxy.left()));
+                eventually(WAIT_TIMEOUT, "all of it has happened", || is(self.proxy.left() == 0, self.proxy.left()));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! F2: at each step of the work, by name: it dies, stalls, or fails.
 
 use crate::scenario_run::{Members, ScenarioRun, is_at_work};
-use crate::support::PATIENCE;
+use crate::support::WAIT_TIMEOUT;
 use crate::support::sampler::Sampler;
 use crate::support::test_env::TestEnv;
 use rand::RngExt;
@@ -36,7 +36,7 @@ fn die(run: &mut ScenarioRun, partitions: i32) {
         for step in WORK {
             let nth = run.rng.random_range(1..10);
             let mut ingester = env.run_with("ingest", &flags, &[(VARIABLE, &format!("{step}=die@{nth}"))]);
-            assert_eq!(ingester.exit_code(PATIENCE), None, "killed at {step}");
+            assert_eq!(ingester.exit_code(WAIT_TIMEOUT), None, "killed at {step}");
             run.fault();
         }
         for step in ["on_assign", "on_revoke"] {
@@ -45,7 +45,7 @@ fn die(run: &mut ScenarioRun, partitions: i32) {
                 ingester.says("lease opened", 1);
                 ingester.term();
             }
-            assert_eq!(ingester.exit_code(PATIENCE), None, "killed at {step}");
+            assert_eq!(ingester.exit_code(WAIT_TIMEOUT), None, "killed at {step}");
             run.fault();
         }
     }
@@ -58,7 +58,7 @@ fn die(run: &mut ScenarioRun, partitions: i32) {
     run.judge(&env, &manifest);
 }
 
-/// Stalls are shorter and longer than what is waited for: an insert's time to begin, a session.
+/// Stalls are shorter and longer than the timeouts that matter: that of an insert, and the session.
 pub fn stall_and_fail(run: &mut ScenarioRun) {
     let mut setting = run.draw();
     setting.end_sessions_soon();

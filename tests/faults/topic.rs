@@ -1,4 +1,4 @@
-//! F17: the committed offset is out of the topic's range. (A topic that was made again: `it rejects`.)
+//! F17: the committed offset is out of the topic's range. (For a topic that was created again: `it rejects`.)
 
 use crate::scenario_run::ScenarioRun;
 use crate::support::manifest::Line;
@@ -6,8 +6,8 @@ use crate::support::oracle;
 use crate::support::test_env::TestEnv;
 use std::collections::BTreeMap;
 
-/// Messages were deleted before they were read: retention has passed the committed offset, or where an ingester stands. The gap is
-/// said, and to the offset.
+/// Messages were deleted before they were read: retention has passed the committed offset, or a running ingester's
+/// position. The ingester reports the gap, with exact offsets.
 pub fn out_of_range(run: &mut ScenarioRun) {
     let mut setting = run.draw();
     setting.partitions = 3;
@@ -34,14 +34,14 @@ pub fn out_of_range(run: &mut ScenarioRun) {
     }
     manifest.extend(deleted_while_frozen(run, &env, &flags));
     assert_eq!(env.committed(), env.ends(), "it went on behind the gap");
-    // What is left in the topic is stored once, and so is what was stored before.
+    // The remaining messages of the topic are stored once, and so are the rows of before.
     assert_eq!(env.stored(), manifest.len() as i64);
     assert_eq!(env.number("SELECT uniqExact(_partition, _offset) FROM db.events"), manifest.len() as i64);
     let topic = env.kafka.read(&env.topic);
     assert!(topic.iter().all(|record| record.offset >= 0) && oracle::unstored(&env, &topic) == 0);
 }
 
-/// The same, under an ingester that is frozen meanwhile. Returns what it could read.
+/// Deletes messages while the ingester is frozen. Returns the messages that it could read.
 fn deleted_while_frozen(run: &mut ScenarioRun, env: &TestEnv, flags: &[&str]) -> Vec<Line> {
     let mut ingester = env.ingester_at_work(flags);
     let read = env.ends();

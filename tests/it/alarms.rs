@@ -1,4 +1,5 @@
-//! What costs data or stops the flow shows: in the log, in /metrics, in /readyz, and in an audit afterwards.
+//! Every event that costs data or stops the flow is visible: in the log, in /metrics, in /readyz, and in an audit
+//! afterwards.
 
 use crate::http::{free_address, get, status};
 use crate::raw;
@@ -6,7 +7,7 @@ use crate::support::process::Program;
 use crate::support::proxy::{Proxy, ProxyFault};
 use crate::support::stack::OwnKafka;
 use crate::support::test_env::{Services, TestEnv};
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +18,7 @@ fn messages(payload: &str, count: usize) -> Vec<raw::Raw> {
     vec![(Some(b"u".to_vec()), Some(payload.into())); count]
 }
 
-/// An ingester that is asked how it is.
+/// An ingester with an address for its metrics.
 struct Observed {
     program: Program,
     address: SocketAddr,
@@ -42,7 +43,7 @@ impl Observed {
     /// Waits until a metric is so.
     #[track_caller]
     fn shows(&self, name: &str, so: impl Fn(f64) -> bool) {
-        eventually(PATIENCE, name, || {
+        eventually(WAIT_TIMEOUT, name, || {
             let value = self.metric(name);
             is(so(value), value)
         });
@@ -51,7 +52,7 @@ impl Observed {
     /// Waits until it is not ready, and says so with this.
     #[track_caller]
     fn is_not_ready(&self, why: &str) {
-        eventually(PATIENCE, &format!("it is not ready: {why}"), || {
+        eventually(WAIT_TIMEOUT, &format!("it is not ready: {why}"), || {
             let answer = get(self.address, "/readyz");
             let said = String::from_utf8_lossy(&answer).into_owned();
             is(status(&answer) == Some(503) && said.contains(why), said)
@@ -60,7 +61,7 @@ impl Observed {
 
     #[track_caller]
     fn is_ready(&self) {
-        eventually(PATIENCE, "it is ready", || {
+        eventually(WAIT_TIMEOUT, "it is ready", || {
             let answer = get(self.address, "/readyz");
             is(status(&answer) == Some(200), String::from_utf8_lossy(&answer).into_owned())
         });
@@ -70,7 +71,7 @@ impl Observed {
 #[track_caller]
 fn audit_fails(env: &TestEnv, said: &[&str]) {
     let mut audit = env.run("audit", &[]);
-    assert_eq!(audit.exit_code(PATIENCE), Some(1), "{}{}", audit.stdout(), audit.stderr());
+    assert_eq!(audit.exit_code(WAIT_TIMEOUT), Some(1), "{}{}", audit.stdout(), audit.stderr());
     let all = audit.stdout() + &audit.stderr();
     assert!(said.iter().all(|said| all.contains(said)), "{said:?} in {all}");
 }
@@ -113,7 +114,7 @@ fn unread_messages_that_retention_deletes_are_counted_and_found_by_an_audit() {
     let noted = format!("{} messages, as the group has noted", lost - 10.0);
     audit_fails(&env, &["10 messages, as the group has noted", &noted, "..=224", &said]);
     let mut json = env.run("audit", &["--format", "json"]);
-    assert_eq!(json.exit_code(PATIENCE), Some(1));
+    assert_eq!(json.exit_code(WAIT_TIMEOUT), Some(1));
     let found: Value = serde_json::from_str(&json.stdout()).expect("one JSON document");
     assert_eq!(found["whole"], false);
     assert_eq!(found["partitions"][2]["expired"]["passed"]["messages"], lost as u64 - 10);
@@ -124,7 +125,7 @@ fn unread_messages_that_retention_deletes_are_counted_and_found_by_an_audit() {
 }
 
 #[test]
-fn what_transactions_leave_behind_is_not_taken_for_a_loss() {
+fn leftovers_of_transactions_are_not_taken_for_a_loss() {
     let env = TestEnv::open();
     raw::send(&env, 0, &messages(GOOD, 5));
     raw::transact(&env, 0, &messages(GOOD, 10), true);
@@ -133,12 +134,12 @@ fn what_transactions_leave_behind_is_not_taken_for_a_loss() {
     raw::transact(&env, 1, &messages(GOOD, 10), true);
     raw::transact(&env, 1, &messages(GOOD, 10), false);
     let mut ingester = Observed::start(&env, &[]);
-    eventually(PATIENCE, "all are stored", || is(env.stored() == 26, env.stored()));
+    eventually(WAIT_TIMEOUT, "all are stored", || is(env.stored() == 26, env.stored()));
     // Behind the last message stands a marker: nothing waits.
     ingester.shows("lag_messages", |lag| lag == 0.0);
     // An idle member says how far it has read with its next commit.
     let ends = env.ends();
-    eventually(PATIENCE, "the group knows that only markers are left", || {
+    eventually(WAIT_TIMEOUT, "the group knows that only markers are left", || {
         let noted = raw::committed_metadata(&env, 1);
         is(noted.contains(&format!(";read={}", ends[&1])), noted)
     });
@@ -155,7 +156,7 @@ fn what_transactions_leave_behind_is_not_taken_for_a_loss() {
     let mut again = Observed::start(&env, &[]);
     again.program.says("lease opened", 1);
     raw::send(&env, 0, &messages(GOOD, 1));
-    eventually(PATIENCE, "it goes on", || is(env.stored() == 27, env.stored()));
+    eventually(WAIT_TIMEOUT, "it goes on", || is(env.stored() == 27, env.stored()));
     again.program.drains();
     assert_eq!(again.program.said("were deleted"), 0, "{}", again.program.stderr());
 }
@@ -173,13 +174,13 @@ fn unread_messages_of_a_topic_that_is_made_again_are_counted() {
     env.kafka.delete(&env.topic);
     ingester.program.says("is gone; waiting for it to come back", 1);
     proxy.forget();
-    eventually(PATIENCE, "the topic can be made again", || {
+    eventually(WAIT_TIMEOUT, "the topic can be made again", || {
         let mut setup = env.run("setup", &[]);
         setup.succeeds();
         is(setup.stdout().contains("created, 3 partitions"), setup.stdout())
     });
     raw::send(&env, 0, &messages(GOOD, 10));
-    eventually(PATIENCE, "the new ones are stored", || is(env.stored() == 110, env.stored()));
+    eventually(WAIT_TIMEOUT, "the new ones are stored", || is(env.stored() == 110, env.stored()));
     assert_eq!(ingester.metric("topic_resets_total"), 3.0, "each partition is another one");
     assert_eq!(ingester.metric("messages_lost_total{cause=\"reset\"}"), 30.0);
     assert_eq!(ingester.program.said("at least 30 messages of the old one were not read"), 1);
@@ -196,7 +197,7 @@ fn a_lease_that_cannot_be_opened_is_counted_warned_of_and_not_ready() {
     let env = TestEnv::open();
     let proxy = Proxy::start(&env.clickhouse.url);
     env.produce(&["--count", "100", "--rate", "max"]).finish();
-    // The question what is stored fails, all others are answered.
+    // The question which offsets are stored fails; all others are answered.
     proxy.refuse_questions("at_offset", 500, 202, "Code: 202. DB::Exception: Too many simultaneous queries");
     let mut ingester = Observed::start(&env, &["--clickhouse-url", &proxy.url()]);
     ingester.shows("partitions_without_lease", |partitions| partitions == 3.0);

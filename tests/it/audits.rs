@@ -1,10 +1,10 @@
-//! An audit finds what is wrong and nothing else, and heals what ClickHouse has lost.
+//! An audit finds every fault and nothing else, and heals rows that ClickHouse has lost.
 
 use crate::raw;
 use crate::support::oracle;
 use crate::support::process::Program;
 use crate::support::test_env::{Services, TestEnv};
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const GOOD: &str = r#"{"event_id":"5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10","event_
 
 #[track_caller]
 fn fails(mut program: Program) -> (String, String) {
-    assert_eq!(program.exit_code(PATIENCE), Some(1), "exit code");
+    assert_eq!(program.exit_code(WAIT_TIMEOUT), Some(1), "exit code");
     (program.stdout(), program.stderr())
 }
 
@@ -21,7 +21,7 @@ fn good(count: usize) -> Vec<raw::Raw> {
 }
 
 #[test]
-fn what_was_lost_after_its_commit_is_put_back_beside_a_running_ingester() {
+fn rows_lost_after_their_commit_are_healed_beside_a_running_ingester() {
     let env = TestEnv::open();
     let faults = ["--rate", "max", "--faults", "bad=0.05,dup=0.02"];
     let mut manifest = env.produce(&[&faults[..], &["--count", "20000"]].concat()).finish();
@@ -64,20 +64,20 @@ fn what_was_lost_after_its_commit_is_put_back_beside_a_running_ingester() {
 }
 
 #[test]
-fn healers_that_die_and_healers_that_meet_put_nothing_back_twice() {
+fn healers_that_die_and_healers_that_meet_restore_nothing_twice() {
     let env = TestEnv::open();
     let manifest = env.produce(&["--rate", "max", "--count", "60000", "--faults", "bad=0.02"]).finish();
     env.ingest(&["--until-end"]).succeeds();
     env.lose("cityHash64(_partition, _offset) % 3 > 0");
     for _ in 0..3 {
         let mut heal = env.run("audit", &["--heal"]);
-        eventually(PATIENCE, "it has begun to put back", || is(heal.stdout().contains("waiting"), ()));
+        eventually(WAIT_TIMEOUT, "it has begun to put back", || is(heal.stdout().contains("waiting"), ()));
         // The random moment is the fault.
         std::thread::sleep(Duration::from_millis(rand::random_range(0..700)));
         heal.kill();
     }
     let mut both = [env.run("audit", &["--heal"]), env.run("audit", &["--heal"])];
-    let codes = both.each_mut().map(|heal| heal.exit_code(PATIENCE));
+    let codes = both.each_mut().map(|heal| heal.exit_code(WAIT_TIMEOUT));
     assert!(codes.iter().all(Option::is_some), "they ended by themselves");
     env.run("audit", &["--heal"]).succeeds();
     oracle::exactly_once(&env, &manifest);
@@ -85,7 +85,8 @@ fn healers_that_die_and_healers_that_meet_put_nothing_back_twice() {
 
 #[test]
 fn a_healer_that_was_frozen_does_not_go_on_where_another_has_healed() {
-    // One partition that takes several inserts to heal: what is missing is asked once, before the first of them.
+    // One partition that takes several inserts to heal: the healer asks once which rows are missing, before the first
+    // of them.
     let env = TestEnv::open_in(&Services { partitions: 1, ..Services::default() });
     let manifest = env.produce(&["--rate", "max", "--count", "300000"]).finish();
     env.ingest(&["--until-end"]).succeeds();
@@ -94,7 +95,7 @@ fn a_healer_that_was_frozen_does_not_go_on_where_another_has_healed() {
         env.lose("cityHash64(_partition, _offset) % 3 > 0");
         let left = env.stored();
         let mut heal = env.run("audit", &["--heal"]);
-        eventually(PATIENCE, "it has begun to put back", || is(env.stored() > left, left));
+        eventually(WAIT_TIMEOUT, "it has begun to put back", || is(env.stored() > left, left));
         heal.freeze();
         // Whatever is on its way to ClickHouse now is not the last of it. A fast one is given another try.
         if env.stored() < (left + all) / 2 {
@@ -106,13 +107,13 @@ fn a_healer_that_was_frozen_does_not_go_on_where_another_has_healed() {
     // Another one opens a lease; then it wakes up in the middle of its work.
     env.run("audit", &["--heal"]).succeeds();
     frozen.wake();
-    assert_eq!(frozen.exit_code(PATIENCE), Some(1), "it says that another one has begun");
+    assert_eq!(frozen.exit_code(WAIT_TIMEOUT), Some(1), "it says that another one has begun");
     env.run("audit", &[]).succeeds();
     oracle::exactly_once(&env, &manifest);
 }
 
 #[test]
-fn offsets_that_hold_no_record_are_no_gaps() {
+fn offsets_without_a_record_are_not_gaps() {
     let env = TestEnv::open();
     raw::send(&env, 0, &good(5));
     raw::transact(&env, 0, &good(10), true);
@@ -120,7 +121,7 @@ fn offsets_that_hold_no_record_are_no_gaps() {
     raw::transact(&env, 0, &good(1), true);
     raw::transact(&env, 1, &good(3), false);
     let mut ingester = env.ingester_at_work(&["--batch-timeout", "300ms"]);
-    eventually(PATIENCE, "all are stored", || is(env.stored() == 16, env.stored()));
+    eventually(WAIT_TIMEOUT, "all are stored", || is(env.stored() == 16, env.stored()));
     ingester.drains();
     let mut audit = env.run("audit", &[]);
     audit.succeeds();
@@ -140,7 +141,7 @@ fn offsets_that_hold_no_record_are_no_gaps() {
 }
 
 #[test]
-fn what_retention_has_deleted_is_lost_and_cannot_be_healed() {
+fn messages_that_retention_has_deleted_are_lost_and_cannot_be_healed() {
     let env = TestEnv::open();
     raw::send(&env, 2, &good(100));
     env.ingest(&["--until-end"]).succeeds();
@@ -158,7 +159,7 @@ fn what_retention_has_deleted_is_lost_and_cannot_be_healed() {
 }
 
 #[test]
-fn rows_that_stand_twice_are_found_also_where_the_topic_has_nothing_left() {
+fn doubled_rows_are_found_also_where_the_topic_has_nothing_left() {
     let env = TestEnv::open();
     raw::send(&env, 0, &good(200));
     env.ingest(&["--until-end"]).succeeds();

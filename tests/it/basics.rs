@@ -1,10 +1,10 @@
-//! What holds on a good day.
+//! Laws without faults.
 
 use crate::support::manifest::Line;
 use crate::support::oracle;
 use crate::support::process::Program;
 use crate::support::test_env::TestEnv;
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use chrono::Utc;
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn after_a_silence_one_event_can_be_queried_in_less_than_five_seconds() {
 
     let happened = Utc::now();
     sender.send(&[("k", &json("second", 1.0, &happened.to_rfc3339()))]);
-    eventually(PATIENCE, "both are there", || {
+    eventually(WAIT_TIMEOUT, "both are there", || {
         let count = env.number("SELECT count() FROM db.events");
         is(count == 2, count)
     });
@@ -54,7 +54,7 @@ fn after_a_silence_one_event_can_be_queried_in_less_than_five_seconds() {
 }
 
 #[test]
-fn what_is_sent_to_a_new_partition_can_be_queried_in_less_than_five_seconds() {
+fn messages_of_a_new_partition_can_be_queried_in_less_than_five_seconds() {
     let mut env = TestEnv::open_alone();
     // One that finds them, and one that has to be told by its group, whichever it is.
     let mut ingesters = [env.ingester_at_work(&[]), env.ingester_at_work(&["--instance-id", "none"])];
@@ -65,7 +65,7 @@ fn what_is_sent_to_a_new_partition_can_be_queried_in_less_than_five_seconds() {
         let sender = env.kafka.sender(&env.topic);
         let happened = Utc::now();
         let sent = sender.send_to(Some(partition), &[("k", &json("new", 1.0, &happened.to_rfc3339()))]);
-        eventually(PATIENCE, "its row is there", || {
+        eventually(WAIT_TIMEOUT, "its row is there", || {
             let here = format!("_partition = {} AND _offset = {}", sent[0].0, sent[0].1);
             let count = env.number(&format!("SELECT count() FROM db.events WHERE {here}"));
             is(count == 1, count)
@@ -75,7 +75,7 @@ fn what_is_sent_to_a_new_partition_can_be_queried_in_less_than_five_seconds() {
     }
     env.kafka.partitions = 5;
     // The shoppers' producer has found them, too.
-    eventually(PATIENCE, "each partition has events of the shoppers", || {
+    eventually(WAIT_TIMEOUT, "each partition has events of the shoppers", || {
         let partitions = env.number("SELECT uniqExact(_partition) FROM db.events WHERE product_id != 'new'");
         is(partitions == 5, partitions)
     });
@@ -87,14 +87,14 @@ fn what_is_sent_to_a_new_partition_can_be_queried_in_less_than_five_seconds() {
 }
 
 #[test]
-fn times_and_prices_are_read_back_exactly_wherever_the_ingester_is() {
+fn times_and_prices_are_read_back_exactly_in_every_time_zone() {
     let env = TestEnv::open();
     let cases: [(&str, f64, i64, i64); 11] = [
         ("2024-01-15T14:30:00.123Z", 29.99, 1_705_329_000_123, 2_999),
         ("2024-01-15T14:30:00Z", 0.0, 1_705_329_000_000, 0),
         ("2024-01-15T14:30:00.5+09:00", 0.01, 1_705_296_600_500, 1),
         ("2024-01-15T14:30:00.1239999-03:30", 99_999_999.99, 1_705_341_600_123, 9_999_999_999),
-        // Both hours of the one that is there twice when summer time ends in Berlin, and around the one that is missing.
+        // Both hours of the repeated one when summer time ends in Berlin, and the times around the skipped one.
         ("2024-10-27T02:30:00.001+02:00", 19.95, 1_729_989_000_001, 1_995),
         ("2024-10-27T02:30:00.001+01:00", 19.95, 1_729_992_600_001, 1_995),
         ("2024-03-31T01:59:59.999+01:00", 4.35, 1_711_846_799_999, 435),

@@ -2,7 +2,7 @@
 
 use crate::support::demo::{Demo, directory};
 use crate::support::test_env::Part;
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use std::net::TcpListener;
 
 /// Rows that its ClickHouse holds.
@@ -12,13 +12,13 @@ fn rows(demo: &Demo) -> i64 {
 
 #[track_caller]
 fn stores(demo: &Demo, least: i64) {
-    eventually(PATIENCE, "rows are stored", || {
+    eventually(WAIT_TIMEOUT, "rows are stored", || {
         let rows = demo.clickhouse().ask("SELECT count() FROM clickstream.events").unwrap_or_default();
         is(rows.trim().parse::<i64>().is_ok_and(|rows| rows >= least), rows)
     });
 }
 
-/// What it sent, by the line of the stage `ack` in its report.
+/// The number of produced events, by the line of the stage `ack` in the report.
 #[track_caller]
 fn reported(demo: &Demo, stage: &str) -> i64 {
     let out = demo.program.stdout();
@@ -34,7 +34,7 @@ fn killed_it_leaves_no_process_and_no_directory_behind() {
     assert_eq!(Demo::temporary(&dir).len(), 1);
     assert!(Demo::processes(&dir).len() >= 2, "a guard and a ClickHouse");
     demo.program.kill();
-    eventually(PATIENCE, "all of its processes have ended", || {
+    eventually(WAIT_TIMEOUT, "all of its processes have ended", || {
         let left = Demo::processes(&dir);
         is(left.is_empty(), left)
     });
@@ -47,7 +47,7 @@ fn a_stop_drains_reports_and_removes_everything() {
     let dir = directory();
     let mut demo = Demo::run_in(dir.clone(), &["--port", "13110", "--rate", "500"]);
     let seen = || demo.json(&Demo::panel("clickstream", 4, 300))["results"][0]["data"][0][0].as_i64().unwrap_or(0);
-    eventually(PATIENCE, "events are shown", || is(seen() > 500, seen()));
+    eventually(WAIT_TIMEOUT, "events are shown", || is(seen() > 500, seen()));
     demo.program.drains();
     let out = demo.program.stdout();
     assert!(out.contains("e2e below 5 s: 100 % of "), "{out}");
@@ -105,11 +105,11 @@ fn a_clickhouse_that_is_killed_comes_back_and_nothing_is_lost_or_doubled() {
     for round in 1..=3 {
         stores(&demo, 600 * round);
         demo.kill_clickhouse();
-        eventually(PATIENCE, "the page is told", || {
+        eventually(WAIT_TIMEOUT, "the page is told", || {
             let status = demo.json("/api/status");
             is(status["note"] == "ClickHouse ended and is being started again", status)
         });
-        eventually(PATIENCE, "ClickHouse is back", || {
+        eventually(WAIT_TIMEOUT, "ClickHouse is back", || {
             let (status, text) = demo.get(&Demo::panel("clickstream", 4, 300));
             is(status == 200, text)
         });
@@ -159,7 +159,7 @@ fn every_panel_of_every_board_answers_as_a_reader_who_may_not_write() {
 }
 
 #[test]
-fn what_is_not_for_us_or_beyond_reason_is_refused() {
+fn requests_for_others_or_beyond_reason_are_refused() {
     let _part = Part::shared();
     let demo = Demo::start(&["--port", "13170"]);
     for (path, expected) in [

@@ -1,10 +1,10 @@
-//! What a deployment is made of: passwords, users with few rights, and health checks.
+//! The parts of a deployment: passwords, users with few rights, and health checks.
 
 use crate::support::clickhouse::ClickHouse;
 use crate::support::process::Program;
 use crate::support::stack::{OwnClickHouse, free_port};
 use crate::support::test_env::TestEnv;
-use crate::support::{PATIENCE, SHORT_SESSION, eventually, is};
+use crate::support::{SHORT_SESSION, WAIT_TIMEOUT, eventually, is};
 use std::path::{Path, PathBuf};
 
 /// The users of an installation, and a ClickHouse that knows them and has no tables yet.
@@ -56,7 +56,7 @@ fn read(path: &Path) -> String {
 fn each_user_can_do_its_work_and_nothing_else() {
     let here = Installation::new();
     let mut too_early = here.run_as("writer", "setup", &[]);
-    assert_eq!(too_early.exit_code(PATIENCE), Some(1));
+    assert_eq!(too_early.exit_code(WAIT_TIMEOUT), Some(1));
     assert!(too_early.stderr().contains("ACCESS_DENIED"), "{}", too_early.stderr());
     assert!(too_early.stderr().contains("clickstream setup"), "it says what to do: {}", too_early.stderr());
     for (user, tables) in [("owner", "created"), ("owner", "there"), ("writer", "there")] {
@@ -65,7 +65,7 @@ fn each_user_can_do_its_work_and_nothing_else() {
         assert!(setup.stdout().contains(&format!("tables {tables}")), "{user}: {}", setup.stdout());
     }
 
-    // A killed member's successor asks what is stored and what still runs, and ends the latter.
+    // A killed member's successor asks which offsets are stored and which inserts run, and ends the latter.
     let mut ingester = here.run_as("writer", "ingest", &SHORT_SESSION);
     ingester.says("lease opened", 1);
     here.env.produce(&["--count", "20000", "--rate", "max"]).finish();
@@ -94,7 +94,7 @@ fn each_user_can_do_its_work_and_nothing_else() {
     here.refused("writer", "INSERT INTO clickstream.erased (reason) VALUES ('x')");
 }
 
-/// What `reader` may do with these parameters of the request, and with the same as settings of the statement.
+/// Asserts that `reader` gets this, with these parameters of the request, and with the same settings in the statement.
 fn asks(here: &Installation, name: &str, value: &str) -> [Result<String, String>; 2] {
     let mut client = here.client("reader");
     let in_the_statement = client.ask(&format!("SELECT 1 SETTINGS {name} = '{value}'"));
@@ -138,7 +138,7 @@ fn the_reader_cannot_lift_its_limits() {
             assert!(codes.iter().any(|code| said.starts_with(code)), "{name} = {value}: {said}");
         }
     }
-    // What Grafana's ClickHouse plugin and our own page send, and a person may.
+    // Queries of Grafana's ClickHouse plugin and of our own page, and a query by hand.
     for seconds in ["64", "8", "30", "1"] {
         assert_eq!(asks(&here, "max_execution_time", seconds), [Ok("1\n".into()), Ok("1\n".into())], "{seconds}");
     }
@@ -150,7 +150,7 @@ fn the_reader_cannot_lift_its_limits() {
 #[test]
 fn a_query_of_the_reader_that_reaches_a_limit_ends_with_an_error() {
     let here = Installation::new();
-    // The limits as they are, of what is cheap to reach.
+    // The real limits, as far as they are cheap to reach.
     let reader = here.client("reader");
     let hard = "SELECT count() FROM numbers(900000000) WHERE NOT ignore(SHA256(toString(number)))";
     for (sql, error) in [
@@ -184,7 +184,7 @@ fn a_query_of_the_reader_that_reaches_a_limit_ends_with_an_error() {
     assert!(said.contains("(MEMORY_LIMIT_EXCEEDED)") && said.contains("User memory limit"), "{said}");
     let busy = here.client("reader");
     let running = std::thread::spawn(move || busy.ask("SELECT sleep(3)"));
-    eventually(PATIENCE, "the first of two queries runs", || {
+    eventually(WAIT_TIMEOUT, "the first of two queries runs", || {
         let seen = here.own.client().number("SELECT count() FROM system.processes WHERE user = 'reader'");
         is(seen == 1, seen)
     });
@@ -203,13 +203,13 @@ fn only_the_eraser_may_erase_and_a_missing_right_is_named_before_anything_happen
     for (user, right) in [("writer", "INSERT ON clickstream.erased"), ("owner", "SELECT ON clickstream.erased")] {
         // The owner cannot even count.
         let mut erase = here.run_as(user, "erase", &arguments);
-        assert_eq!(erase.exit_code(PATIENCE), Some(1));
+        assert_eq!(erase.exit_code(WAIT_TIMEOUT), Some(1));
         let said = erase.stderr();
         let line = said.lines().find(|line| line.starts_with("clickstream: ")).expect("one line");
         assert!(line.contains("nothing was erased") && line.contains(&format!("GRANT {right} TO {user}")), "{said}");
     }
     let mut erase = here.run_as("reader", "erase", &arguments);
-    assert_eq!(erase.exit_code(PATIENCE), Some(1));
+    assert_eq!(erase.exit_code(WAIT_TIMEOUT), Some(1));
     assert!(erase.stderr().contains("its profile is readonly"), "{}", erase.stderr());
     assert_eq!(here.client("reader").run("SELECT count() FROM clickstream.erased"), "0\n");
     here.run_as("eraser", "erase", &[&arguments[..], &["--wait"]].concat()).succeeds();
@@ -229,7 +229,7 @@ fn a_writer_of_before_the_table_of_erased_positions_is_told_the_grant() {
     here.own.restart_with_users(&format!("{writer}{rest}"));
     here.env.produce(&["--count", "100", "--rate", "max"]).finish();
     let mut ingester = here.run_as("writer", "ingest", &["--until-end"]);
-    assert_eq!(ingester.exit_code(PATIENCE), Some(1));
+    assert_eq!(ingester.exit_code(WAIT_TIMEOUT), Some(1));
     let said = ingester.stderr();
     let line = said.lines().filter(|line| line.starts_with("clickstream: ")).collect::<Vec<_>>();
     assert!(line.len() == 1 && line[0].contains("grant SELECT") && line[0].contains("clickstream.erased"), "{said}");
@@ -246,7 +246,7 @@ fn a_writer_may_end_its_own_queries() {
         busy.ask("SELECT sleepEachRow(1) FROM numbers(15) SETTINGS max_block_size = 1, log_comment = 'mine'")
     });
     let mine = "query LIKE '%log_comment = \\'mine\\'%' AND query NOT LIKE '%processes%'";
-    eventually(PATIENCE, "it sees it run", || {
+    eventually(WAIT_TIMEOUT, "it sees it run", || {
         let seen = writer.number(&format!("SELECT count() FROM system.processes WHERE {mine}"));
         is(seen == 1, seen)
     });
@@ -274,25 +274,25 @@ fn secrets_are_made_once_and_never_shown() {
     let file = env.file("no-directory");
     std::fs::write(&file, "").unwrap();
     let mut run = env.run("secrets", &[file.to_str().unwrap()]);
-    assert_eq!(run.exit_code(PATIENCE), Some(1));
+    assert_eq!(run.exit_code(WAIT_TIMEOUT), Some(1));
     assert!(run.stderr().contains("no-directory/owner/password"), "{}", run.stderr());
 }
 
 #[test]
-fn health_tells_who_lives_from_who_works() {
+fn health_tells_a_living_process_from_a_working_one() {
     let own = OwnClickHouse::start();
     let env = TestEnv::open_on(&own);
     let address = format!("127.0.0.1:{}", free_port());
     let health = |args: &[&str]| {
         let mut program = env.run("health", &[&["--metrics", &address], args].concat());
-        (program.exit_code(PATIENCE), program.stdout() + &program.stderr())
+        (program.exit_code(WAIT_TIMEOUT), program.stdout() + &program.stderr())
     };
     let (code, said) = health(&[]);
     assert_eq!((code, said.contains(&address) && said.lines().count() == 1), (Some(1), true), "nobody there: {said}");
 
     let mut ingester = env.ingester_at_work(&["--metrics", &address]);
     assert_eq!(health(&[]), (Some(0), "alive\n".into()));
-    eventually(PATIENCE, "it is ready", || {
+    eventually(WAIT_TIMEOUT, "it is ready", || {
         let seen = health(&["--ready"]);
         is(seen == (Some(0), "ready\n".into()), seen)
     });
@@ -300,7 +300,7 @@ fn health_tells_who_lives_from_who_works() {
     assert_eq!(health(&["--ready"]), (Some(1), "clickstream: not ready: ClickHouse does not answer\n".into()));
     assert_eq!(health(&[]), (Some(0), "alive\n".into()), "it lives without ClickHouse");
     own.wake();
-    eventually(PATIENCE, "it is ready again", || {
+    eventually(WAIT_TIMEOUT, "it is ready again", || {
         let seen = health(&["--ready"]);
         is(seen.0 == Some(0), seen)
     });

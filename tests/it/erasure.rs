@@ -1,4 +1,4 @@
-//! What was erased is gone, and stays gone; and nothing else is.
+//! Erased rows are deleted, and never return; no other row is touched.
 
 use crate::raw::{self, Raw};
 use crate::support::oracle;
@@ -6,7 +6,7 @@ use crate::support::process::Program;
 use crate::support::proxy::Proxy;
 use crate::support::stack::OwnClickHouse;
 use crate::support::test_env::TestEnv;
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::path::Path;
@@ -25,7 +25,7 @@ fn message(key: &str, payload: &str) -> Raw {
     (Some(key.into()), Some(payload.into()))
 }
 
-/// A shop in which ClickHouse may rewrite parts; nothing is merged there, all the same.
+/// An environment in which ClickHouse may rewrite parts, but merges nothing.
 fn open() -> TestEnv {
     let env = TestEnv::open();
     merges(&env, "START");
@@ -38,7 +38,7 @@ fn merges(env: &TestEnv, word: &str) {
     }
 }
 
-/// Runs `erase`, which has to succeed; returns what it says.
+/// Runs `erase`, which has to succeed; returns its output.
 #[track_caller]
 fn erase(env: &TestEnv, args: &[&str]) -> String {
     let mut erase = env.run("erase", args);
@@ -48,7 +48,7 @@ fn erase(env: &TestEnv, args: &[&str]) -> String {
 
 #[track_caller]
 fn fails(mut program: Program, code: i32) -> String {
-    assert_eq!(program.exit_code(PATIENCE), Some(code), "exit code; it says {}", program.stdout());
+    assert_eq!(program.exit_code(WAIT_TIMEOUT), Some(code), "exit code; it says {}", program.stdout());
     program.stderr()
 }
 
@@ -79,7 +79,7 @@ fn of_user(env: &TestEnv, user: &str) -> i64 {
 }
 
 #[test]
-fn what_was_erased_comes_back_on_no_way() {
+fn erased_rows_never_return() {
     let env = open();
     let faults = ["--rate", "max", "--users", "20", "--faults", "bad=0.05"];
     env.produce(&[&faults[..], &["--count", "20000"]].concat()).finish();
@@ -176,7 +176,7 @@ fn clickhouse_killed_at_any_moment_leaves_all_to_do_again_or_nothing() {
         std::thread::sleep(Duration::from_millis(rand::random_range(0..800)));
         own.kill();
         own.up();
-        let code = program.exit_code(PATIENCE);
+        let code = program.exit_code(WAIT_TIMEOUT);
         assert!(matches!(code, Some(0 | 1)), "it ends, and says how: {code:?}");
         assert_eq!(settled(&env), count, "no row is deleted whose position is not recorded");
         if code == Some(0) {
@@ -196,7 +196,7 @@ fn recorded_and_not_deleted_is_found_and_finished() {
     env.ingest(&["--until-end"]).succeeds();
     merges(&env, "STOP");
     let mut killed = env.run("erase", &["--user", "gone"]);
-    eventually(PATIENCE, "its mutation waits", || {
+    eventually(WAIT_TIMEOUT, "its mutation waits", || {
         let waiting = env.number(&format!(
             "SELECT count() FROM system.mutations WHERE database = '{}' AND NOT is_done",
             env.database
@@ -221,7 +221,7 @@ fn rows_that_a_backup_brings_back_are_found_and_deleted_again() {
     erase(&env, &["--user", "gone"]);
     env.sql("INSERT INTO db.events SELECT * FROM db.backup WHERE user_id = 'gone'");
     let mut audit = env.run("audit", &[]);
-    assert_eq!(audit.exit_code(PATIENCE), Some(1));
+    assert_eq!(audit.exit_code(WAIT_TIMEOUT), Some(1));
     let out = audit.stdout();
     assert!(out.contains("erased, and stored again: 0..=0") && out.contains("again: 2..=2"), "{out}");
     assert!(out.contains("0 gaps, 0 duplicates"), "{out}");
@@ -239,7 +239,7 @@ fn beside_running_ingesters_nothing_is_lost_or_doubled() {
     let end = Instant::now() + Duration::from_secs(7);
     while Instant::now() < end {
         let mut program = env.run("erase", &["--user", "user_0003", "--user", "user_0005"]);
-        match program.exit_code(PATIENCE) {
+        match program.exit_code(WAIT_TIMEOUT) {
             Some(0) => {}
             code => assert!(
                 code == Some(1) && program.stderr().contains("came while this was at work: run it again"),
@@ -290,9 +290,9 @@ fn no_alias_in_a_condition_makes_it_delete_other_rows() {
     .into_iter()
     .enumerate()
     {
-        // It may be refused; what it must not do is delete rows of somebody else.
+        // The condition may be refused; it must not delete other rows.
         let mut program = env.run("erase", &["--where", condition]);
-        let _ = program.exit_code(PATIENCE);
+        let _ = program.exit_code(WAIT_TIMEOUT);
         let others = env.number(&format!("SELECT countDistinct(user_id) FROM db.events WHERE user_id != 'u{nth}'"));
         let gone = env.number("SELECT 10 - countDistinct(user_id) FROM db.events");
         assert!(others >= 10 - nth as i64 - 1 && gone <= nth as i64 + 1, "{condition}: {}", program.stderr());
@@ -312,7 +312,7 @@ fn an_answer_alone_does_not_make_an_erasure() {
     let proxy = Proxy::start(&url);
     proxy.swallow_statements("INSERT INTO");
     let mut program = env.run("erase", &["--user", "u1", "--clickhouse-url", &proxy.url()]);
-    assert_eq!(program.exit_code(PATIENCE), Some(1));
+    assert_eq!(program.exit_code(WAIT_TIMEOUT), Some(1));
     let said = program.stderr();
     assert!(said.contains("nothing was deleted") && !program.stdout().contains("erased: recorded"), "{said}");
     assert_eq!((env.stored(), env.number("SELECT count() FROM db.erased")), (2, 0));
@@ -390,7 +390,7 @@ fn a_condition_is_one_expression_or_nothing_happens() {
 }
 
 #[test]
-fn rejects_that_name_the_user_are_found_in_whatever_form() {
+fn rejects_that_name_the_user_are_found_in_every_form() {
     let env = open();
     let theirs = [
         message("k", r#"{"user_id":"u1","price":-1}"#),
@@ -431,11 +431,14 @@ fn all_topics_in_the_tables_are_looked_at() {
     let env = open();
     raw::send(&env, 0, &[event("gone"), event("stays")]);
     env.ingest(&["--until-end"]).succeeds();
-    // The topic is deleted and made again: another topic, and another source.
+    // The topic is deleted and created again: another topic, and another source.
     env.kafka.delete(&env.topic);
-    eventually(PATIENCE, "the topic is there again", || {
+    eventually(WAIT_TIMEOUT, "the topic is there again", || {
         let mut setup = env.run("setup", &["--connect-timeout", "1s"]);
-        is(setup.exit_code(PATIENCE) == Some(0) && setup.stdout().contains("created"), setup.stdout() + &setup.stderr())
+        is(
+            setup.exit_code(WAIT_TIMEOUT) == Some(0) && setup.stdout().contains("created"),
+            setup.stdout() + &setup.stderr(),
+        )
     });
     raw::send(&env, 0, &[event("gone"), event("gone"), event("stays"), message("gone", "")]);
     env.ingest(&["--until-end"]).succeeds();
@@ -512,12 +515,13 @@ fn a_database_of_before_says_to_run_setup() {
     assert_eq!(oracle::unstored(&env, &topic), 0);
 }
 
-/// What the program's question hangs on: a row that is recorded and deleted while the question is being read is found.
+/// The program's question depends on this: it finds a row that is recorded and deleted while the question is being
+/// answered.
 #[test]
 fn clickhouse_looks_at_the_tables_of_a_union_in_their_order() {
     let env = open();
     assert_eq!(seen_while_it_is_erased(&env, "events", "erased"), 10);
-    eventually(PATIENCE, "the other way round, one is missed", || {
+    eventually(WAIT_TIMEOUT, "the other way round, one is missed", || {
         let seen = seen_while_it_is_erased(&env, "erased", "events");
         is(seen == 9, seen)
     });
@@ -537,7 +541,7 @@ fn seen_while_it_is_erased(env: &TestEnv, first: &str, last: &str) -> i64 {
     let clickhouse = env.clickhouse.clone();
     let asking = std::thread::spawn(move || clickhouse.number(&question));
     let running = format!("query LIKE '%{}.%sleep(3)%' AND query NOT LIKE '%processes%'", env.database);
-    eventually(PATIENCE, "it is being read", || {
+    eventually(WAIT_TIMEOUT, "it is being read", || {
         let seen = env.number(&format!("SELECT count() FROM system.processes WHERE {running}"));
         is(seen == 1, seen)
     });

@@ -1,6 +1,6 @@
-//! What cannot work says so: one clear line, an exit code, and nothing committed.
+//! A command that cannot work says so: one clear line, an exit code, and nothing committed.
 
-use crate::support::PATIENCE;
+use crate::support::WAIT_TIMEOUT;
 use crate::support::oracle;
 use crate::support::process::Program;
 use crate::support::test_env::TestEnv;
@@ -13,7 +13,7 @@ const NO_CLICKHOUSE: [&str; 4] = ["--clickhouse-url", "http://127.0.0.1:1", "--c
 /// Asserts that it ends with exit code 1 and one line that names all of these.
 #[track_caller]
 pub fn fails_and_names(mut program: Program, names: &[&str]) {
-    assert_eq!(program.exit_code(PATIENCE), Some(1), "exit code");
+    assert_eq!(program.exit_code(WAIT_TIMEOUT), Some(1), "exit code");
     let stderr = program.stderr();
     let lines: Vec<_> = stderr.lines().filter(|line| line.starts_with("clickstream: ")).collect();
     assert_eq!(lines.len(), 1, "one line: {stderr}");
@@ -61,7 +61,7 @@ fn wrong_usage_is_exit_code_2() {
         &["audit", "--no-such-flag", "x"],
     ] {
         let mut program = env.run(args[0], &args[1..]);
-        assert_eq!(program.exit_code(PATIENCE), Some(2), "{args:?}: {}", program.stderr());
+        assert_eq!(program.exit_code(WAIT_TIMEOUT), Some(2), "{args:?}: {}", program.stderr());
         if let Some(flag) = args.get(1) {
             assert!(program.stderr().contains(flag), "{args:?}: {}", program.stderr());
         }
@@ -72,7 +72,7 @@ fn wrong_usage_is_exit_code_2() {
 fn a_password_in_the_url_is_refused_and_not_repeated() {
     let env = TestEnv::bare();
     let mut program = env.run("ingest", &["--clickhouse-url", "http://me:secret@localhost:8123"]);
-    assert_eq!(program.exit_code(PATIENCE), Some(2));
+    assert_eq!(program.exit_code(WAIT_TIMEOUT), Some(2));
     assert!(program.stderr().contains("--clickhouse-password-file"), "{}", program.stderr());
     assert!(!program.stderr().contains("secret"), "{}", program.stderr());
 }
@@ -177,7 +177,7 @@ fn a_setting_with_which_a_command_would_not_work_is_refused_by_name() {
     let latest = ["--until-end", "--kafka", "auto.offset.reset=latest"];
     fails_and_names(env.ingest(&latest), &["--kafka auto.offset.reset=…", "--until-end"]);
     nothing_is_committed(&env);
-    // Without it, what is passed over is said.
+    // Without the flag, the log names the skipped messages.
     let mut ingester = env.ingest(&["--kafka", "auto.offset.reset=latest"]);
     ingester.says("are not read: auto.offset.reset", env.ends().values().filter(|end| **end > 0).count());
     ingester.drains();
@@ -212,7 +212,7 @@ fn a_file_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn a_report_of_what_is_no_latency_log_says_so() {
+fn a_report_on_a_file_that_is_not_a_latency_log_says_so() {
     let env = TestEnv::bare();
     let (empty, foreign) = (env.file("empty"), env.file("foreign"));
     std::fs::write(&empty, "").unwrap();
@@ -229,7 +229,7 @@ fn an_audit_of_a_group_that_has_committed_nothing_fails() {
 }
 
 #[test]
-fn an_audit_finds_what_is_missing_and_what_is_there_twice() {
+fn an_audit_finds_missing_and_doubled_rows() {
     let env = with_a_hundred_events();
     env.ingest(&["--until-end"]).succeeds();
     env.run("audit", &[]).succeeds();

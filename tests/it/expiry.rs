@@ -1,7 +1,7 @@
-//! What a table's TTL has deleted is no gap and is not put back; and an audit can be told where to begin.
+//! Rows that a table's TTL has deleted are not gaps and not healed; and an audit can begin at a given time.
 
 use crate::raw::{self, Raw};
-use crate::support::PATIENCE;
+use crate::support::WAIT_TIMEOUT;
 use crate::support::process::Program;
 use crate::support::test_env::TestEnv;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -28,7 +28,7 @@ fn bad() -> Raw {
 
 #[track_caller]
 fn fails(mut program: Program) -> (String, String) {
-    assert_eq!(program.exit_code(PATIENCE), Some(1), "exit code");
+    assert_eq!(program.exit_code(WAIT_TIMEOUT), Some(1), "exit code");
     (program.stdout(), program.stderr())
 }
 
@@ -39,7 +39,7 @@ fn lose_all(env: &TestEnv) {
 }
 
 #[test]
-fn what_a_ttl_has_deleted_is_no_gap_and_is_not_put_back() {
+fn rows_that_a_ttl_has_deleted_are_not_a_gap_and_not_healed() {
     let env = TestEnv::open();
     // Offsets 0 to 2 came three hours ago, 3 to 5 just now; 1 and 4 are rejects.
     raw::send_at(&env, 0, &[event(3), bad(), event(3)], ago(3));
@@ -98,7 +98,7 @@ fn each_form_of_a_ttl_is_read_and_what_cannot_be_read_is_said() {
 }
 
 #[test]
-fn since_leaves_out_what_is_older() {
+fn since_leaves_out_older_messages() {
     let env = TestEnv::open();
     raw::send_at(&env, 0, &[event(9), event(9), bad()], ago(9));
     raw::send_at(&env, 0, &[event(1), bad()], ago(1));
@@ -118,7 +118,7 @@ fn since_leaves_out_what_is_older() {
     let (out, _) = fails(env.run("audit", &["--since", &time]));
     assert!(out.contains("missing: 0..=2") && out.contains("partition 1: offsets 0 to 1: 0 stored, 1 gaps"), "{out}");
     let mut wrong = env.run("audit", &["--since", "yesterday"]);
-    assert_eq!((wrong.exit_code(PATIENCE), wrong.stderr().contains("--since")), (Some(2), true));
+    assert_eq!((wrong.exit_code(WAIT_TIMEOUT), wrong.stderr().contains("--since")), (Some(2), true));
 }
 
 #[test]

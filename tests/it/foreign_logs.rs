@@ -18,8 +18,8 @@ enum Encoding {
 /// The smallest time that a histogram tells apart, and the largest that it has a place for: a millisecond, an hour.
 const RANGE: [u64; 2] = [1_000_000, 3_600_000_000_000];
 
-/// A compressed histogram of three significant digits. Up to a second, its counts stand for steps of half a millisecond (2^19 ns):
-/// `times` are their numbers, each with so many events. In V0 and V1 a count has `size` bytes.
+/// A compressed histogram of three significant digits. Up to a second, its counts are steps of half a millisecond (2^19
+/// ns). `times` has their numbers, each with its count of events. In V0 and V1 a count has `size` bytes.
 fn histogram(encoding: Encoding, size: usize, times: &[(usize, u8)]) -> String {
     let mut counts = vec![0_u64; times.iter().map(|(time, _)| time + 1).max().expect("a time")];
     times.iter().for_each(|&(time, events)| counts[time] = events.into());
@@ -90,7 +90,7 @@ fn every_encoding_of_hdrhistogram_is_read_as_its_own_reader_reads_it() {
 }
 
 #[test]
-fn what_may_stand_around_the_intervals_is_what_its_own_reader_lets_stand_there() {
+fn lines_around_the_intervals_are_those_that_its_own_reader_accepts() {
     let env = TestEnv::bare();
     let lines = [(0, 5), (1, 700)].map(|(second, time)| line("A", second, &histogram(Encoding::V2, 0, &[(time, 9)])));
     let [one, two] = &lines;

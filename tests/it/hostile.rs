@@ -1,18 +1,18 @@
-//! Messages that were made to hurt: each ends in `events` or in `rejected`, once, and the stream goes on in bounded memory.
+//! Hostile messages: each ends in `events` or in `rejected`, once, and the stream continues in bounded memory.
 
 use crate::http::{free_address, get, status};
 use crate::raw::{self, Raw};
-use crate::support::PATIENCE;
+use crate::support::WAIT_TIMEOUT;
 use crate::support::eventually;
 use crate::support::is;
 use crate::support::test_env::TestEnv;
 use std::collections::BTreeMap;
 
-/// What memory an ingester may take, whatever it is given.
+/// The most memory that an ingester may take, for any messages.
 const MEMORY_MB: u64 = 256;
 const MEGABYTE: usize = 1024 * 1024;
-/// The longest text of an event.
-const LONGEST: usize = 1_024;
+/// The longest text of an event, in bytes.
+const TEXT_BYTES: usize = 1_024;
 
 /// An event with one of its fields as this JSON.
 fn with(field: &str, json: &str) -> String {
@@ -131,10 +131,10 @@ fn shapes() -> Vec<Case> {
         (text(with("product_id", r#""\u0000\u001b[2J\ud83d\ude00""#)), usual),
         (text(with("product_id", r#""\ud83d""#)), Err("not_json")),
         (text(with("product_id", "\"\n\"")), Err("not_json")),
-        (text(with("product_id", &format!(r#""{}""#, "p".repeat(LONGEST)))), usual),
-        (text(with("product_id", &format!(r#""{}""#, r"\u00e9".repeat(LONGEST / 2)))), usual),
-        (text(with("product_id", &format!(r#""{}""#, "p".repeat(LONGEST + 1)))), Err("too_long")),
-        (text(with("product_id", &format!(r#""{}""#, r"\u00e9".repeat(LONGEST / 2 + 1)))), Err("too_long")),
+        (text(with("product_id", &format!(r#""{}""#, "p".repeat(TEXT_BYTES)))), usual),
+        (text(with("product_id", &format!(r#""{}""#, r"\u00e9".repeat(TEXT_BYTES / 2)))), usual),
+        (text(with("product_id", &format!(r#""{}""#, "p".repeat(TEXT_BYTES + 1)))), Err("too_long")),
+        (text(with("product_id", &format!(r#""{}""#, r"\u00e9".repeat(TEXT_BYTES / 2 + 1)))), Err("too_long")),
         (text(with("product_id", &format!(r#""{}""#, "p".repeat(MEGABYTE)))), Err("too_long")),
         (text(with("user_id", &format!(r#""{}""#, "u".repeat(900_000)))), Err("too_long")),
         (text(beside(&format!(r#""more":"{}""#, "m".repeat(MEGABYTE)))), usual),
@@ -169,7 +169,7 @@ fn each_hostile_message_is_one_row_of_one_table_and_stops_nothing() {
     let env = TestEnv::open();
     raw::take_large_messages(&env);
     let mut cases = [numbers(), times(), shapes()].concat();
-    // And an ordinary one behind them, that shows that the stream goes on.
+    // An ordinary message after them shows that the stream continues.
     cases.push((text(with("", "")), Ok((100, USUAL_MS))));
     let messages: Vec<_> = cases.iter().map(|(message, _)| message.clone()).collect();
     raw::send(&env, 0, &messages);
@@ -207,7 +207,7 @@ fn each_hostile_message_is_one_row_of_one_table_and_stops_nothing() {
     assert_eq!(env.number("SELECT max(length(payload)) FROM db.rejected"), longest);
     assert_eq!(
         env.number("SELECT greatest(max(length(user_id)), max(length(product_id))) FROM db.events"),
-        LONGEST as i64
+        TEXT_BYTES as i64
     );
     assert!(env.number("SELECT max(length(detail)) FROM db.rejected") < 1_000);
     env.run("audit", &[]).succeeds();
@@ -227,7 +227,7 @@ fn a_backlog_of_large_messages_is_drained_in_bounded_memory() {
         raw::send(&env, round % 3, &messages);
     }
     let mut ingester = env.ingest(&[]);
-    eventually(PATIENCE, "all are stored", || is(env.stored() == 8 * 41, env.stored()));
+    eventually(WAIT_TIMEOUT, "all are stored", || is(env.stored() == 8 * 41, env.stored()));
     env.drained();
     let peak = ingester.peak_memory_mb();
     ingester.drains();
@@ -238,7 +238,7 @@ fn a_backlog_of_large_messages_is_drained_in_bounded_memory() {
 
 /// Rows that another program has written, or an earlier version.
 #[test]
-fn a_panel_answers_with_kilobytes_whatever_the_rows_hold() {
+fn a_panel_answers_with_kilobytes_for_rows_of_any_size() {
     let env = TestEnv::open();
     env.sql(
         "INSERT INTO db.events (event_id, event_type, user_id, product_id, price, timestamp, _source, _partition, _offset) \
@@ -251,7 +251,7 @@ fn a_panel_answers_with_kilobytes_whatever_the_rows_hold() {
     );
     let address = free_address();
     let mut dashboard = env.run("dashboard", &["--listen", &address.to_string()]);
-    eventually(PATIENCE, "it listens", || is(dashboard.stdout().contains("dashboard at"), "not yet"));
+    eventually(WAIT_TIMEOUT, "it listens", || is(dashboard.stdout().contains("dashboard at"), "not yet"));
     let now = flows::now() / 1_000_000;
     for (board, panels) in [("clickstream", 9), ("pipeline", 11)] {
         for id in 1..=panels {

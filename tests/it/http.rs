@@ -3,7 +3,7 @@
 
 use crate::support::process::Program;
 use crate::support::test_env::TestEnv;
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::io::{Read, Write};
@@ -12,9 +12,9 @@ use std::time::Duration;
 
 /// Requests of each kind of nonsense.
 const REQUESTS: usize = 1_500;
-/// How long an answer may take on a busy machine.
-const ANSWER: Duration = Duration::from_secs(10);
-/// What either may take: the dashboard holds no answer larger than 16 MB.
+/// The longest time until an answer, on a busy machine.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most memory of either process: the dashboard holds no answer larger than 16 MB.
 const MEMORY_MB: u64 = 128;
 
 pub fn free_address() -> SocketAddr {
@@ -25,15 +25,15 @@ pub fn free_address() -> SocketAddr {
 /// Sends bytes, whatever they are, and nothing more; returns the answer, empty where the connection was closed without one.
 fn ask(address: SocketAddr, request: &[u8]) -> Vec<u8> {
     let mut stream = connect(address);
-    // Who is refused early finds the connection closed while it still writes.
+    // A client that is refused early finds the connection closed while it still writes.
     let _ = stream.write_all(request).and_then(|()| stream.shutdown(Shutdown::Write));
     answer(stream)
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, ANSWER).expect("it listens");
-    stream.set_read_timeout(Some(ANSWER)).unwrap();
-    stream.set_write_timeout(Some(ANSWER)).unwrap();
+    let stream = TcpStream::connect_timeout(&address, RESPONSE_TIMEOUT).expect("it listens");
+    stream.set_read_timeout(Some(RESPONSE_TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(RESPONSE_TIMEOUT)).unwrap();
     stream
 }
 
@@ -150,7 +150,7 @@ fn attack(address: SocketAddr, home: &str, program: &Program) {
         let code = status(&get(address, &target));
         assert!(code.is_none_or(|code| code < 500 || code == 503), "{code:?} to {target}");
     }
-    // Far too long a target, far too long a header, far too many of them, and a body that nobody wants.
+    // A target and headers that are far too long, far too many headers, and an unwanted body.
     let long = "a".repeat(2_000_000);
     let many = "X: y\r\n".repeat(100_000);
     for head in [
@@ -163,7 +163,7 @@ fn attack(address: SocketAddr, home: &str, program: &Program) {
     }
     let body = format!("POST {home} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000000\r\n\r\n").into_bytes();
     ask(address, &[body, vec![b'x'; 50_000_000]].concat());
-    // Many that say nothing, at once.
+    // Many silent connections at once.
     let idle: Vec<_> = (0..200).map(|_| TcpStream::connect(address).expect("it listens")).collect();
     assert_eq!(status(&get(address, home)), Some(200), "the next one is answered");
     drop(idle);
@@ -190,7 +190,7 @@ fn no_request_brings_the_dashboard_down() {
     let env = TestEnv::open();
     let address = free_address();
     let mut dashboard = env.run("dashboard", &["--listen", &address.to_string()]);
-    eventually(PATIENCE, "it listens", || is(TcpStream::connect(address).is_ok(), ()));
+    eventually(WAIT_TIMEOUT, "it listens", || is(TcpStream::connect(address).is_ok(), ()));
     attack(address, "/", &dashboard);
     for (target, expected) in [
         ("/api/dashboards/clickstream/panels/1?from=0&to=9223372036854775807&width=1", 400),

@@ -1,20 +1,20 @@
-//! Latencies: that what is logged is true, is read the same by others, and is shown as it is.
+//! Latencies: logs are true, other readers read the same values, and reports show them unchanged.
 
 use crate::support::browser::Browser;
 use crate::support::process::Program;
 use crate::support::stack::OwnKafka;
 use crate::support::test_env::TestEnv;
-use crate::support::{PATIENCE, eventually, is, java};
+use crate::support::{WAIT_TIMEOUT, eventually, is, java};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 const STAGES: [&str; 5] = ["transit", "batch", "insert", "commit", "e2e"];
-/// One that many tests can wait for.
-const SOON: [&str; 2] = ["--batch-timeout", "500ms"];
+/// A batch timeout that many tests can wait for.
+const SHORT_BATCH_TIMEOUT: [&str; 2] = ["--batch-timeout", "500ms"];
 
-/// What `report` says of a log.
+/// The report on a log.
 #[track_caller]
 fn report(env: &TestEnv, log: &Path, args: &[&str]) -> String {
     let mut report = env.run("report", &[&[log.to_str().expect("plain names")], args].concat());
@@ -32,11 +32,12 @@ fn stage<'r>(report: &'r Value, name: &str) -> &'r Value {
     stages.iter().find(|stage| stage["stage"] == name).unwrap_or_else(|| panic!("no {name} in {report}"))
 }
 
-/// The log of an ingester that has stored so many events at so many a second.
+/// The log of an ingester that has stored this many events at this rate.
 #[track_caller]
 fn log_of_a_run(env: &TestEnv, rate: &str, time: &str) -> PathBuf {
     let log = env.file("ingest.log");
-    let mut ingester = env.ingester_at_work(&[&SOON, &["--latency-log", log.to_str().unwrap()][..]].concat());
+    let mut ingester =
+        env.ingester_at_work(&[&SHORT_BATCH_TIMEOUT, &["--latency-log", log.to_str().unwrap()][..]].concat());
     env.produce(&["--rate", rate, "--for", time]).finish();
     env.drained();
     ingester.drains();
@@ -72,7 +73,7 @@ fn the_page_opened_from_disk_shows_the_numbers_of_the_table() {
 
     let url = format!("file://{}", page.display());
     let mut browser = Browser::open(&url, (1280, 900), &env.dir);
-    browser.until(PATIENCE, "Number(document.body.dataset.drawn) >= 4");
+    browser.until(WAIT_TIMEOUT, "Number(document.body.dataset.drawn) >= 4");
     for name in STAGES {
         let row = format!("document.querySelector('tr[data-stage=\"{name}\"]')");
         assert_eq!(browser.eval(&format!("Number({row}.querySelector('[data-count]').dataset.count)")), 3_000);
@@ -85,7 +86,7 @@ fn the_page_opened_from_disk_shows_the_numbers_of_the_table() {
         for (what, field) in [("min", "min_ns"), ("max", "max_ns")] {
             assert_eq!(browser.eval(&cell(what)).as_u64(), stage(&ours, name)[field].as_u64(), "{name} {what}");
         }
-        // What a person reads is, cell for cell, what stands in the terminal.
+        // The page shows the same cells as the terminal.
         let words = format!("{row}.innerText.split(/\\s+/).filter((word) => word).join(' ')");
         let read = browser.eval(&words);
         let line = table.lines().find(|line| line.starts_with(&format!("{name} "))).expect("a line for each stage");
@@ -96,7 +97,7 @@ fn the_page_opened_from_disk_shows_the_numbers_of_the_table() {
         browser.requests().into_iter().filter(|at| !at.starts_with(&url) && !at.starts_with("data:")).collect();
     assert_eq!(elsewhere, Vec::<String>::new(), "it needs nothing else");
 
-    for (size, screen) in [((1280, 900), "desk"), ((390, 844), "phone")] {
+    for (size, screen) in [((1280, 900), "desktop"), ((390, 844), "phone")] {
         for scheme in ["light", "dark"] {
             browser.resize(size);
             browser.scheme(scheme);
@@ -107,7 +108,7 @@ fn the_page_opened_from_disk_shows_the_numbers_of_the_table() {
             browser.picture(&picture.join(format!("report-{screen}-{scheme}.png")));
         }
     }
-    // Without a mouse: the curves take the focus, and an arrow key says what is there.
+    // Without a mouse: the curves take the focus, and an arrow key reads out the values.
     browser.eval("document.getElementById('curves').focus()");
     browser.press("ArrowRight", 39, "");
     let said = browser.eval("document.getElementById('curves').getAttribute('aria-label')");
@@ -138,7 +139,7 @@ fn a_log_is_whole_up_to_the_last_interval_before_a_sigkill() {
     let mut producer =
         env.run("produce", &["--rate", "1000", "--latency-log", log.to_str().unwrap(), "--latency-interval", "200ms"]);
     let read = || std::fs::read_to_string(&log).unwrap_or_default();
-    eventually(PATIENCE, "ten intervals are logged", || {
+    eventually(WAIT_TIMEOUT, "ten intervals are logged", || {
         let lines = read().matches("Tag=ack,").count();
         is(lines >= 10, lines)
     });
@@ -147,7 +148,8 @@ fn a_log_is_whole_up_to_the_last_interval_before_a_sigkill() {
     assert!(read().starts_with(&before), "what was there stays");
     let logged = stage(&json(&env, &log, &[]), "ack")["count"].as_u64().unwrap();
     let acknowledged: i64 = env.ends().values().sum();
-    // What is missing was acknowledged after the last interval: at 1,000 a second and with a busy machine, a second's worth.
+    // The missing events were acknowledged after the last interval: at 1,000 events/s on a busy machine, those of a
+    // second.
     assert!((0..=1_000).contains(&(acknowledged - logged as i64)), "{logged} logged, {acknowledged} acknowledged");
     assert!(logged >= 1_000, "ten intervals of 200 ms");
 }
@@ -193,7 +195,7 @@ fn a_stall_of_the_broker_shows_in_the_tail_as_an_open_loop_predicts() {
     // All that is due during the stall is handed over, so it is the acknowledgement that is late, and not the sending.
     let flags = ["--rate", "1000", "--for", "25s", "--in-flight", "100000"];
     let mut producer = env.run_with("produce", &flags, &here);
-    eventually(PATIENCE, "the producer is under way", || {
+    eventually(WAIT_TIMEOUT, "the producer is under way", || {
         let rows = env.number("SELECT count() FROM db.events");
         is(rows > 3_000, rows)
     });
@@ -203,7 +205,7 @@ fn a_stall_of_the_broker_shows_in_the_tail_as_an_open_loop_predicts() {
     kafka.wake(1);
     let stall = frozen.elapsed().as_secs_f64();
     producer.succeeds();
-    eventually(PATIENCE, "all is stored", || {
+    eventually(WAIT_TIMEOUT, "all is stored", || {
         let rows = env.number("SELECT count() FROM db.events");
         is(rows == 25_000, rows)
     });

@@ -2,17 +2,17 @@
 //!
 //! `./ci/test` starts the two services and runs this. Rules for a test here:
 //!
-//! - It is named after the law that it proves, and begins with `TestEnv::open()`: a topic, a consumer group and a database of its
-//!   own, so that tests run side by side. One that stops, freezes or kills ClickHouse has an `OwnClickHouse`; one whose law
-//!   is about time begins with `TestEnv::open_alone()`, and nothing else runs beside it.
-//! - It fails where a service does not answer. It never skips.
-//! - It judges by what other clients than the program's own find in Kafka and ClickHouse (`oracle`), and by exit codes. The
-//!   program's log is read only to know when it has come so far that a fault would hurt.
-//! - It never sleeps to wait for something: `eventually` polls for it, with a deadline. A pause stands only where the time that
-//!   passes is the fault itself (frozen for 8 s) or a random moment is wanted.
-//! - Whatever it starts is owned by a value whose `Drop` ends it, by its own process id. What a program wrote is printed when
-//!   the test fails, and its files are kept.
-//! - Sessions are as short as Kafka allows (`SHORT_SESSION`), where the law is not about the default.
+//! - Its name is the law that it proves, and it begins with `TestEnv::open()`: a topic, a consumer group and a database
+//!   of its own, so that tests run side by side. A test that stops, freezes or kills ClickHouse has an `OwnClickHouse`.
+//!   A law about time begins with `TestEnv::open_alone()`, and no other test runs beside it.
+//! - It fails if a service does not answer. It never skips itself.
+//! - It judges by exit codes, and by the answers of Kafka and ClickHouse to other clients than the program's own
+//!   (`oracle`). It reads the program's log only to find the moment at which a fault would hurt.
+//! - It never sleeps to wait for a condition: `eventually` polls for it, with a deadline. A test pauses only if the
+//!   passing time is the fault itself (frozen for 8 s), or for a random moment.
+//! - A value owns each process that the test started, and its `Drop` ends it by its own id. If the test fails, the
+//!   programs' output is printed, and their files are kept.
+//! - Sessions are as short as Kafka allows (`SHORT_SESSION`), unless the law is about the default.
 
 mod alarms;
 mod audits;

@@ -1,13 +1,13 @@
 //! Somebody else answers in the place of ClickHouse: no command hangs, takes memory without end, or lets the answer write to the
 //! terminal.
 
-use crate::support::door::Listener;
+use crate::support::listener::Listener;
 use crate::support::test_env::TestEnv;
-use crate::support::{PATIENCE, eventually};
+use crate::support::{WAIT_TIMEOUT, eventually};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-/// What a container of Compose may have.
+/// The memory of a container of Compose.
 const MEMORY_MB: u64 = 256;
 
 /// Every command that asks ClickHouse something, as it is run here.
@@ -17,7 +17,7 @@ const COMMANDS: [&[&str]; 5] =
 /// Moves the cursor, rings, begins a line of its own, turns text around; also with a C1 control.
 const HARMFUL: &str = "\u{1b}[2J\u{7}\r\u{9b}31m\u{202e}evil\u{2028}\u{85}";
 
-/// What stands in place of ClickHouse answers with, on and on if it likes.
+/// The answer of a server in place of ClickHouse, repeated without end if it likes.
 type Answer = fn(&mut TcpStream) -> std::io::Result<()>;
 
 fn endless(head: &str, first: &[u8], more: &[u8], stream: &mut TcpStream) -> std::io::Result<()> {
@@ -47,7 +47,7 @@ const ANSWERS: [(&str, Answer); 10] = [
     ("endless rows", |stream| endless(OK, b"\x01\x01n\x05Int64", &[7; 8], stream)),
     // One column of texts, the first of which has 2^62 bytes.
     ("an endless text", |stream| endless(OK, b"\x01\x01n\x06String\x80\x80\x80\x80\x80\x80\x80\x80\x40", b"x", stream)),
-    // What a format with lengths would take for billions of columns.
+    // Bytes that a format with lengths would take for billions of columns.
     ("garbage", |stream| whole(200, "", b"\x80\x80\x80\x80\x80\x40\n", stream)),
     ("more garbage", |stream| whole(200, "", b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f", stream)),
     ("an endless result of a page", |stream| endless(OK, br#"{"meta":[],"data":{"n":[1"#, b",1", stream)),
@@ -80,18 +80,18 @@ fn nothing_harmful(what: &str, text: &str) {
 }
 
 #[test]
-fn whatever_answers_in_place_of_clickhouse_gets_no_memory_and_no_terminal() {
+fn a_server_in_place_of_clickhouse_gets_no_memory_and_no_terminal() {
     let env = TestEnv::open();
     env.produce(&["--count", "10", "--rate", "max"]).finish();
     for (what, answer) in ANSWERS {
-        let door = impostor(answer);
-        let url = format!("http://{}", door.address);
+        let listener = impostor(answer);
+        let url = format!("http://{}", listener.address);
         for command in COMMANDS {
             let args = [&command[1..], &["--clickhouse-url", &url, "--connect-timeout", "1s"]].concat();
             let mut program = env.run(command[0], &args);
-            let peak = program.peak_memory_mb_at_its_end(PATIENCE);
+            let peak = program.peak_memory_mb_at_its_end(WAIT_TIMEOUT);
             let what = format!("{what}, {}", command[0]);
-            assert_eq!(program.exit_code(PATIENCE), Some(1), "{what}");
+            assert_eq!(program.exit_code(WAIT_TIMEOUT), Some(1), "{what}");
             assert!(peak < MEMORY_MB, "{what}: {peak} MB");
             nothing_harmful(&what, &(program.stdout() + &program.stderr()));
         }
@@ -103,11 +103,11 @@ fn whatever_answers_in_place_of_clickhouse_gets_no_memory_and_no_terminal() {
 fn no_panel_shows_an_answer_without_end() {
     let env = TestEnv::bare();
     for (what, answer) in ANSWERS {
-        let door = impostor(answer);
-        let url = format!("http://{}", door.address);
+        let listener = impostor(answer);
+        let url = format!("http://{}", listener.address);
         let args = ["--listen", "127.0.0.1:0", "--clickhouse-url", &url];
         let mut pages = env.run("dashboard", &args);
-        let address = eventually(PATIENCE, "it says where the pages are", || {
+        let address = eventually(WAIT_TIMEOUT, "it says where the pages are", || {
             let said = pages.stdout();
             said.trim().strip_prefix("dashboard at ").map(str::to_owned).ok_or(said)
         });
@@ -126,11 +126,11 @@ fn no_panel_shows_an_answer_without_end() {
 fn nothing_that_is_printed_writes_to_the_terminal() {
     let env = TestEnv::open();
     for status in [200, 503] {
-        let door = Listener::open(move |mut stream| {
+        let listener = Listener::open(move |mut stream| {
             let _ = stream.read(&mut [0; 4096]).and_then(|_| whole(status, "", HARMFUL.as_bytes(), &mut stream));
         });
-        let mut health = env.run("health", &["--metrics", &door.address.to_string()]);
-        assert_eq!(health.exit_code(PATIENCE), Some(i32::from(status != 200)));
+        let mut health = env.run("health", &["--metrics", &listener.address.to_string()]);
+        assert_eq!(health.exit_code(WAIT_TIMEOUT), Some(i32::from(status != 200)));
         nothing_harmful("health", &(health.stdout() + &health.stderr()));
     }
     let field = format!(r#"{{"event_type":{}}}"#, serde_json::json!(HARMFUL));

@@ -1,17 +1,17 @@
-//! Options: what stands in a variable or a flag is taken as it is, or refused by its own name, at once, and never repeated if it
-//! may be a secret.
+//! Options: a value of a variable or a flag is taken as it is, or refused at once by its own name. It is never repeated
+//! if it may be a secret.
 
 use crate::support::process::Program;
 use crate::support::test_env::TestEnv;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// Nobody listens there, and it would be waited for.
+/// A closed port, for which a command would wait.
 const NO_BROKER: [&str; 4] = ["--brokers", "127.0.0.1:1", "--connect-timeout", "5m"];
-/// What is not waited for is said by then, on any machine.
-const AT_ONCE: Duration = Duration::from_secs(60);
+/// The deadline, on any machine, of an error that needs no waiting.
+const NO_WAIT_DEADLINE: Duration = Duration::from_secs(60);
 
-/// A certificate of nobody's, for 100 years.
+/// A self-signed certificate, valid for 100 years.
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
 MIIBjTCCATOgAwIBAgIUEcrWmMvOTfdFoOXL4PpouMQQgUkwCgYIKoZIzj0EAwIw
 GzEZMBcGA1UEAwwQY2xpY2tzdHJlYW0tdGVzdDAgFw0yNjExMjgxMzAzMjhaGA8y
@@ -27,7 +27,7 @@ Y0eIO1B33oWmNEqMy/o7Zqo=
 /// The exit code, and all that it has said.
 #[track_caller]
 fn said(mut program: Program) -> (Option<i32>, String) {
-    let code = program.exit_code(AT_ONCE);
+    let code = program.exit_code(NO_WAIT_DEADLINE);
     (code, program.stdout() + &program.stderr())
 }
 
@@ -60,7 +60,7 @@ fn an_empty_variable_is_not_set() {
     for (name, help) in commands(&env) {
         let empty: Vec<_> = variables(&help).into_iter().map(|name| (name, "")).collect();
         assert!(help.contains("CLICKSTREAM_LOG"), "{help}");
-        // The help shows the variable all the same, and every command gets as far as it does without it.
+        // The help still shows the variable, and every command gets as far as without it.
         assert_eq!(said(env.run_with(&name, &["--help"], &empty)), (Some(0), help.clone()));
         let args: &[&str] = match name.as_str() {
             "secrets" => &["secrets-here"],
@@ -105,12 +105,12 @@ fn a_value_that_is_refused_is_refused_by_the_name_of_its_variable() {
         ("secrets", "CLICKSTREAM_SECRETS_MODE", "755"),
     ] {
         let args = if command == "secrets" { &["x"][..] } else { &[] };
-        // Others that are good, and another one that is bad, confuse nobody.
+        // Other good variables, and another bad one, do not change that.
         let environment = [("CLICKSTREAM_IN_FLIGHT", "4"), (variable, value), ("CLICKSTREAM_USERS", "5")];
         let text = refused(env.run_with(command, args, &environment), 2, &[&format!("error: {variable}: ")]);
         assert_eq!(text.matches("error:").count(), 1, "{text}");
     }
-    // What is wrong with a flag is the flag's, whatever the variables are; and a flag that is good wins.
+    // An error about a flag names the flag, for any variables; and a good flag overrides its variable.
     let environment = [("CLICKSTREAM_BATCH_ROWS", "many")];
     let text = refused(env.run_with("ingest", &["--in-flight", "0"], &environment), 2, &["--in-flight"]);
     assert!(!text.contains("CLICKSTREAM_"), "{text}");
@@ -201,7 +201,7 @@ fn a_pem_text_reaches_the_client_whole_from_a_flag_and_from_the_variable() {
 }
 
 #[test]
-fn what_may_be_a_secret_is_never_repeated() {
+fn a_possible_secret_is_never_repeated() {
     const SECRET: &str = "hunter2 is";
     let env = TestEnv::bare();
     let password = format!("sasl.password={SECRET}");
@@ -248,7 +248,7 @@ fn what_may_be_a_secret_is_never_repeated() {
 }
 
 #[test]
-fn a_password_file_is_looked_at_before_anything_is_waited_for() {
+fn a_password_file_is_checked_before_any_service_is_waited_for() {
     let env = TestEnv::bare();
     let empty = env.file("empty");
     std::fs::write(&empty, "\n").unwrap();
@@ -267,14 +267,14 @@ fn a_password_file_is_looked_at_before_anything_is_waited_for() {
             let began = Instant::now();
             let args = [flags, &["--clickhouse-password-file", file]].concat();
             refused(env.run(&name, &args), 1, &["--clickhouse-password-file", file, why]);
-            assert!(began.elapsed() < AT_ONCE, "{name}");
+            assert!(began.elapsed() < NO_WAIT_DEADLINE, "{name}");
         }
     }
     assert!(found >= 5, "{found} commands");
 }
 
 #[test]
-fn a_file_to_be_written_is_looked_at_before_anything_is_waited_for() {
+fn a_file_to_be_written_is_checked_before_any_service_is_waited_for() {
     let env = TestEnv::bare();
     let nowhere = "no/such/directory/file";
     for (command, option) in [("produce", "--manifest"), ("produce", "--latency-log"), ("ingest", "--latency-log")] {

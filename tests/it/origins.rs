@@ -3,7 +3,7 @@
 use crate::raw;
 use crate::support::process::Program;
 use crate::support::test_env::TestEnv;
-use crate::support::{PATIENCE, oracle};
+use crate::support::{WAIT_TIMEOUT, oracle};
 use serde_json::Value;
 
 const MADE_AGAIN: &str = "the topic was deleted, and made again";
@@ -30,7 +30,7 @@ fn uuid(bits: u128) -> String {
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
-/// What our own members commit here: the ids of this cluster and of this topic.
+/// The metadata of our own members here: the ids of this cluster and of this topic.
 struct Ids {
     cluster: String,
     topic: String,
@@ -62,7 +62,7 @@ fn rows(env: &TestEnv) -> (i64, i64) {
 }
 
 #[test]
-fn an_offset_of_another_client_counts_whatever_stands_beside_it() {
+fn an_offset_of_another_client_counts_with_any_metadata() {
     for beside in [
         ["", "committed by hand at 12:00", "AgAAAZOqAAAA"],
         ["{\"host\":\"a;topic=b\"}", "clickstream/x;topic=y", "2mHSbDoPSYypPRIhQb1s9x"],
@@ -73,7 +73,7 @@ fn an_offset_of_another_client_counts_whatever_stands_beside_it() {
         raw::commit(&env, &places);
         let first = read_all(&env);
         assert_eq!(rows(&env), (120, 120), "{beside:?}: 40 of each partition");
-        // Set back by hand: what is stored is not read into the table again, and the rest is.
+        // After a reset by hand, only offsets that are not stored are stored.
         let places: Vec<_> = (0..).zip(beside).map(|(at, metadata)| (at, 30, metadata)).collect();
         raw::commit(&env, &places);
         let second = read_all(&env);
@@ -102,7 +102,7 @@ fn offsets_translated_from_another_cluster_go_on_where_they_are() {
     assert_eq!(rows(&env), (140, 140));
     let ids = Ids::of(&env, 0);
     assert!(ingester.stderr().contains(&ids.cluster) && ingester.stderr().contains(OTHER_CLUSTER));
-    // What is noted is about the other cluster's topic, and no more than where it was taken over is handed on.
+    // The notes are about the other cluster's topic. Only the offset of the take-over is kept.
     let noted = raw::committed_metadata(&env, 0);
     assert_eq!(noted, format!("clickstream/1;cluster={};topic={};from=60", ids.cluster, ids.topic));
 
@@ -119,7 +119,7 @@ fn offsets_translated_from_another_cluster_go_on_where_they_are() {
     env.run("audit", &[]).succeeds();
     // A gap behind it is one.
     env.lose("_partition = 0 AND _offset = 70");
-    assert_eq!(env.run("audit", &[]).exit_code(PATIENCE), Some(1));
+    assert_eq!(env.run("audit", &[]).exit_code(WAIT_TIMEOUT), Some(1));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_translated_offset_beyond_the_end_has_the_topic_read_from_its_beginning() {
     env.run("audit", &[]).succeeds();
 }
 
-/// Kafka deletes a group's offsets with the topic, so they have to be put there.
+/// Kafka deletes a group's offsets with the topic, so the test commits them again.
 #[test]
 fn an_offset_of_a_deleted_topic_has_the_new_one_read_from_its_beginning() {
     let env = TestEnv::open();
@@ -157,7 +157,7 @@ fn an_offset_of_a_deleted_topic_has_the_new_one_read_from_its_beginning() {
     }
 }
 
-/// What an ingester of an earlier build has committed: the topic's id alone, and its notes.
+/// The metadata of an earlier build: the topic's id alone, and its notes.
 #[test]
 fn commits_without_a_mark_are_gone_on_from_and_their_notes_are_kept() {
     let env = TestEnv::open();
@@ -171,7 +171,7 @@ fn commits_without_a_mark_are_gone_on_from_and_their_notes_are_kept() {
     // Before any ingester of this build has committed, and afterwards.
     for _ in 0..2 {
         let mut audit = env.run("audit", &[]);
-        assert_eq!(audit.exit_code(PATIENCE), Some(1));
+        assert_eq!(audit.exit_code(WAIT_TIMEOUT), Some(1));
         assert!(audit.stdout().contains("3 messages, as the group has noted"), "{}", audit.stdout());
         let ingester = read_all(&env);
         assert_eq!(ingester.said(MADE_AGAIN) + ingester.said(TRANSLATED), 0, "{}", ingester.stderr());
@@ -181,7 +181,7 @@ fn commits_without_a_mark_are_gone_on_from_and_their_notes_are_kept() {
 }
 
 #[test]
-fn an_audit_finds_events_that_stand_under_another_source_too() {
+fn an_audit_finds_events_that_are_stored_under_another_source_too() {
     let env = TestEnv::open();
     let manifest = env.produce(&["--rate", "max", "--count", "20000", "--faults", "bad=0.02,dup=0.02"]).finish();
     read_all(&env);
@@ -207,13 +207,13 @@ fn an_audit_finds_events_that_stand_under_another_source_too() {
         let ours = format!("event_id IN (SELECT event_id FROM db.events WHERE _source = '{source}')");
         env.sql(&format!("INSERT INTO db.events {mirrored} AND _partition = 0 AND {ours}"));
         let mut audit = env.run("audit", &["--format", "json"]);
-        assert_eq!(audit.exit_code(PATIENCE), Some(1), "{part}");
+        assert_eq!(audit.exit_code(WAIT_TIMEOUT), Some(1), "{part}");
         let why = audit.stderr();
         assert!(why.contains("stand under another _source, too") && why.contains("events_once"), "{part}: {why}");
         let found: Value = serde_json::from_str(&audit.stdout()).expect("one JSON document");
         assert!(found["whole"] == false && found["other_sources"]["mirrored"].as_i64() > Some(20), "{part}: {found}");
         let mut audit = env.run("audit", &[]);
-        assert_eq!(audit.exit_code(PATIENCE), Some(1), "{part}");
+        assert_eq!(audit.exit_code(WAIT_TIMEOUT), Some(1), "{part}");
         assert!(audit.stdout().contains("stand under another _source, too: mirrored\n"), "{}", audit.stdout());
         env.lose("_source = 'mirrored'");
     }

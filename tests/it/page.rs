@@ -4,13 +4,13 @@ use crate::support::browser::Browser;
 use crate::support::clickhouse::ClickHouse;
 use crate::support::demo::Demo;
 use crate::support::test_env::Part;
-use crate::support::{PATIENCE, eventually};
+use crate::support::{WAIT_TIMEOUT, eventually};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What the page promises: a line in the chart within this time.
-const SOON: Duration = Duration::from_secs(15);
+/// The page's promise: a line in the chart within this time.
+const CHART_DEADLINE: Duration = Duration::from_secs(15);
 const DESK: (u32, u32) = (1280, 900);
 const TELEPHONE: (u32, u32) = (390, 844);
 
@@ -25,11 +25,11 @@ fn shown(browser: &mut Browser, panel: u64, place: &str) -> f64 {
     browser.eval(&script).as_f64().unwrap_or(f64::NAN)
 }
 
-/// Asks ClickHouse, has the page ask, and asks ClickHouse again, until nothing came in between: then both have to agree.
+/// Queries ClickHouse, then the page, then ClickHouse again, until nothing changed in between: then both have to agree.
 #[track_caller]
 fn agree(browser: &mut Browser, clickhouse: &ClickHouse, sql: &str, mut read: impl FnMut(&mut Browser) -> f64) {
     let ask = || -> f64 { clickhouse.run(sql).trim().parse().unwrap_or_else(|_| panic!("{sql}: no number")) };
-    let (page, table) = eventually(PATIENCE, "a moment in which nothing comes in", || {
+    let (page, table) = eventually(WAIT_TIMEOUT, "a moment in which nothing comes in", || {
         let before = ask();
         browser.eval("round()");
         let page = read(browser);
@@ -45,11 +45,11 @@ fn the_page_of_a_running_demo_shows_what_clickhouse_holds() {
     let mut browser = Browser::open(&demo.url, DESK, &demo.dir);
     let rate = "Object.values(JSON.parse(document.querySelector('[data-panel-id=\"5\"] .body').dataset.last ?? '{}'))\
                 .reduce((sum, value) => sum + value, 0)";
-    browser.until(SOON, &format!("Math.abs({rate} - 100) <= 10"));
+    browser.until(CHART_DEADLINE, &format!("Math.abs({rate} - 100) <= 10"));
 
     // The first purchase comes when it comes.
-    browser.until(PATIENCE, "document.querySelectorAll('[data-panel-id=\"6\"] li').length === 3");
-    browser.until(PATIENCE, "document.querySelector('[data-panel-id=\"9\"] tbody tr') !== null");
+    browser.until(WAIT_TIMEOUT, "document.querySelectorAll('[data-panel-id=\"6\"] li').length === 3");
+    browser.until(WAIT_TIMEOUT, "document.querySelector('[data-panel-id=\"9\"] tbody tr') !== null");
 
     let table = demo.clickhouse();
     for kind in ["page_view", "add_to_cart", "purchase"] {
@@ -74,7 +74,10 @@ fn the_page_of_a_running_demo_shows_what_clickhouse_holds() {
 
     is_pictured(&mut browser, "shop");
     browser.eval("document.querySelector('nav a[href=\"/d/pipeline\"]').click()");
-    browser.until(SOON, "document.title.startsWith('Pipeline') && document.querySelectorAll('.u-wrap').length >= 5");
+    browser.until(
+        CHART_DEADLINE,
+        "document.title.startsWith('Pipeline') && document.querySelectorAll('.u-wrap').length >= 5",
+    );
     for (panel, sql) in [
         (1, "SELECT count() - uniqExact(_source, _partition, _offset) FROM clickstream.events"),
         (
@@ -95,11 +98,11 @@ fn the_page_of_a_running_demo_shows_what_clickhouse_holds() {
     assert!(!requests.iter().any(elsewhere), "it asks nobody else: {requests:?}");
 }
 
-/// Both widths, both colour schemes; nothing sticks out at the side.
+/// The page fits in both widths and both colour schemes.
 fn is_pictured(browser: &mut Browser, board: &str) {
     for (size, width) in [(DESK, "1280"), (TELEPHONE, "390")] {
         browser.resize(size);
-        browser.until(SOON, "document.documentElement.scrollWidth <= innerWidth");
+        browser.until(CHART_DEADLINE, "document.documentElement.scrollWidth <= innerWidth");
         for scheme in ["light", "dark"] {
             browser.scheme(scheme);
             browser.settles();
@@ -116,20 +119,22 @@ fn a_clickhouse_that_is_away_is_said_and_the_last_picture_stays() {
     let demo = Demo::start(&["--port", "13010", "--rate", "100"]);
     let mut browser = Browser::open(&demo.url, DESK, &demo.dir);
     browser.until(
-        PATIENCE,
+        WAIT_TIMEOUT,
         "document.querySelectorAll('.u-wrap').length === 2 && document.getElementById('banner').hidden",
     );
     let before = shown(&mut browser, 4, ".big");
     demo.kill_clickhouse();
-    browser
-        .until(PATIENCE, "(round(), document.getElementById('banner').textContent.includes('does not answer since'))");
+    browser.until(
+        WAIT_TIMEOUT,
+        "(round(), document.getElementById('banner').textContent.includes('does not answer since'))",
+    );
     browser.picture(&picture("clickhouse-away"));
     assert!(shown(&mut browser, 4, ".big") >= before, "the last picture stays");
     assert_eq!(browser.eval("document.querySelectorAll('.u-wrap').length"), 2, "the charts stay");
-    browser.until(PATIENCE, "document.getElementById('banner').textContent === 'ClickHouse is back'");
+    browser.until(WAIT_TIMEOUT, "document.getElementById('banner').textContent === 'ClickHouse is back'");
     browser.picture(&picture("clickhouse-back"));
-    browser.until(PATIENCE, "document.getElementById('banner').hidden");
-    eventually(PATIENCE, "the count goes on", || {
+    browser.until(WAIT_TIMEOUT, "document.getElementById('banner').hidden");
+    eventually(WAIT_TIMEOUT, "the count goes on", || {
         let now = shown(&mut browser, 4, ".big");
         if now > before { Ok(()) } else { Err(now) }
     });
@@ -140,9 +145,9 @@ fn the_page_can_be_used_with_the_keyboard_and_a_legend_hides_its_series() {
     let _part = Part::shared();
     let demo = Demo::start(&["--port", "13020", "--rate", "200"]);
     let mut browser = Browser::open(&demo.url, TELEPHONE, &demo.dir);
-    browser.until(PATIENCE, "document.querySelectorAll('.legend button').length >= 3");
+    browser.until(WAIT_TIMEOUT, "document.querySelectorAll('.legend button').length >= 3");
     let focused = "document.activeElement.dataset.series ?? document.activeElement.tagName";
-    eventually(PATIENCE, "the Tab key reaches the legend", || {
+    eventually(WAIT_TIMEOUT, "the Tab key reaches the legend", || {
         browser.press("Tab", 9, "");
         let at = browser.eval(focused);
         if at == "purchase" { Ok(()) } else { Err(at) }
@@ -155,7 +160,7 @@ fn the_page_can_be_used_with_the_keyboard_and_a_legend_hides_its_series() {
     assert_eq!(browser.eval(pressed), "false", "a refresh leaves it hidden");
 
     browser.eval("(document.getElementById('range').value = '300', document.getElementById('range').onchange())");
-    browser.until(PATIENCE, "page.range === 300");
+    browser.until(WAIT_TIMEOUT, "page.range === 300");
     assert_eq!(browser.errors(), Vec::<String>::new(), "errors in the console");
     let ranges = browser.eval("[...document.getElementById('range').options].map((option) => Number(option.value))");
     assert_eq!(ranges, serde_json::json!([300, 900, 3600, 21600, 86400]));
@@ -166,7 +171,7 @@ fn the_page_says_when_there_is_nothing_yet() {
     let _part = Part::shared();
     let demo = Demo::start(&["--port", "13030", "--rate", "0.01"]);
     let mut browser = Browser::open(&demo.url, DESK, &demo.dir);
-    browser.until(PATIENCE, "document.querySelector('[data-panel-id=\"5\"]').textContent.includes('no data yet')");
+    browser.until(WAIT_TIMEOUT, "document.querySelector('[data-panel-id=\"5\"]').textContent.includes('no data yet')");
     browser.picture(&picture("no-data-yet"));
     assert_eq!(browser.eval("document.getElementById('banner').hidden"), Value::Bool(true));
 }

@@ -1,8 +1,8 @@
-//! Known latencies: what `report` and HdrHistogram's own Java library say of them is what they are.
+//! For known latencies, `report` and HdrHistogram's own Java library compute the right percentiles.
 
 use crate::support::browser::Browser;
 use crate::support::test_env::TestEnv;
-use crate::support::{PATIENCE, java};
+use crate::support::{WAIT_TIMEOUT, java};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use flows::{Latencies, Stage};
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
@@ -41,7 +41,7 @@ fn report(env: &TestEnv, log: &Path, args: &[&str]) -> String {
     report.stdout()
 }
 
-/// The event that so many of ten thousand events do not exceed, by sorting all of them.
+/// The latency that this many of ten thousand events do not exceed, by sorting all of them.
 fn exact(sorted: &[i64], of_ten_thousand: usize) -> i64 {
     let rank = (sorted.len() * of_ten_thousand).div_ceil(10_000);
     sorted[rank.max(1) - 1]
@@ -129,7 +129,7 @@ fn where_the_time_goes_is_drawn_for_each_second_that_had_events() {
     report(&env, &log, &["--format", "html", "--output", page.to_str().unwrap()]);
     let mut browser = Browser::open(&format!("file://{}", page.display()), (1280, 900), &env.dir);
     browser.scheme("light");
-    browser.until(PATIENCE, "Number(document.body.dataset.drawn) >= 4");
+    browser.until(WAIT_TIMEOUT, "Number(document.body.dataset.drawn) >= 4");
     browser.settles();
     assert_eq!(browser.eval(COLUMNS_SEEN), 12, "columns that can be seen");
 
@@ -137,7 +137,7 @@ fn where_the_time_goes_is_drawn_for_each_second_that_had_events() {
     let log = log_of(&env, &[(0, "insert", &values), (1, "insert", &values)]);
     report(&env, &log, &["--format", "html", "--output", page.to_str().unwrap()]);
     browser.go(&format!("file://{}", page.display()));
-    browser.until(PATIENCE, "Number(document.body.dataset.drawn) >= 4");
+    browser.until(WAIT_TIMEOUT, "Number(document.body.dataset.drawn) >= 4");
     let marks = browser.eval(MARKS);
     let marks: Vec<_> = marks.as_array().unwrap().iter().map(|mark| mark.as_str().unwrap()).collect();
     assert!(marks.len() >= 6, "three axes: {marks:?}");

@@ -1,16 +1,16 @@
-//! Output that nobody reads, and output that cannot be written: no command panics, and no pipeline minds.
+//! Output without a reader, and output that cannot be written: no command panics, and pipelines continue.
 
 use crate::support::demo::{Demo, directory};
 use crate::support::process::Program;
 use crate::support::stack::free_port;
 use crate::support::test_env::{Part, TestEnv};
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, pipe};
 use std::process::{Command, Stdio};
 
-/// What a command exits with whose reader went away, as a shell shows it of `git` or `cat`.
+/// The exit code of a command whose reader went away, as a shell shows it for `git` or `cat`.
 const READER_GONE: i32 = 141;
 
 /// A pipe whose reader is gone already.
@@ -30,7 +30,7 @@ fn start(env: &TestEnv, args: &[&str], stdout: Option<Stdio>, stderr: Option<Std
     Program::start_into(&mut env.command(args[0], &args[1..]), &env.file(args[0]), stdout, stderr)
 }
 
-/// A shop with rejects in it, which all commands have something to say about.
+/// An environment with rejects, so that all commands have output.
 fn with_something_to_say() -> TestEnv {
     let env = TestEnv::open();
     env.produce(&["--count", "300", "--rate", "max", "--faults", "bad=0.2", "--seed", "1"]).finish();
@@ -72,7 +72,7 @@ fn each_command(stdout: fn() -> Stdio, check: impl Fn(&[&str], Option<i32>, &str
     for args in commands(log, dir.to_str().unwrap(), &metrics) {
         start(&env, &args, None, None).succeeds();
         let mut program = start(&env, &args, Some(stdout()), None);
-        let code = program.exit_code(PATIENCE);
+        let code = program.exit_code(WAIT_TIMEOUT);
         let said = program.stderr();
         assert!(!said.contains("panicked"), "{args:?}: {said}");
         let said: Vec<_> = said.lines().filter(|line| line.starts_with("clickstream: ")).collect();
@@ -109,12 +109,12 @@ fn a_reader_that_has_read_enough_ends_a_long_list() {
     let mut program = start(&env, &args, Some(writer.into()), None);
     reader.read_exact(&mut [0; 600]).expect("a list longer than that");
     drop(reader);
-    assert_eq!(program.exit_code(PATIENCE), Some(READER_GONE));
+    assert_eq!(program.exit_code(WAIT_TIMEOUT), Some(READER_GONE));
     assert_eq!(program.stderr(), "", "not a word");
 }
 
 #[test]
-fn a_pipeline_ends_by_its_own_outcome_whoever_reads_its_report() {
+fn a_pipeline_ends_by_its_own_outcome_even_if_nobody_reads_its_report() {
     let env = TestEnv::open();
     let produce = ["produce", "--count", "100", "--rate", "max"];
     let ingest = ["ingest", "--until-end"];
@@ -124,16 +124,16 @@ fn a_pipeline_ends_by_its_own_outcome_whoever_reads_its_report() {
 
     for (args, sent) in [(&produce[..], 200), (&ingest[..], 200)] {
         let mut program = start(&env, args, Some(full()), None);
-        assert_eq!(program.exit_code(PATIENCE), Some(1), "the report is a part of it");
+        assert_eq!(program.exit_code(WAIT_TIMEOUT), Some(1), "the report is a part of it");
         let said = program.stderr();
         assert!(said.contains("clickstream: cannot write to standard output: No space left"), "{said}");
         assert_eq!(env.ends().values().sum::<i64>(), sent);
     }
     assert_eq!((env.stored(), env.committed()), (200, ends(&env)), "it has drained");
 
-    // Its own failure is what it says, and its exit code.
+    // The command reports its own failure, with its own exit code.
     let mut refused = start(&env, &["ingest", "--database", "nowhere"], Some(closed()), None);
-    assert_eq!(refused.exit_code(PATIENCE), Some(1));
+    assert_eq!(refused.exit_code(WAIT_TIMEOUT), Some(1));
     assert!(refused.stderr().contains("nowhere"), "{}", refused.stderr());
 }
 
@@ -146,7 +146,7 @@ fn ends(env: &TestEnv) -> BTreeMap<i32, i64> {
 fn a_log_that_nobody_reads_stops_nothing() {
     let env = TestEnv::open();
     for (nth, stderr) in [(1, closed as fn() -> Stdio), (2, full)] {
-        // At trace level there is always something to say.
+        // At trace level the log is never silent.
         let mut command = env.command("ingest", &[]);
         command.env("CLICKSTREAM_LOG", "trace");
         let mut ingester = Program::start_into(&mut command, &env.file("ingest"), None, Some(stderr()));
@@ -157,8 +157,12 @@ fn a_log_that_nobody_reads_stops_nothing() {
         assert!(ingester.stdout().contains(" events and 0 rejects stored"), "{}", ingester.stdout());
 
         for (args, code) in [(&["ingest", "--database", "nowhere"][..], 1), (&["ingest", "--batch-rows", "many"], 2)] {
-            assert_eq!(start(&env, args, None, Some(stderr())).exit_code(PATIENCE), Some(code), "{args:?}");
-            assert_eq!(start(&env, args, Some(stderr()), Some(stderr())).exit_code(PATIENCE), Some(code), "{args:?}");
+            assert_eq!(start(&env, args, None, Some(stderr())).exit_code(WAIT_TIMEOUT), Some(code), "{args:?}");
+            assert_eq!(
+                start(&env, args, Some(stderr()), Some(stderr())).exit_code(WAIT_TIMEOUT),
+                Some(code),
+                "{args:?}"
+            );
         }
     }
 }
@@ -167,7 +171,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
 fn the_dashboard_and_the_demo_end_where_nobody_reads_where_they_are() {
     let env = TestEnv::bare();
     let mut dashboard = start(&env, &["dashboard", "--listen", "127.0.0.1:0"], Some(closed()), None);
-    assert_eq!((dashboard.exit_code(PATIENCE), dashboard.stderr().as_str()), (Some(READER_GONE), ""));
+    assert_eq!((dashboard.exit_code(WAIT_TIMEOUT), dashboard.stderr().as_str()), (Some(READER_GONE), ""));
     drop(env);
 
     let _part = Part::shared();
@@ -175,8 +179,8 @@ fn the_dashboard_and_the_demo_end_where_nobody_reads_where_they_are() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_clickstream"));
     command.args(["demo", "--port", "13180"]).env("TMPDIR", &dir).current_dir(&dir);
     let mut demo = Program::start_into(&mut command, &dir.join("demo"), Some(closed()), None);
-    assert_eq!((demo.exit_code(PATIENCE), demo.stderr().as_str()), (Some(READER_GONE), ""));
-    eventually(PATIENCE, "nothing of it is left", || {
+    assert_eq!((demo.exit_code(WAIT_TIMEOUT), demo.stderr().as_str()), (Some(READER_GONE), ""));
+    eventually(WAIT_TIMEOUT, "nothing of it is left", || {
         let left = (Demo::processes(&dir), Demo::temporary(&dir));
         is(left.0.is_empty() && left.1.is_empty(), left)
     });

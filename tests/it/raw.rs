@@ -1,7 +1,7 @@
 //! Kafka as only some tests need it: messages of any bytes, transactions, headers, and topics that lose or hold more.
 
 use crate::support::test_env::TestEnv;
-use crate::support::{PATIENCE, eventually};
+use crate::support::{WAIT_TIMEOUT, eventually};
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -11,8 +11,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::time::{Duration, Instant};
 
-const ANSWER: Duration = Duration::from_secs(30);
-/// What one message is made of.
+/// The longest time until a broker answers, on a busy machine.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The parts of one message.
 pub type Raw = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// A message as a consumer is given it.
@@ -35,7 +36,7 @@ fn config(env: &TestEnv) -> ClientConfig {
 fn admin<T>(env: &TestEnv, ask: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> T) -> T {
     let admin = config(env).create().expect("settings that are valid");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let options = AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER));
+    let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).request_timeout(Some(REQUEST_TIMEOUT));
     runtime.block_on(ask(&admin, &options))
 }
 
@@ -54,12 +55,12 @@ pub fn delete_before(env: &TestEnv, partition: i32, offset: i64) {
         .expect("the broker does it");
 }
 
-/// What the group's members have noted beside the committed offset of a partition.
+/// The notes of the group's members beside the committed offset of a partition.
 pub fn committed_metadata(env: &TestEnv, partition: i32) -> String {
     let client: BaseConsumer = config(env).set("group.id", &env.group).create().expect("valid settings");
     let mut list = TopicPartitionList::new();
     list.add_partition(&env.topic, partition);
-    let committed = client.committed_offsets(list, ANSWER).expect("the group's coordinator answers");
+    let committed = client.committed_offsets(list, REQUEST_TIMEOUT).expect("the group's coordinator answers");
     committed.elements()[0].metadata().to_owned()
 }
 
@@ -72,7 +73,7 @@ pub fn commit(env: &TestEnv, places: &[(i32, i64, &str)]) {
         place.set_offset(Offset::Offset(offset)).expect("a valid offset");
         place.set_metadata(metadata);
     }
-    eventually(PATIENCE, "the group has these offsets", || client.commit(&list, CommitMode::Sync));
+    eventually(WAIT_TIMEOUT, "the group has these offsets", || client.commit(&list, CommitMode::Sync));
 }
 
 /// Sends messages of any bytes, all to one partition, in order; some headers go along.
@@ -80,7 +81,7 @@ pub fn send(env: &TestEnv, partition: i32, messages: &[Raw]) {
     send_of(env, partition, messages, None);
 }
 
-/// The same, as if they were sent at some other time: milliseconds since the Unix epoch.
+/// Sends messages with another timestamp: milliseconds since the Unix epoch.
 pub fn send_at(env: &TestEnv, partition: i32, messages: &[Raw], time_ms: i64) {
     send_of(env, partition, messages, Some(time_ms));
 }
@@ -88,7 +89,7 @@ pub fn send_at(env: &TestEnv, partition: i32, messages: &[Raw], time_ms: i64) {
 fn send_of(env: &TestEnv, partition: i32, messages: &[Raw], time_ms: Option<i64>) {
     let producer: BaseProducer = config(env).set("enable.idempotence", "true").create().expect("valid settings");
     enqueue(&producer, env, partition, messages, time_ms);
-    producer.flush(ANSWER).expect("the broker acknowledges");
+    producer.flush(REQUEST_TIMEOUT).expect("the broker acknowledges");
     assert_eq!(producer.in_flight_count(), 0);
 }
 
@@ -96,17 +97,18 @@ fn send_of(env: &TestEnv, partition: i32, messages: &[Raw], time_ms: Option<i64>
 pub fn begin(env: &TestEnv, partition: i32, messages: &[Raw]) -> BaseProducer {
     let id = format!("it-{:08x}", rand::random::<u32>());
     let producer: BaseProducer = config(env).set("transactional.id", id).create().expect("valid settings");
-    producer.init_transactions(ANSWER).expect("the broker has transactions");
+    producer.init_transactions(REQUEST_TIMEOUT).expect("the broker has transactions");
     producer.begin_transaction().expect("there is none yet");
     enqueue(&producer, env, partition, messages, None);
-    producer.flush(ANSWER).expect("the broker acknowledges");
+    producer.flush(REQUEST_TIMEOUT).expect("the broker acknowledges");
     producer
 }
 
 /// Sends them in one transaction, which is committed or aborted.
 pub fn transact(env: &TestEnv, partition: i32, messages: &[Raw], commit: bool) {
     let producer = begin(env, partition, messages);
-    let end = if commit { producer.commit_transaction(ANSWER) } else { producer.abort_transaction(ANSWER) };
+    let end =
+        if commit { producer.commit_transaction(REQUEST_TIMEOUT) } else { producer.abort_transaction(REQUEST_TIMEOUT) };
     end.expect("the transaction ends");
 }
 
@@ -136,7 +138,7 @@ pub fn read(env: &TestEnv) -> Vec<Given> {
         list.add_partition_offset(&env.topic, partition, Offset::Beginning).expect("a valid offset");
     }
     reader.assign(&list).expect("partitions that exist");
-    let (mut given, mut open, deadline) = (Vec::new(), env.kafka.partitions, Instant::now() + PATIENCE);
+    let (mut given, mut open, deadline) = (Vec::new(), env.kafka.partitions, Instant::now() + WAIT_TIMEOUT);
     while open > 0 {
         match reader.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => given.push(Given {

@@ -2,7 +2,7 @@
 
 use crate::support::oracle;
 use crate::support::test_env::TestEnv;
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use std::time::Duration;
@@ -15,7 +15,8 @@ fn a_killed_members_partitions_are_taken_over_within_fifteen_seconds() {
     let mut victim = env.ingester_at_work(&[]);
     env.drained();
     victim.kill();
-    // Behind what was there at the kill there is new work in each partition: past this offset somebody else went on.
+    // Each partition has new messages after those at the kill. A commit beyond this offset shows that another member
+    // continued.
     let ends = env.ends().into_iter().map(|(partition, end)| (partition, end + 1)).collect();
     env.drained_to(&ends, Duration::from_secs(15));
     let manifest = load.stop();
@@ -31,7 +32,7 @@ fn names(env: &TestEnv) -> Vec<String> {
 }
 
 #[test]
-fn an_ingester_that_is_started_after_a_crash_sits_down_in_its_place() {
+fn an_ingester_started_after_a_crash_gets_its_partitions_at_once() {
     let env = TestEnv::open();
     let load = env.produce(&["--rate", "1000"]);
     let mut crashed = env.ingester_at_work(&["--batch-rows", "100"]);
@@ -45,7 +46,7 @@ fn an_ingester_that_is_started_after_a_crash_sits_down_in_its_place() {
     // A frozen one is alive: it keeps its place, and a third one finds another.
     next.freeze();
     let mut other = env.ingest(&[]);
-    eventually(PATIENCE, "the third has joined", || {
+    eventually(WAIT_TIMEOUT, "the third has joined", || {
         let now = names(&env);
         is(now.iter().any(|name| *name != before[0]), now)
     });
@@ -54,7 +55,7 @@ fn an_ingester_that_is_started_after_a_crash_sits_down_in_its_place() {
     for member in [&mut next, &mut other] {
         member.drains();
     }
-    // Whoever goes in order leaves no place behind that the group would wait for.
+    // A member that leaves in order does not make the group wait.
     assert_eq!(names(&env), Vec::<String>::new());
     let manifest = load.stop();
     env.ingest(&["--until-end"]).succeeds();
@@ -62,7 +63,7 @@ fn an_ingester_that_is_started_after_a_crash_sits_down_in_its_place() {
 }
 
 #[test]
-fn whoever_stops_in_order_leaves_no_place_that_the_group_waits_for() {
+fn a_member_that_stops_in_order_keeps_no_partition_from_the_group() {
     let env = TestEnv::open();
     let load = env.produce(&["--rate", "1000"]);
     for round in 0..10 {
@@ -79,7 +80,7 @@ fn whoever_stops_in_order_leaves_no_place_that_the_group_waits_for() {
     oracle::exactly_once(&env, &manifest);
 }
 
-/// Somebody else of this name, who joins the group.
+/// A second client with this instance id, which joins the group.
 fn twin(env: &TestEnv, name: &str) -> BaseConsumer {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &env.kafka.brokers).set("group.id", &env.group).set("group.instance.id", name);
@@ -89,14 +90,14 @@ fn twin(env: &TestEnv, name: &str) -> BaseConsumer {
     twin
 }
 
-/// After a broker's death, a late request of its own may look to Kafka like one of somebody else.
+/// After a broker's death, Kafka may take a member's late request for that of another one.
 #[test]
 fn an_ingester_that_kafka_takes_for_somebody_else_joins_again() {
     let env = TestEnv::open();
     let load = env.produce(&["--rate", "1000"]);
     let mut ingester = env.ingester_at_work(&["--batch-rows", "100"]);
     let twin = twin(&env, &names(&env)[0]);
-    eventually(PATIENCE, "the twin has put it out, and it joins again", || {
+    eventually(WAIT_TIMEOUT, "the twin has put it out, and it joins again", || {
         let _ = twin.poll(Duration::from_millis(50));
         is(ingester.said("joining again") == 1, ingester.has_ended())
     });
@@ -113,11 +114,11 @@ fn of_two_with_one_name_on_two_machines_one_stops_and_says_why() {
     let env = TestEnv::open();
     let mut ingester = env.ingester_at_work(&["--instance-id", "eu-1"]);
     let twin = twin(&env, "eu-1");
-    eventually(PATIENCE, "it has ended", || {
+    eventually(WAIT_TIMEOUT, "it has ended", || {
         let _ = twin.poll(Duration::from_millis(50));
         is(ingester.has_ended(), ())
     });
-    assert_eq!(ingester.exit_code(PATIENCE), Some(1));
+    assert_eq!(ingester.exit_code(WAIT_TIMEOUT), Some(1));
     assert!(ingester.stderr().contains("does another one run with the same --instance-id?"), "{}", ingester.stderr());
 }
 
@@ -126,7 +127,7 @@ fn a_name_that_a_living_ingester_has_is_refused() {
     let env = TestEnv::open();
     let mut first = env.ingester_at_work(&["--instance-id", "eu-1"]);
     let mut second = env.ingest(&["--instance-id", "eu-1"]);
-    assert_eq!(second.exit_code(PATIENCE), Some(1));
+    assert_eq!(second.exit_code(WAIT_TIMEOUT), Some(1));
     assert_eq!(second.stderr(), "clickstream: --instance-id eu-1: another ingester of this machine has it\n");
     first.drains();
 }

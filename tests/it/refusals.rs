@@ -4,7 +4,7 @@ use crate::support::oracle;
 use crate::support::proxy::{Proxy, ProxyFault};
 use crate::support::stack::OwnClickHouse;
 use crate::support::test_env::TestEnv;
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use std::collections::BTreeSet;
 
 /// The payload of an event with this product.
@@ -15,7 +15,7 @@ fn event(nth: usize, product: &str) -> String {
     )
 }
 
-/// Sends so many events of one user, those at `culprits` with the product `odd`; returns their offsets.
+/// Sends this many events of one user, those at `culprits` with the product `odd`; returns their offsets.
 fn send(env: &TestEnv, count: usize, culprits: &BTreeSet<usize>) -> Vec<i64> {
     let product = |nth| if culprits.contains(&nth) { "odd" } else { "prod_001" };
     let payloads: Vec<_> = (0..count).map(|nth| event(nth, product(nth))).collect();
@@ -36,7 +36,7 @@ fn only_these_are_rejected(env: &TestEnv, count: usize, culprits: &[i64], detail
 }
 
 #[test]
-fn a_row_on_which_an_expression_of_the_table_fails_is_rejected_whatever_the_code() {
+fn a_row_on_which_an_expression_of_the_table_fails_is_rejected_with_any_code() {
     for (expression, detail) in [
         ("intDiv(1, product_id != 'odd')", "Code: 153"),
         ("throwIf(product_id = 'odd')", "Code: 395"),
@@ -85,7 +85,7 @@ fn many_rows_on_which_an_expression_fails_are_rejected_without_pauses() {
     let mut ingester = env.ingest(&["--until-end"]);
     ingester.succeeds();
     only_these_are_rejected(&env, 140, &culprits, "Code: 395");
-    // What is tried again after a pause: nine times for the first of them, and for none of the others.
+    // Retries after a pause: nine for the first culprit, and none for the others.
     let closing = ingester.closing();
     assert!(closing.retries <= 20, "{closing:?}");
 }
@@ -180,7 +180,7 @@ fn rows_that_are_written_and_hidden_stop_it_before_it_commits() {
     ));
     env.produce(&["--count", "100", "--rate", "max"]).finish();
     let mut ingester = env.ingest(&["--until-end"]);
-    assert_eq!(ingester.exit_code(crate::support::PATIENCE), Some(1));
+    assert_eq!(ingester.exit_code(crate::support::WAIT_TIMEOUT), Some(1));
     assert!(ingester.stderr().contains("row policy"), "{}", ingester.stderr());
     assert!(env.committed().is_empty());
 }
@@ -192,7 +192,7 @@ fn the_query_of_the_address_goes_with_every_request_and_is_never_shown() {
     let url = format!("{}/?role=nobody&log_comment=secret", env.clickhouse.url);
     for command in ["setup", "ingest", "audit"] {
         let mut program = env.run(command, &["--clickhouse-url", &url]);
-        assert_eq!(program.exit_code(crate::support::PATIENCE), Some(1), "{command}");
+        assert_eq!(program.exit_code(crate::support::WAIT_TIMEOUT), Some(1), "{command}");
         let said = program.stderr() + &program.stdout();
         assert!(said.contains("nobody") && !said.contains("secret"), "{command}: {said}");
     }
@@ -210,7 +210,7 @@ fn a_start_waits_for_an_answer_at_each_of_its_questions() {
             let proxy = Proxy::start(&env.clickhouse.url);
             proxy.refuse_questions(question, 500, 202, "Code: 202. DB::Exception: Too many simultaneous queries");
             let mut program = env.run(command, &[args, &["--clickhouse-url", &proxy.url()]].concat());
-            eventually(PATIENCE, "it waits, or does not ask that", || {
+            eventually(WAIT_TIMEOUT, "it waits, or does not ask that", || {
                 is(program.has_ended() || program.said("waiting for ClickHouse") > 0, program.stderr())
             });
             proxy.answer_questions();

@@ -2,7 +2,7 @@
 
 use crate::support::oracle;
 use crate::support::test_env::TestEnv;
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[test]
@@ -77,7 +77,7 @@ fn stored_by_source(env: &TestEnv) -> Vec<(i64, i64)> {
 fn make_again(env: &TestEnv) {
     env.kafka.delete(&env.topic);
     // A deleted topic is still there for a moment.
-    eventually(PATIENCE, "the topic can be made again", || {
+    eventually(WAIT_TIMEOUT, "the topic can be made again", || {
         let mut setup = env.run("setup", &[]);
         setup.succeeds();
         is(setup.stdout().contains("created, 3 partitions"), setup.stdout())
@@ -112,7 +112,7 @@ fn a_topic_made_again_under_the_ingester(before: &str, after: &str) {
     make_again(&env);
     produce(&env, after);
     let all = before.parse::<i64>().unwrap() + after.parse::<i64>().unwrap();
-    eventually(PATIENCE, "the events of both topics are there", || {
+    eventually(WAIT_TIMEOUT, "the events of both topics are there", || {
         let stored = env.stored();
         is(stored >= all, (stored, stored_by_source(&env)))
     });
@@ -134,17 +134,17 @@ fn a_longer_topic_made_again_under_the_ingester_is_another_source() {
     a_topic_made_again_under_the_ingester("1000", "3000");
 }
 
-/// Commits of the old topic are owed, or on their way, when the new one is there already.
+/// Commits of the old topic are pending, or on their way, when the new topic exists already.
 #[test]
 fn a_topic_made_again_under_load_goes_on_with_nothing_of_the_old_one() {
     let env = TestEnv::open();
     let mut ingester = env.ingester_at_work(&["--batch-rows", "10", "--batch-timeout", "500ms", "--in-flight", "1"]);
     produce(&env, "100000");
-    eventually(PATIENCE, "some of it is stored", || is(env.stored() > 1_000, env.stored()));
+    eventually(WAIT_TIMEOUT, "some of it is stored", || is(env.stored() > 1_000, env.stored()));
     make_again(&env);
     produce(&env, "200");
     let ends = env.ends();
-    eventually(PATIENCE, "the group has committed so far, and no further", || {
+    eventually(WAIT_TIMEOUT, "the group has committed so far, and no further", || {
         is(env.committed() == ends, env.committed())
     });
     ingester.drains();

@@ -1,7 +1,7 @@
-//! What was rejected can be seen, traced, and sent again, once.
+//! Rejected messages can be listed, traced, and re-published once.
 
 use crate::raw::{self, Given, Raw};
-use crate::support::PATIENCE;
+use crate::support::WAIT_TIMEOUT;
 use crate::support::test_env::TestEnv;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,7 @@ fn bad() -> Vec<Raw> {
     ]
 }
 
-/// What was replayed: of which original, as what.
+/// A replayed message: the original's position, and the message.
 fn replays(env: &TestEnv) -> BTreeMap<String, Vec<Given>> {
     let mut found: BTreeMap<String, Vec<Given>> = BTreeMap::new();
     for message in raw::read(env) {
@@ -68,8 +68,8 @@ fn rejects_are_listed_by_reason_and_never_reach_the_terminal_raw() {
     let mut none = env.run("rejects", &["--until", "1h"]);
     none.succeeds();
     assert!(none.stdout().contains(": 0 rejects\n"));
-    assert_eq!(env.run("rejects", &["--reason", "ugly"]).exit_code(PATIENCE), Some(2));
-    assert_eq!(env.run("rejects", &["--yes"]).exit_code(PATIENCE), Some(2), "--yes alone sends nothing");
+    assert_eq!(env.run("rejects", &["--reason", "ugly"]).exit_code(WAIT_TIMEOUT), Some(2));
+    assert_eq!(env.run("rejects", &["--yes"]).exit_code(WAIT_TIMEOUT), Some(2), "--yes alone sends nothing");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_reject_is_replayed_byte_for_byte_once_and_only_when_it_is_meant() {
         // A key that was empty cannot be told from one that was not there.
         assert_eq!((&replay.key, &replay.payload), (&original.key, &original.payload), "{origin}");
     }
-    // Ingested, they are rejected again: at positions of their own, and the proof goes on.
+    // When ingested, they are rejected again, at positions of their own, and the audit still passes.
     env.ingest(&["--until-end"]).succeeds();
     assert_eq!(env.stored(), 12);
     env.run("audit", &[]).succeeds();
@@ -142,7 +142,7 @@ fn replayers_that_die_and_replayers_that_meet_send_nothing_twice() {
         replay.kill();
     }
     let mut both = [env.run("rejects", &["--replay", "--yes"]), env.run("rejects", &["--replay", "--yes"])];
-    let codes = both.each_mut().map(|replay| replay.exit_code(PATIENCE));
+    let codes = both.each_mut().map(|replay| replay.exit_code(WAIT_TIMEOUT));
     assert!(codes.iter().all(Option::is_some), "they ended by themselves");
     env.run("rejects", &["--replay", "--yes"]).succeeds();
 

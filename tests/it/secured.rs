@@ -1,12 +1,13 @@
-//! What Kafka says is passed on: who is refused and why, what cannot be reached, which right is missing.
+//! Errors pass on Kafka's reasons: which user is refused and why, which address cannot be reached, which right is
+//! missing.
 
 use crate::support::acl::On;
-use crate::support::door::Listener;
+use crate::support::listener::Listener;
 use crate::support::oracle;
 use crate::support::process::Program;
 use crate::support::secured::{NO_HOST, SCRAM_USER, Secured, as_user, flags, password};
 use crate::support::test_env::{Services, TestEnv};
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -37,17 +38,17 @@ fn fails_and_names(mut program: Program, within: Duration, names: &[&str]) -> St
 }
 
 /// Much shorter than the default `--connect-timeout`, and enough for a busy machine.
-const AT_ONCE: Duration = Duration::from_secs(20);
+const NO_WAIT_DEADLINE: Duration = Duration::from_secs(20);
 
 #[test]
-fn who_is_refused_is_told_why_at_once() {
+fn a_refused_client_is_told_why_at_once() {
     let kafka = Secured::shared();
     let env = open(&kafka);
     let user = kafka.user();
     let wrong = as_user(&kafka.sasl, "PLAIN", &user, "secret-of-others");
     for command in COMMANDS {
         let names = [kafka.sasl.as_str(), "refuses", "password", "sasl.username", "sasl.password"];
-        fails_and_names(run(&env, command, &wrong), AT_ONCE, &names);
+        fails_and_names(run(&env, command, &wrong), NO_WAIT_DEADLINE, &names);
     }
     let password = password(&user);
     let cases: [(Vec<String>, &[&str]); 5] = [
@@ -67,12 +68,16 @@ fn who_is_refused_is_told_why_at_once() {
         ),
     ];
     for (flags, names) in cases {
-        fails_and_names(run(&env, &["ingest"], &flags), AT_ONCE, names);
+        fails_and_names(run(&env, &["ingest"], &flags), NO_WAIT_DEADLINE, names);
     }
     // The certificate is for an address, and not for this name.
     let port = kafka.tls.rsplit_once(':').unwrap().1;
     let flags = flags(&format!("localhost:{port}"), &["security.protocol=SSL".into(), ca(&kafka)]);
-    fails_and_names(run(&env, &["ingest"], &flags), AT_ONCE, &["certificate", "localhost", "host name", "--brokers"]);
+    fails_and_names(
+        run(&env, &["ingest"], &flags),
+        NO_WAIT_DEADLINE,
+        &["certificate", "localhost", "host name", "--brokers"],
+    );
 }
 
 fn ca(kafka: &Secured) -> String {
@@ -80,7 +85,7 @@ fn ca(kafka: &Secured) -> String {
 }
 
 #[test]
-fn what_cannot_be_reached_is_waited_for_and_named_with_the_reason() {
+fn an_unreachable_service_is_waited_for_and_named_with_the_reason() {
     let kafka = Secured::shared();
     let env = open(&kafka);
     let plain = |brokers: &str| flags(brokers, &[""; 0]);
@@ -101,7 +106,7 @@ fn what_cannot_be_reached_is_waited_for_and_named_with_the_reason() {
         (plain("127.0.0.1:1"), &["nothing listens at 127.0.0.1:1", "refused", "--brokers"]),
         (plain(&mute), &[&mute, "does not answer", "firewall", "--brokers"]),
         (plain(&http), &[&http, "HTTP", "--brokers"]),
-        // Of several, one that is there is enough to know more.
+        // Of several brokers, one that answers is enough.
         (
             plain(&format!("{NO_HOST}:9092,{}", kafka.unresolved)),
             &["host name", NO_HOST, "broker 1", "advertised.listeners"],
@@ -111,7 +116,7 @@ fn what_cannot_be_reached_is_waited_for_and_named_with_the_reason() {
         let flags = [flags, vec!["--connect-timeout".into(), "3s".into()]].concat();
         let began = Instant::now();
         let names = [names, &["--connect-timeout 3s"]].concat();
-        let log = fails_and_names(run(&env, &["ingest"], &flags), PATIENCE, &names);
+        let log = fails_and_names(run(&env, &["ingest"], &flags), WAIT_TIMEOUT, &names);
         assert!(began.elapsed() >= Duration::from_secs(3), "it is waited for: {log}");
         assert!(log.contains("waiting for Kafka: "), "{log}");
     }
@@ -129,12 +134,12 @@ fn an_address_that_a_broker_advertises_and_nobody_can_reach_is_named() {
         for command in &COMMANDS[1..5] {
             let flags = flags(brokers, &[""; 0]);
             let flags = [flags, vec!["--connect-timeout".into(), "2s".into()]].concat();
-            fails_and_names(run(&env, command, &flags), PATIENCE, &names);
+            fails_and_names(run(&env, command, &flags), WAIT_TIMEOUT, &names);
         }
     }
 }
 
-/// A user of this broker, and what it was granted.
+/// A user of this broker, and its rights.
 struct User<'a> {
     kafka: &'a Secured,
     name: String,
@@ -156,14 +161,14 @@ impl<'a> User<'a> {
         self.kafka.acls.revoke(&self.name, operation, on);
     }
 
-    /// Runs it until it names another right than before: what was just granted takes effect a moment later.
+    /// Runs the command until it names another right than before, because a granted right takes effect a moment later.
     #[track_caller]
     fn lacks(&self, env: &TestEnv, command: &[&str], operation: &str, on: &str) {
         let lack = format!("lacks the right {operation} on {on}");
-        eventually(PATIENCE, &format!("{command:?} says: {lack}"), || {
+        eventually(WAIT_TIMEOUT, &format!("{command:?} says: {lack}"), || {
             let mut program = run(env, command, &self.flags);
             assert_eq!(
-                program.exit_code(AT_ONCE),
+                program.exit_code(NO_WAIT_DEADLINE),
                 Some(1),
                 "{command:?} ends at once where {operation} on {on} is missing"
             );
@@ -175,9 +180,9 @@ impl<'a> User<'a> {
 
     #[track_caller]
     fn may(&self, env: &TestEnv, command: &[&str]) {
-        eventually(PATIENCE, &format!("{command:?} may do all that it needs"), || {
+        eventually(WAIT_TIMEOUT, &format!("{command:?} may do all that it needs"), || {
             let mut program = run(env, command, &self.flags);
-            is(program.exit_code(PATIENCE) == Some(0), program.stderr())
+            is(program.exit_code(WAIT_TIMEOUT) == Some(0), program.stderr())
         });
     }
 }
@@ -219,16 +224,16 @@ fn a_producer_whose_right_is_taken_away_ends_and_says_so() {
     let env = open(&kafka);
     let user = User::new(&kafka);
     user.grant("WRITE", On::Topic(&env.topic));
-    let mut producer = eventually(PATIENCE, "it may write", || {
+    let mut producer = eventually(WAIT_TIMEOUT, "it may write", || {
         let mut program = run(&env, &["produce", "--rate", "max"], &user.flags);
-        eventually(PATIENCE, "it produces, or ends", || {
+        eventually(WAIT_TIMEOUT, "it produces, or ends", || {
             let is_at_work = env.ends().values().sum::<i64>() > 1_000;
             is(is_at_work || program.has_ended(), "neither")
         });
         if program.has_ended() { Err(program.stderr()) } else { Ok(program) }
     });
     user.revoke("WRITE", On::Topic(&env.topic));
-    assert_eq!(producer.exit_code(AT_ONCE), Some(1));
+    assert_eq!(producer.exit_code(NO_WAIT_DEADLINE), Some(1));
     let log = producer.stderr();
     let lack = format!("acknowledged messages: Kafka: this user lacks the right WRITE on topic {}", env.topic);
     assert!(log.contains("stopped after ") && log.contains(&lack), "{log}");
@@ -297,7 +302,7 @@ fn rejects_names_each_right_that_it_lacks() {
     user.lacks(&env, &replay, "WRITE", &format!("topic {marks}"));
     user.grant("WRITE", On::Topic(&marks));
     user.may(&env, &replay);
-    // What was replayed before has to be known before more is.
+    // The command has to read the marks of earlier replays first.
     user.lacks(&env, &replay, "READ", &format!("topic {marks}"));
     user.grant("READ", On::Topic(&marks));
     user.may(&env, &replay);
@@ -332,7 +337,7 @@ fn rights_that_are_taken_away_stop_nothing_for_good_and_lose_nothing() {
 }
 
 #[test]
-fn what_is_stuck_for_a_missing_right_says_so() {
+fn a_stuck_flow_names_the_missing_right() {
     let kafka = Secured::shared();
     let env = open(&kafka);
     let user = User::new(&kafka);
@@ -344,7 +349,7 @@ fn what_is_stuck_for_a_missing_right_says_so() {
     user.revoke("READ", group);
     let right = format!("this user lacks the right READ on group {}", env.group);
     // Which of the two lasts first depends on which request is refused first.
-    eventually(PATIENCE, "it says why it is stuck", || {
+    eventually(WAIT_TIMEOUT, "it says why it is stuck", || {
         let log = ingester.stderr();
         let stuck = |line: &&str| line.contains("; trying again, and messages wait") && line.contains(&right);
         is(log.lines().any(|line| stuck(&line)), log)
@@ -354,7 +359,7 @@ fn what_is_stuck_for_a_missing_right_says_so() {
     ingester.drains();
 }
 
-/// Gives the user of SCRAM what it needs for a topic, and runs each command with these flags.
+/// Grants the user of SCRAM its rights for a topic, and runs each command with these flags.
 #[track_caller]
 fn can_do_all_of_it(kafka: &Secured, env: &TestEnv, topic: &str, flags: &[String]) {
     let (on_topic, on_group) = (On::Topic(topic), On::Group(&env.group));
@@ -364,9 +369,9 @@ fn can_do_all_of_it(kafka: &Secured, env: &TestEnv, topic: &str, flags: &[String
     for command in
         [&["setup"][..], &["produce", "--count", "100"], &["ingest", "--until-end"], &["audit"], &["rejects"]]
     {
-        eventually(PATIENCE, &format!("{command:?}"), || {
+        eventually(WAIT_TIMEOUT, &format!("{command:?}"), || {
             let mut program = run(env, command, flags);
-            is(program.exit_code(PATIENCE) == Some(0), program.stderr())
+            is(program.exit_code(WAIT_TIMEOUT) == Some(0), program.stderr())
         });
     }
     assert_eq!(env.stored(), 100);
@@ -385,7 +390,7 @@ fn a_user_out_of_a_file_can_do_all_of_it() {
     can_do_all_of_it(&kafka, &env, &topic, &file);
     // A flag wins over the file.
     let wrong = [&file[..], &["--kafka".into(), "sasl.password=secret-of-others".into()]].concat();
-    fails_and_names(run(&env, &["setup"], &wrong), AT_ONCE, &["refuses the user or the password"]);
+    fails_and_names(run(&env, &["setup"], &wrong), NO_WAIT_DEADLINE, &["refuses the user or the password"]);
     env.kafka.delete(&topic);
 }
 

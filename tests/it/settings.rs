@@ -1,4 +1,4 @@
-//! Profiles of somebody else: no setting of theirs changes what is stored, and what they forbid is said at the start.
+//! Foreign settings profiles: no setting changes stored rows, and a setting that they forbid is reported at the start.
 
 use crate::errors::fails_and_names;
 use crate::pins::{PINS, Statements};
@@ -7,7 +7,7 @@ use crate::support::oracle;
 use crate::support::process::Program;
 use crate::support::stack::OwnClickHouse;
 use crate::support::test_env::TestEnv;
-use crate::support::{PATIENCE, SHORT_SESSION, eventually, is};
+use crate::support::{SHORT_SESSION, WAIT_TIMEOUT, eventually, is};
 
 /// A user, with a profile of the same name.
 struct User {
@@ -16,7 +16,7 @@ struct User {
     settings: Vec<(String, String)>,
     /// Those of them that may not be changed.
     constant: bool,
-    /// What the user may see of a table.
+    /// The part of a table that the user may see.
     filter: Option<(String, String, String)>,
 }
 
@@ -176,7 +176,7 @@ fn keeps_its_promises(env: &TestEnv, user: &str) {
     let mut manifest = env.produce(&["--count", "1500", "--rate", "max", "--faults", "bad=0.02"]).finish();
     for kill in 1..=2 {
         let mut victim = run_as(env, user, "ingest", &[&SMALL[..], &SHORT_SESSION].concat());
-        eventually(PATIENCE, "some rows are stored", || is(env.stored() >= kill * 300, env.stored()));
+        eventually(WAIT_TIMEOUT, "some rows are stored", || is(env.stored() >= kill * 300, env.stored()));
         victim.kill();
     }
     let mut ingester = run_as(env, user, "ingest", &["--until-end"]);

@@ -1,11 +1,11 @@
-//! Neighbours on the network that hold on to the two HTTP servers: rows are stored all the same, the next one is answered, and
-//! nothing is held after its time.
+//! Clients on the network that hold connections to the two HTTP servers: rows are still stored, the next request is
+//! answered, and no connection is held beyond its time.
 
 use crate::http::{free_address, get, status};
-use crate::support::door::Listener;
+use crate::support::listener::Listener;
 use crate::support::process::Program;
 use crate::support::test_env::TestEnv;
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,12 +18,12 @@ use std::time::Duration;
 /// Files that the program under attack may open, and connections that attack it.
 const DESCRIPTORS: u64 = 256;
 const ATTACKERS: usize = 1_100;
-/// What of the descriptors its HTTP server may take.
-const SHARE: usize = 32;
-/// Where these are not few.
-const MOST: usize = 64;
-/// What ends at once, on a busy machine.
-const SOON: Duration = Duration::from_secs(10);
+/// The number of file descriptors that the HTTP server may use.
+const CONNECTIONS: usize = 32;
+/// The number of connections that it may hold, if there are enough file descriptors.
+const MAX_CONNECTIONS: usize = 64;
+/// The deadline of an immediate end, on a busy machine.
+const END_DEADLINE: Duration = Duration::from_secs(10);
 const HALF: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: ";
 
 /// Connections that each send the same and then hold on. Those that the server closes are opened again, until this is dropped.
@@ -43,8 +43,8 @@ impl Siege {
             while !is_over.load(SeqCst) {
                 held.retain_mut(|stream| !matches!(stream.read(&mut [0; 4_096]), Ok(0)));
                 while held.len() < connections && !is_over.load(SeqCst) {
-                    // A backlog that is full refuses nobody, and lets them wait.
-                    let Ok(mut stream) = TcpStream::connect_timeout(&address, SOON) else { break };
+                    // A full backlog of the kernel refuses no connection, and makes it wait.
+                    let Ok(mut stream) = TcpStream::connect_timeout(&address, END_DEADLINE) else { break };
                     let _ = stream.write_all(sent);
                     stream.set_nonblocking(true).expect("a socket");
                     held.push(stream);
@@ -63,7 +63,7 @@ impl Drop for Siege {
     }
 }
 
-/// The same command line, for a process that may open few files.
+/// The command line of the program, in a process that may open few files.
 fn with_few_descriptors(command: &Command) -> Command {
     let mut limited = Command::new("sh");
     limited.arg("-c").arg(format!("ulimit -n {DESCRIPTORS}; exec \"$0\" \"$@\""));
@@ -82,7 +82,7 @@ fn with_few_descriptors(command: &Command) -> Command {
 #[track_caller]
 fn serves(address: SocketAddr, target: &str, within: Duration) {
     eventually(within, "it answers", || {
-        let connected = TcpStream::connect_timeout(&address, SOON).is_ok();
+        let connected = TcpStream::connect_timeout(&address, END_DEADLINE).is_ok();
         let code = if connected { status(&get(address, target)) } else { None };
         is(code == Some(200), code)
     });
@@ -90,8 +90,8 @@ fn serves(address: SocketAddr, target: &str, within: Duration) {
 
 /// The status of the answer to a GET with these headers.
 fn asked(address: SocketAddr, target: &str, headers: &str) -> Option<u16> {
-    let mut stream = TcpStream::connect_timeout(&address, SOON).expect("it listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let mut stream = TcpStream::connect_timeout(&address, END_DEADLINE).expect("it listens");
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).expect("a socket");
     stream
         .write_all(format!("GET {target} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").as_bytes())
         .expect("it reads");
@@ -107,38 +107,40 @@ fn half_sent_requests_take_no_descriptor_that_rows_need() {
     let command = env.command("ingest", &["--metrics", &address.to_string(), "--batch-timeout", "300ms"]);
     let mut ingester = Program::start(&mut with_few_descriptors(&command), &env.file("ingest"));
     ingester.says("lease opened", 1);
-    serves(address, "/readyz", PATIENCE);
+    serves(address, "/readyz", WAIT_TIMEOUT);
     let before = ingester.descriptors();
 
     let siege = Siege::lay(address, ATTACKERS, HALF);
-    eventually(PATIENCE, "the server's connections are taken", || {
+    eventually(WAIT_TIMEOUT, "the server's connections are taken", || {
         let open = ingester.descriptors();
-        is(open >= before + SHARE / 2, open)
+        is(open >= before + CONNECTIONS / 2, open)
     });
     let mut sent = 0;
     for _ in 0..3 {
         sent += env.produce(&["--count", "2000", "--rate", "max"]).finish().len();
         env.drained();
         let open = ingester.descriptors();
-        assert!(open <= before + SHARE + 16, "{open} descriptors, {before} before");
+        assert!(open <= before + CONNECTIONS + 16, "{open} descriptors, {before} before");
         // A scraper that comes while they hold on is answered, and not after them.
-        serves(address, "/metrics", SOON);
+        serves(address, "/metrics", END_DEADLINE);
     }
     assert_eq!(env.stored(), sent as i64);
     assert_eq!(ingester.said("Too many open files"), 0);
 
     drop(siege);
-    eventually(PATIENCE, "nothing of it is left", || is(ingester.descriptors() <= before + 4, ingester.descriptors()));
-    serves(address, "/readyz", SOON);
+    eventually(WAIT_TIMEOUT, "nothing of it is left", || {
+        is(ingester.descriptors() <= before + 4, ingester.descriptors())
+    });
+    serves(address, "/readyz", END_DEADLINE);
     ingester.drains();
 }
 
 #[test]
-fn whatever_a_connection_waits_for_it_ends_by_itself() {
+fn every_waiting_connection_ends_by_itself() {
     let env = TestEnv::open();
     let address = free_address();
     let mut ingester = env.ingester_at_work(&["--metrics", &address.to_string()]);
-    serves(address, "/readyz", PATIENCE);
+    serves(address, "/readyz", WAIT_TIMEOUT);
     let before = ingester.descriptors();
 
     let open = |sent: &[u8]| {
@@ -161,11 +163,13 @@ fn whatever_a_connection_waits_for_it_ends_by_itself() {
         while stream.write_all(&b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000)).is_ok() {}
         held.push(stream);
     }
-    assert!(held.len() < MOST, "the server could hold them all");
-    eventually(PATIENCE, "all of them are closed", || is(ingester.descriptors() <= before + 2, ingester.descriptors()));
+    assert!(held.len() < MAX_CONNECTIONS, "the server could hold them all");
+    eventually(WAIT_TIMEOUT, "all of them are closed", || {
+        is(ingester.descriptors() <= before + 2, ingester.descriptors())
+    });
     assert!(ingester.peak_memory_mb() < 128, "{} MB", ingester.peak_memory_mb());
     drop(held);
-    serves(address, "/metrics", SOON);
+    serves(address, "/metrics", END_DEADLINE);
     ingester.drains();
 }
 
@@ -174,10 +178,10 @@ fn a_half_sent_request_does_not_hold_up_the_end_of_a_dashboard() {
     let env = TestEnv::open();
     let address = free_address();
     let mut dashboard = env.run("dashboard", &["--listen", &address.to_string()]);
-    eventually(PATIENCE, "it listens", || is(TcpStream::connect(address).is_ok(), ()));
+    eventually(WAIT_TIMEOUT, "it listens", || is(TcpStream::connect(address).is_ok(), ()));
     let mut half = TcpStream::connect(address).expect("it listens");
     half.write_all(HALF).expect("it reads");
-    serves(address, "/", SOON);
+    serves(address, "/", END_DEADLINE);
     dashboard.term();
     // Shorter than the time for a head.
     assert_eq!(dashboard.exit_code(Duration::from_secs(5)), Some(0));
@@ -189,8 +193,8 @@ fn a_browser_is_answered_on_behalf_of_nobody_else() {
     let [metrics, pages] = [free_address(), free_address()];
     let mut ingester = env.ingester_at_work(&["--metrics", &metrics.to_string(), "--allow-host", "node.example"]);
     let mut dashboard = env.run("dashboard", &["--listen", &pages.to_string()]);
-    serves(metrics, "/healthz", PATIENCE);
-    eventually(PATIENCE, "it listens", || is(TcpStream::connect(pages).is_ok(), ()));
+    serves(metrics, "/healthz", WAIT_TIMEOUT);
+    eventually(WAIT_TIMEOUT, "it listens", || is(TcpStream::connect(pages).is_ok(), ()));
     for (address, target) in [(metrics, "/metrics"), (pages, "/")] {
         for (headers, expected) in [
             ("Host: localhost\r\n", 200),
@@ -238,16 +242,16 @@ fn questions_beyond_a_few_wait_and_are_refused_in_bounded_time() {
     let address = free_address();
     let url = format!("http://{}", silent.address);
     let mut dashboard = env.run("dashboard", &["--listen", &address.to_string(), "--clickhouse-url", &url]);
-    eventually(PATIENCE, "it listens", || is(TcpStream::connect(address).is_ok(), ()));
+    eventually(WAIT_TIMEOUT, "it listens", || is(TcpStream::connect(address).is_ok(), ()));
     let panel = "/api/dashboards/clickstream/panels/1?from=0&to=1000&width=100";
     let ask = |_| {
         let mut stream = TcpStream::connect(address).expect("it listens");
         stream.write_all(format!("GET {panel} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).expect("it reads");
         stream
     };
-    // Some ask and leave, as a page may have its browser do: their queries count all the same.
+    // Some clients leave after their request, as a page may make its browser do: their queries still count.
     let leaving: Vec<_> = (0..10).map(ask).collect();
-    eventually(PATIENCE, "queries run", || is(now.load(SeqCst) == 4, now.load(SeqCst)));
+    eventually(WAIT_TIMEOUT, "queries run", || is(now.load(SeqCst) == 4, now.load(SeqCst)));
     drop(leaving);
     let asking: Vec<_> = (0..20).map(|_| std::thread::spawn(move || get(address, panel))).collect();
     let answers: Vec<_> = asking.into_iter().map(|asking| asking.join().expect("an answer")).collect();

@@ -1,10 +1,10 @@
-//! Signals: a terminal that is closed drains as a stop does, and whoever is to survive it survives it.
+//! Signals: a closed terminal drains as a stop does, and a process that has to survive it does.
 
 use crate::support::demo::{Demo, directory};
 use crate::support::process::Program;
 use crate::support::stack::{OwnClickHouse, OwnKafka, free_port};
 use crate::support::test_env::{Part, Services, TestEnv};
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ const LATE: [&str; 2] = ["--batch-timeout", "60s"];
 /// Sends more than one batch, and waits until the first is stored.
 fn one_batch_and_a_rest(env: &TestEnv) {
     env.produce(&["--count", "1500", "--rate", "max"]).finish();
-    eventually(PATIENCE, "a batch is stored", || {
+    eventually(WAIT_TIMEOUT, "a batch is stored", || {
         let stored = env.stored();
         is(stored >= 1_000, stored)
     });
@@ -34,7 +34,7 @@ fn a_hangup_drains_every_command_that_runs_until_it_is_stopped() {
     assert_eq!(env.stored(), env.committed().values().sum::<i64>(), "what is stored is committed");
 
     let producer = env.produce(&["--rate", "200"]);
-    eventually(PATIENCE, "some events are sent", || {
+    eventually(WAIT_TIMEOUT, "some events are sent", || {
         let sent = env.ends().values().sum::<i64>();
         is(sent > 1_700, sent)
     });
@@ -43,7 +43,7 @@ fn a_hangup_drains_every_command_that_runs_until_it_is_stopped() {
     assert_eq!(env.ends().values().sum::<i64>(), sent, "all that was sent is in the manifest");
 
     let mut dashboard = env.run("dashboard", &["--listen", "127.0.0.1:0"]);
-    eventually(PATIENCE, "it serves", || is(dashboard.stdout().contains("dashboard at"), "not yet"));
+    eventually(WAIT_TIMEOUT, "it serves", || is(dashboard.stdout().contains("dashboard at"), "not yet"));
     dashboard.hang_up();
     dashboard.succeeds();
     drop(env);
@@ -62,7 +62,7 @@ fn in_a_drain(env: &TestEnv, own: &OwnClickHouse, signal: fn(&Program)) -> Progr
     own.freeze();
     env.produce(&["--count", "100", "--rate", "max"]).finish();
     let agent: Agent = Agent::config_builder().proxy(None).build().into();
-    eventually(PATIENCE, "an insert is under way", || {
+    eventually(WAIT_TIMEOUT, "an insert is under way", || {
         let answer = agent.get(format!("http://{metrics}/metrics")).call().map_err(|error| error.to_string())?;
         let text = answer.into_body().read_to_string().map_err(|error| error.to_string())?;
         let line = text.lines().find(|line| line.starts_with("clickstream_in_flight_batches ")).unwrap_or_default();
@@ -73,14 +73,14 @@ fn in_a_drain(env: &TestEnv, own: &OwnClickHouse, signal: fn(&Program)) -> Progr
     ingester
 }
 
-/// After this, a signal is another one.
-const LATER: Duration = Duration::from_millis(200);
+/// After this time, a repeated signal counts as a second one.
+const NEXT_SIGNAL: Duration = Duration::from_millis(200);
 
 #[test]
 fn a_drain_is_cut_short_by_a_second_signal_and_by_no_hangup() {
     let own = OwnClickHouse::start();
     let env = TestEnv::open_on(&own);
-    // As when a session ends: hangups from the shell and from the kernel, and a SIGTERM from whoever cleans up.
+    // As when a session ends: hangups from the shell and from the kernel, and a SIGTERM from the session manager.
     let mut ingester = in_a_drain(&env, &own, Program::hang_up);
     ingester.hang_up();
     ingester.term();
@@ -95,10 +95,10 @@ fn a_drain_is_cut_short_by_a_second_signal_and_by_no_hangup() {
         ingester.term();
     });
     ingester.hang_up();
-    std::thread::sleep(LATER);
+    std::thread::sleep(NEXT_SIGNAL);
     assert!(ingester.is_running());
     ingester.term();
-    assert_eq!(ingester.exit_code(PATIENCE), Some(130));
+    assert_eq!(ingester.exit_code(WAIT_TIMEOUT), Some(130));
     own.wake();
 }
 
@@ -130,7 +130,7 @@ fn terminal() -> (OwnedFd, OwnedFd) {
 }
 
 #[test]
-fn a_terminal_that_is_closed_drains_and_the_drain_writes_to_nobody() {
+fn a_closed_terminal_drains_and_the_drain_writes_to_nobody() {
     let env = TestEnv::open();
     let (person, terminal) = terminal();
     let program = env.command("ingest", &LATE);
@@ -156,7 +156,7 @@ fn a_producer_whose_time_is_over_gives_up_when_nothing_is_acknowledged() {
         let mut program = producer.program;
         program.says("producing into", 1);
         kafka.freeze(1);
-        assert_eq!(program.exit_code(PATIENCE), Some(1), "{options:?}");
+        assert_eq!(program.exit_code(WAIT_TIMEOUT), Some(1), "{options:?}");
         assert_eq!(program.said("messages were not acknowledged within --drain-timeout 2s"), 1, "{}", program.stderr());
         kafka.wake(1);
     }

@@ -1,9 +1,9 @@
-//! Other users of the machine that a demo runs on, and what breaks under it: nobody gets in, it recovers, and it ends.
+//! Other users of a demo's machine, and failures under it: nobody gets access, the demo recovers, and it ends.
 
 use crate::support::clickhouse::ClickHouse;
 use crate::support::demo::{Demo, directory};
 use crate::support::test_env::Part;
-use crate::support::{PATIENCE, eventually, is};
+use crate::support::{WAIT_TIMEOUT, eventually, is};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn clickstream(args: &[&str], token: Option<&str>) -> Output {
 #[track_caller]
 fn stores(demo: &Demo, least: i64) {
     let count = "SELECT count() FROM clickstream.events";
-    eventually(PATIENCE, "rows are stored", || {
+    eventually(WAIT_TIMEOUT, "rows are stored", || {
         let rows = demo.clickhouse().ask(count).unwrap_or_default();
         is(rows.trim().parse::<i64>().is_ok_and(|rows| rows >= least), rows)
     });
@@ -72,12 +72,12 @@ fn a_clickhouse_that_does_not_answer_is_said_and_started_again() {
     stores(&demo, 200);
     assert!(demo.freeze_clickhouse());
     // Without a page that asks for anything.
-    eventually(PATIENCE, "it is said", || {
+    eventually(WAIT_TIMEOUT, "it is said", || {
         let status = demo.json("/api/status");
         let note = status["note"].as_str().unwrap_or_default().to_owned();
         is(status["clickhouse"] == "away" && note.contains("ClickHouse does not answer"), status)
     });
-    eventually(PATIENCE, "it is back", || {
+    eventually(WAIT_TIMEOUT, "it is back", || {
         let status = demo.json("/api/status");
         is(status["clickhouse"] == "up" && status["note"].is_null(), status)
     });
@@ -93,7 +93,7 @@ fn a_stop_ends_a_demo_whose_clickhouse_never_answers_and_says_what_is_left() {
     let mut demo = Demo::start(&["--port", "13220", "--rate", "200"]);
     stores(&demo, 200);
     assert!(demo.freeze_clickhouse());
-    eventually(PATIENCE, "rows wait", || {
+    eventually(WAIT_TIMEOUT, "rows wait", || {
         let status = demo.json("/api/status");
         is(status["clickhouse"] == "away", status)
     });

@@ -3,7 +3,7 @@
 use crate::raw;
 use crate::support::proxy::{Proxy, ProxyFault};
 use crate::support::test_env::TestEnv;
-use crate::support::{PATIENCE, eventually, is, oracle};
+use crate::support::{WAIT_TIMEOUT, eventually, is, oracle};
 use rdkafka::producer::Producer;
 use std::time::Duration;
 
@@ -63,8 +63,8 @@ fn messages_behind_an_open_transaction_are_named() {
     );
     assert_eq!(ingester.said("are not read"), 1, "{}", ingester.stderr());
     assert_eq!(env.stored(), 12);
-    open.abort_transaction(PATIENCE).expect("the transaction ends");
-    eventually(PATIENCE, "the rest is read", || {
+    open.abort_transaction(WAIT_TIMEOUT).expect("the transaction ends");
+    eventually(WAIT_TIMEOUT, "the rest is read", || {
         let mut ingester = env.ingest(&["--until-end"]);
         ingester.succeeds();
         assert_eq!(ingester.said("are not read"), 0, "{}", ingester.stderr());

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-/// What a right is on.
+/// The object of a right.
 #[derive(Clone, Copy, Debug)]
 pub enum On<'a> {
     Topic(&'a str),

@@ -1,6 +1,6 @@
 //! A headless Chromium, driven over its own protocol (<https://chromedevtools.github.io/devtools-protocol/>).
 
-use super::{PATIENCE, eventually};
+use super::{WAIT_TIMEOUT, eventually};
 use serde_json::{Value, json};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tungstenite::{Message, WebSocket};
 
 /// Under these names the program is installed: Debian's, Ubuntu's, Google's.
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
-/// It shall talk to nobody but the page.
+/// Flags with which the browser connects only to the page.
 const QUIET: [&str; 8] = [
     "--headless",
     "--no-sandbox", // tests run as root, too; it opens no page but ours
@@ -22,8 +22,8 @@ const QUIET: [&str; 8] = [
     "--disable-component-update",
     "--disable-sync",
 ];
-/// How long an answer may take: the machine may be busy with other tests.
-const ANSWER: Duration = Duration::from_secs(30);
+/// The longest time until Chromium answers: the machine may be busy with other tests.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One tab. Dropping it ends the browser and removes its profile.
 pub struct Browser {
@@ -47,15 +47,15 @@ impl Browser {
                 command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
             })
             .expect("a Chromium: ./ci/test installs one");
-        let port = eventually(PATIENCE, "Chromium listens", || {
+        let port = eventually(WAIT_TIMEOUT, "Chromium listens", || {
             assert_eq!(child.try_wait().expect("a child of ours"), None, "Chromium ended");
             let port = std::fs::read_to_string(profile.join("DevToolsActivePort")).unwrap_or_default();
             port.lines().next().and_then(|line| line.parse::<u16>().ok()).ok_or("no port yet")
         });
-        let socket = eventually(PATIENCE, "Chromium has a tab", || tab(port).ok_or("none yet"));
+        let socket = eventually(WAIT_TIMEOUT, "Chromium has a tab", || tab(port).ok_or("none yet"));
         let (socket, _) = tungstenite::connect(&socket).expect("the address that Chromium gave");
         if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
-            stream.set_read_timeout(Some(ANSWER)).expect("a timeout above zero");
+            stream.set_read_timeout(Some(RESPONSE_TIMEOUT)).expect("a timeout above zero");
         }
         let mut browser = Self { child, profile, socket, asked: 0, events: Vec::new() };
         for domain in ["Runtime", "Log", "Network", "Page"] {
@@ -92,7 +92,7 @@ impl Browser {
         }
     }
 
-    /// What a script comes to, as JSON; of a promise, what that comes to.
+    /// The result of a script, as JSON; of a promise, its result.
     #[track_caller]
     pub fn eval(&mut self, script: &str) -> Value {
         self.try_eval(script).unwrap_or_else(|error| panic!("{script}: {error}"))
@@ -107,7 +107,7 @@ impl Browser {
         }
     }
 
-    /// Waits until a script comes to `true`; while the page is not there yet, it may fail.
+    /// Waits until a script's result is `true`; it may fail while the page loads.
     #[track_caller]
     pub fn until(&mut self, within: Duration, script: &str) {
         let text = "document.body?.innerText.slice(0, 2000) ?? ''";
@@ -117,7 +117,7 @@ impl Browser {
         });
     }
 
-    /// Waits until what was changed is on the screen.
+    /// Waits until changes are on the screen.
     pub fn settles(&mut self) {
         self.eval("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))");
     }
@@ -134,7 +134,7 @@ impl Browser {
         std::fs::write(path, picture).expect("a file that can be written");
     }
 
-    /// What the console shows as errors, and scripts that crashed.
+    /// Errors of the console, and of crashed scripts.
     pub fn errors(&mut self) -> Vec<String> {
         self.eval("0"); // takes in what has happened until now
         let wrong = |event: &&Value| match event["method"].as_str() {
@@ -158,7 +158,7 @@ impl Browser {
         self.asked += 1;
         let asked = json!({"id": self.asked, "method": method, "params": params});
         self.socket.send(Message::text(asked.to_string())).expect("Chromium listens");
-        let deadline = Instant::now() + ANSWER;
+        let deadline = Instant::now() + RESPONSE_TIMEOUT;
         while Instant::now() < deadline {
             let message = self.socket.read().unwrap_or_else(|error| panic!("no answer to {method}: {error}"));
             let Message::Text(text) = message else { continue };
@@ -169,7 +169,7 @@ impl Browser {
             }
             self.events.push(answer);
         }
-        panic!("no answer to {method} within {ANSWER:?}");
+        panic!("no answer to {method} within {RESPONSE_TIMEOUT:?}");
     }
 }
 
@@ -187,7 +187,7 @@ impl Drop for Browser {
         let _ = self.socket.send(Message::text(json!({"id": 0, "method": "Browser.close"}).to_string()));
         let deadline = Instant::now() + Duration::from_secs(5);
         while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
-            std::thread::sleep(super::LOOK_AGAIN);
+            std::thread::sleep(super::POLL_INTERVAL);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

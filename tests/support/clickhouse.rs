@@ -4,9 +4,9 @@ use std::time::Duration;
 use ureq::Agent;
 
 /// Longer than any question of these tests takes on a busy machine, and shorter than their deadlines.
-const ANSWER: Duration = Duration::from_secs(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// More than the largest answer: half a million rows.
-const ANSWER_BYTES: u64 = 1 << 30;
+const RESPONSE_BYTES: u64 = 1 << 30;
 
 /// A client of one server.
 #[derive(Clone)]
@@ -17,8 +17,11 @@ pub struct ClickHouse {
 
 impl ClickHouse {
     pub fn new(url: &str) -> Self {
-        let config =
-            Agent::config_builder().timeout_global(Some(ANSWER)).http_status_as_error(false).proxy(None).build();
+        let config = Agent::config_builder()
+            .timeout_global(Some(REQUEST_TIMEOUT))
+            .http_status_as_error(false)
+            .proxy(None)
+            .build();
         Self { agent: config.into(), url: url.to_owned() }
     }
 
@@ -26,7 +29,7 @@ impl ClickHouse {
     pub fn ask(&self, sql: &str) -> Result<String, String> {
         let mut response = self.agent.post(&self.url).send(sql).map_err(|error| error.to_string())?;
         let status = response.status();
-        let body = response.body_mut().with_config().limit(ANSWER_BYTES).read_to_string();
+        let body = response.body_mut().with_config().limit(RESPONSE_BYTES).read_to_string();
         let body = body.map_err(|error| error.to_string())?;
         if status == 200 { Ok(body) } else { Err(body) }
     }

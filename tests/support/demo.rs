@@ -2,7 +2,7 @@
 
 use super::clickhouse::ClickHouse;
 use super::process::Program;
-use super::{PATIENCE, eventually};
+use super::{WAIT_TIMEOUT, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ureq::Agent;
 use ureq::http::HeaderMap;
 
-/// A demo at work. Dropping it ends it, and removes what it wrote, if the test passed.
+/// A running demo. Dropping it ends it, and removes its files if the test passed.
 pub struct Demo {
     pub program: Program,
     pub url: String,
@@ -32,13 +32,13 @@ impl Demo {
         Self::start_in(directory(), args)
     }
 
-    /// The same, in this directory.
+    /// Starts a demo in this directory.
     pub fn start_in(dir: PathBuf, args: &[&str]) -> Self {
         let data = dir.join("data");
         Self::run_in(dir, &[&["--data-dir", data.to_str().expect("plain names")], args].concat())
     }
 
-    /// With these arguments alone; what is temporary lands in `dir`.
+    /// Starts a demo with these arguments alone; its temporary files are in `dir`.
     pub fn run_in(dir: PathBuf, args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_clickstream"));
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CLICKSTREAM_")) {
@@ -49,7 +49,7 @@ impl Demo {
         }
         command.arg("demo").args(args).env("TMPDIR", &dir).current_dir(&dir);
         let mut program = Program::start(&mut command, &dir.join(format!("demo-{:08x}", rand::random::<u32>())));
-        let url = eventually(PATIENCE, "the demo serves its page", || {
+        let url = eventually(WAIT_TIMEOUT, "the demo serves its page", || {
             assert!(program.is_running(), "the demo ended before it served its page");
             place(&program, "dashboard").ok_or("not yet")
         });
@@ -57,7 +57,7 @@ impl Demo {
         Self { program, url, dir, agent: config.into() }
     }
 
-    /// A client of its ClickHouse, as the user who reads.
+    /// A client of its ClickHouse, as its read-only user.
     pub fn clickhouse(&self) -> ClickHouse {
         self.clickhouse_as("reader")
     }
@@ -74,14 +74,14 @@ impl Demo {
         place(&self.program, "ClickHouse").expect("it said so before it served its page")
     }
 
-    /// What it answers: the status and the text.
+    /// The page's answer: the status and the text.
     #[track_caller]
     pub fn get(&self, path: &str) -> (u16, String) {
         let mut answer = self.agent.get(format!("{}{path}", self.url)).call().expect("the demo serves");
         (answer.status().as_u16(), answer.body_mut().read_to_string().expect("text"))
     }
 
-    /// What it answers to a browser that calls it by this name.
+    /// The page's answer to a browser that uses this host name.
     #[track_caller]
     pub fn get_as(&self, host: &str, path: &str) -> (u16, HeaderMap) {
         let answer =
@@ -89,7 +89,7 @@ impl Demo {
         (answer.status().as_u16(), answer.headers().clone())
     }
 
-    /// What it answers, which has to be JSON.
+    /// The page's answer, which has to be JSON.
     #[track_caller]
     pub fn json(&self, path: &str) -> Value {
         let (status, text) = self.get(path);
@@ -106,7 +106,7 @@ impl Demo {
 
     /// SIGKILL for its ClickHouse.
     pub fn kill_clickhouse(&self) {
-        eventually(PATIENCE, "ClickHouse runs", || super::is(self.signal_clickhouse(Signal::KILL), "it does not"));
+        eventually(WAIT_TIMEOUT, "ClickHouse runs", || super::is(self.signal_clickhouse(Signal::KILL), "it does not"));
     }
 
     /// SIGSTOP for its ClickHouse; false where none runs.
@@ -152,7 +152,7 @@ impl Drop for Demo {
         self.program.end();
         let left = || Self::processes(&self.dir);
         if !std::thread::panicking() {
-            eventually(PATIENCE, "what the demo started has ended", || super::is(left().is_empty(), left()));
+            eventually(WAIT_TIMEOUT, "what the demo started has ended", || super::is(left().is_empty(), left()));
             let _ = std::fs::remove_dir_all(&self.dir);
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-/// What its `HistogramLogProcessor` prints of a stage of a log.
+/// The output of Java's `HistogramLogProcessor` for one stage of a log.
 #[track_caller]
 pub fn distribution(log: &Path, stage: &str) -> String {
     run(log, stage, &[])

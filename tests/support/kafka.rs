@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-const ANSWER: Duration = Duration::from_secs(20);
+/// The longest time until a broker answers, on a busy machine.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// `offsets.topic.num.partitions` of ci/kafka.sh
 const OFFSETS_PARTITIONS: i32 = 4;
@@ -31,7 +32,7 @@ pub struct Kafka {
     pub brokers: String,
     /// Of the test's topic.
     pub partitions: i32,
-    /// It is never subscribed, so it is no member of the group.
+    /// A client that is never subscribed, so it is not a member of the group.
     asks: Arc<BaseConsumer>,
 }
 
@@ -54,8 +55,8 @@ impl Kafka {
     /// For each partition the offset behind its last message. A cluster that loses a broker may not answer for a while.
     pub fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
         let end = |partition| {
-            eventually(super::PATIENCE, &format!("the end of partition {partition} is known"), || {
-                self.asks.fetch_watermarks(topic, partition, ANSWER).map(|(_, high)| high)
+            eventually(super::WAIT_TIMEOUT, &format!("the end of partition {partition} is known"), || {
+                self.asks.fetch_watermarks(topic, partition, REQUEST_TIMEOUT).map(|(_, high)| high)
             })
         };
         (0..self.partitions).map(|partition| (partition, end(partition))).collect()
@@ -63,8 +64,8 @@ impl Kafka {
 
     /// The node that leads a partition.
     pub fn leader(&self, topic: &str, partition: i32) -> i32 {
-        eventually(super::PATIENCE, &format!("{topic}/{partition} has a leader"), || {
-            let metadata = self.asks.fetch_metadata(Some(topic), ANSWER).map_err(|error| error.to_string())?;
+        eventually(super::WAIT_TIMEOUT, &format!("{topic}/{partition} has a leader"), || {
+            let metadata = self.asks.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(|error| error.to_string())?;
             let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
             let leader = partitions.filter(|found| found.id() == partition).map(|found| found.leader()).next();
             leader.filter(|node| *node > 0).ok_or_else(|| "none".to_owned())
@@ -85,7 +86,7 @@ impl Kafka {
         for partition in 0..self.partitions {
             list.add_partition(topic, partition);
         }
-        let answer = self.asks.committed_offsets(list, ANSWER)?;
+        let answer = self.asks.committed_offsets(list, REQUEST_TIMEOUT)?;
         Ok(answer
             .elements()
             .iter()
@@ -96,25 +97,25 @@ impl Kafka {
             .collect())
     }
 
-    /// Sets the group's offsets back to the topic's beginning, as soon as it has no members any more.
+    /// Sets the group's offsets back to the topic's beginning, as soon as it has no members.
     pub fn set_back(&self, topic: &str) {
         self.commit(topic, &(0..self.partitions).map(|partition| (partition, 0)).collect(), "");
     }
 
-    /// Commits these offsets with this metadata, as another client does, as soon as the group has no members any more.
+    /// Commits these offsets with this metadata, as another client does, as soon as the group has no members.
     pub fn commit(&self, topic: &str, offsets: &BTreeMap<i32, i64>, metadata: &str) {
         let mut list = TopicPartitionList::new();
         for (&partition, &offset) in offsets {
             list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a valid offset");
             list.find_partition(topic, partition).expect("it was added").set_metadata(metadata);
         }
-        eventually(super::PATIENCE, "the offsets are committed", || self.asks.commit(&list, CommitMode::Sync));
+        eventually(super::WAIT_TIMEOUT, "the offsets are committed", || self.asks.commit(&list, CommitMode::Sync));
     }
 
-    /// Deletes the group and its offsets, as soon as it has no members any more.
+    /// Deletes the group and its offsets, as soon as it has no members.
     pub fn delete_group(&self, group: &str) {
         let (admin, runtime, options) = self.admin();
-        eventually(super::PATIENCE, "the group is deleted", || {
+        eventually(super::WAIT_TIMEOUT, "the group is deleted", || {
             let deleted =
                 runtime.block_on(admin.delete_groups(&[group], &options)).map_err(|error| error.to_string())?;
             deleted.into_iter().try_for_each(|group| group.map(drop)).map_err(|(_, code)| code.to_string())
@@ -123,14 +124,14 @@ impl Kafka {
 
     /// The id of the group's member whose client has this id.
     pub fn member_of(&self, group: &str, client_id: &str) -> Option<String> {
-        let list = self.asks.fetch_group_list(Some(group), ANSWER).expect("the group's coordinator answers");
+        let list = self.asks.fetch_group_list(Some(group), REQUEST_TIMEOUT).expect("the group's coordinator answers");
         let mut members = list.groups().iter().flat_map(|group| group.members());
         members.find(|member| member.client_id() == client_id).map(|member| member.id().to_owned())
     }
 
     /// The ids of the group's members, in alphabetical order.
     pub fn members(&self, group: &str) -> Vec<String> {
-        let list = self.asks.fetch_group_list(Some(group), ANSWER).expect("the group's coordinator answers");
+        let list = self.asks.fetch_group_list(Some(group), REQUEST_TIMEOUT).expect("the group's coordinator answers");
         let members = list.groups().iter().flat_map(|group| group.members());
         let mut ids: Vec<_> = members.map(|member| member.id().to_owned()).collect();
         ids.sort();
@@ -151,7 +152,7 @@ impl Kafka {
             .create()
             .expect("settings that are valid");
         reader.assign(&list).expect("partitions that exist");
-        let (mut records, mut open, deadline) = (Vec::new(), self.partitions, Instant::now() + super::PATIENCE);
+        let (mut records, mut open, deadline) = (Vec::new(), self.partitions, Instant::now() + super::WAIT_TIMEOUT);
         while open > 0 {
             match reader.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => records.push(Record {
@@ -179,7 +180,7 @@ impl Kafka {
         settings.set("enable.idempotence", "true");
         let producer: BaseProducer<Receipts> =
             settings.create_with_context(Receipts::default()).expect("settings that are valid");
-        producer.client().fetch_metadata(Some(topic), ANSWER).expect("the broker answers");
+        producer.client().fetch_metadata(Some(topic), REQUEST_TIMEOUT).expect("the broker answers");
         Sender { producer, topic: topic.to_owned() }
     }
 
@@ -193,7 +194,7 @@ impl Kafka {
         runtime.block_on(admin.delete_records(&list, &options)).expect("the broker deletes them");
     }
 
-    /// Adds partitions to a topic, up to so many.
+    /// Raises the number of a topic's partitions to this one.
     pub fn create_partitions(&self, topic: &str, count: usize) {
         let (admin, runtime, options) = self.admin();
         let created = runtime.block_on(admin.create_partitions(&[NewPartitions::new(topic, count)], &options));
@@ -205,10 +206,10 @@ impl Kafka {
     fn admin(&self) -> (AdminClient<DefaultClientContext>, tokio::runtime::Runtime, AdminOptions) {
         let admin = config(&self.brokers).create().expect("settings that are valid");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        (admin, runtime, AdminOptions::new().operation_timeout(Some(ANSWER)))
+        (admin, runtime, AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)))
     }
 
-    /// Deletes a topic, if it is there.
+    /// Deletes a topic, if it exists.
     pub fn delete(&self, topic: &str) {
         let (admin, runtime, options) = self.admin();
         // A broker that is gone or a topic that is: both leave nothing to delete.
@@ -235,7 +236,7 @@ impl Sender {
             record.partition = partition;
             self.producer.send(record).unwrap_or_else(|(error, _)| panic!("cannot send: {error}"));
         }
-        self.producer.flush(ANSWER).expect("the broker acknowledges");
+        self.producer.flush(REQUEST_TIMEOUT).expect("the broker acknowledges");
         let receipts = std::mem::take(&mut *self.producer.context().0.lock().unwrap());
         assert_eq!(receipts.len(), messages.len(), "all were acknowledged");
         receipts.into_values().collect()
@@ -260,7 +261,8 @@ impl ProducerContext for Receipts {
 
 fn config(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    // Who takes the time that a pipeline needs after a broker's death must not need more itself, by default up to 10 s.
+    // A client that measures a pipeline's recovery after a broker's death must reconnect faster itself; the default is
+    // up to 10 s.
     config.set("bootstrap.servers", brokers).set("reconnect.backoff.max.ms", "200");
     config
 }

@@ -1,4 +1,4 @@
-//! The producer's manifest, read back: what was acknowledged, and what is wrong with it on purpose.
+//! The producer's manifest, read back: the acknowledged messages, and the deliberate faults in them.
 
 use serde::Deserialize;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What the tests against real services stand on.
+//! The harness of all tests against real services.
 
 // Each test target uses its own part of this.
 #![allow(dead_code)]
@@ -7,10 +7,10 @@ pub mod acl;
 pub mod browser;
 pub mod clickhouse;
 pub mod demo;
-pub mod door;
 pub mod eviction;
 pub mod java;
 pub mod kafka;
+pub mod listener;
 pub mod manifest;
 pub mod oracle;
 pub mod process;
@@ -24,18 +24,19 @@ pub mod wire;
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that has no deadline by law: generous, since the machine may be busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+/// The deadline of every condition without one of its own: generous, since the machine may be busy with other tests.
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The shortest session that Kafka's brokers allow: a dead or frozen member is out of its group after that.
 pub const SHORT_SESSION: [&str; 2] = ["--kafka", "session.timeout.ms=6000"];
 
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// The time between two looks at a condition: short beside all deadlines, and cheap.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Looks until it is `Ok`, and returns that.
+/// Calls `look` until it is `Ok`, and returns that.
 ///
 /// # Panics
-/// When it is not `within` this time, naming `what` was waited for and what was seen last.
+/// When it is not `Ok` `within` this time. The message has the condition `what`, and the last value seen.
 #[track_caller]
 pub fn eventually<T, S: Debug>(within: Duration, what: &str, mut look: impl FnMut() -> Result<T, S>) -> T {
     let deadline = Instant::now() + within;
@@ -44,11 +45,11 @@ pub fn eventually<T, S: Debug>(within: Duration, what: &str, mut look: impl FnMu
             Ok(found) => return found,
             Err(seen) => assert!(Instant::now() < deadline, "not within {within:?}: {what}; last seen: {seen:?}"),
         }
-        std::thread::sleep(LOOK_AGAIN);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Whether it is so, for [`eventually`], with what was seen.
+/// The condition `so` for [`eventually`], with the value seen.
 pub fn is<S>(so: bool, seen: S) -> Result<(), S> {
     if so { Ok(()) } else { Err(seen) }
 }

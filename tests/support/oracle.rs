@@ -12,7 +12,7 @@ const SHOWN: usize = 5;
 
 type Position = (i32, i64);
 
-/// What was counted.
+/// The counts of a comparison.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Count {
     /// Messages of the topic.
@@ -23,8 +23,8 @@ pub struct Count {
     pub doubled: usize,
 }
 
-/// Asserts that every message of the topic is stored once, as what it is, in the raw tables, and committed; and that `audit`
-/// finds the same.
+/// Asserts that every message of the topic is stored once, as the right kind of row, in the raw tables, and committed;
+/// and that `audit` finds the same.
 #[track_caller]
 pub fn exactly_once(env: &TestEnv, manifest: &[Line]) {
     let topic = env.kafka.read(&env.topic);
@@ -44,7 +44,7 @@ pub fn stored_as_produced(env: &TestEnv, manifest: &[Line], topic: &[Record]) {
     assert_eq!(env.committed(), ends, "the group has committed the topic's end");
 }
 
-/// A merge would hide what was inserted twice. A part that came of one spans several inserts.
+/// A merge would hide rows that were inserted twice. A merged part spans several inserts.
 #[track_caller]
 fn nothing_was_merged(env: &TestEnv) {
     let merged = env.number(&format!(
@@ -113,7 +113,7 @@ fn events_are_as_produced(env: &TestEnv, manifest: &[Line], topic: &[Record]) {
     let mut wrong = Vec::new();
     for line in manifest.iter().filter(|line| line.bad().is_none()) {
         let position = (line.partition, line.offset);
-        // The manifest does not say which product it was; the message does.
+        // The manifest does not name the product; the message does.
         let message: Value = serde_json::from_slice(payloads[&position]).expect("it is not a bad one");
         let expected = [
             line.event_id.clone(),

@@ -1,6 +1,6 @@
 //! The program under test: started, signalled, waited for, and never left behind.
 
-use super::{PATIENCE, eventually, is};
+use super::{WAIT_TIMEOUT, eventually, is};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,12 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts it; what it writes goes to two files at `path`.
+    /// Starts the program; its output goes to two files at `path`.
     pub fn start(command: &mut Command, path: &Path) -> Self {
         Self::start_into(command, path, None, None)
     }
 
-    /// The same, with other places for what it writes.
+    /// Starts the program, with other targets for its output.
     pub fn start_into(command: &mut Command, path: &Path, stdout: Option<Stdio>, stderr: Option<Stdio>) -> Self {
         let (out, err) = (path.with_extension("out"), path.with_extension("err"));
         let file = |path| Stdio::from(File::create(path).expect("a directory that was made for this"));
@@ -32,7 +32,7 @@ impl Program {
         Self { child: child.expect("the program was built"), out, err }
     }
 
-    /// Starts it on a terminal; what it writes is for whoever looks at that.
+    /// Starts the program on a terminal, which gets its output.
     pub fn start_on(command: &mut Command, path: &Path, terminal: impl Fn() -> Stdio) -> Self {
         let child = command.stdin(terminal()).stdout(terminal()).stderr(terminal()).spawn();
         let (out, err) = (path.with_extension("out"), path.with_extension("err"));
@@ -86,7 +86,7 @@ impl Program {
     /// Waits for its end, which has to be a good one.
     #[track_caller]
     pub fn succeeds(&mut self) {
-        assert_eq!(self.exit_code(PATIENCE), Some(0), "exit code");
+        assert_eq!(self.exit_code(WAIT_TIMEOUT), Some(0), "exit code");
     }
 
     /// Whether it has not ended yet.
@@ -115,10 +115,10 @@ impl Program {
         read(&self.err)
     }
 
-    /// Waits until its log has this text in it at least so many times.
+    /// Waits until its log contains this text at least this many times.
     #[track_caller]
     pub fn says(&mut self, text: &str, times: usize) {
-        eventually(PATIENCE, &format!("the log says {text:?} {times} times"), || {
+        eventually(WAIT_TIMEOUT, &format!("the log says {text:?} {times} times"), || {
             assert_eq!(self.child.try_wait().expect("a child of ours"), None, "it ended before it said {text:?}");
             is(self.said(text) >= times, "its log is below")
         });
@@ -132,7 +132,7 @@ impl Program {
     /// Waits until it gives up: with exit code 1, and one line that names this.
     #[track_caller]
     pub fn gives_up(&mut self, naming: &str) {
-        assert_eq!(self.exit_code(PATIENCE), Some(1), "exit code");
+        assert_eq!(self.exit_code(WAIT_TIMEOUT), Some(1), "exit code");
         let words = self.last_words();
         assert!(words.len() == 1 && words[0].contains(naming), "one line that names {naming}: {words:?}");
     }
@@ -181,7 +181,7 @@ impl Program {
     }
 }
 
-/// What an ingester says that it did.
+/// The counts that an ingester reports at its end.
 #[derive(Debug)]
 #[allow(dead_code, reason = "shown where an assertion fails")]
 pub struct Closing {

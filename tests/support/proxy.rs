@@ -1,7 +1,7 @@
-//! A proxy between `ingest` and ClickHouse that breaks what it is told to: connections, and answers.
+//! A proxy between `ingest` and ClickHouse that breaks connections and answers on demand.
 
-use super::door::Listener;
-use super::{PATIENCE, eventually, is};
+use super::listener::Listener;
+use super::{WAIT_TIMEOUT, eventually, is};
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What becomes of one insert.
+/// The fate of one insert.
 #[derive(Clone, Debug)]
 pub enum ProxyFault {
     /// The connection is cut when this part of its body, in percent, has gone to the server.
@@ -22,7 +22,7 @@ pub enum ProxyFault {
     CutInAnswer,
     /// The server has answered; nothing arrives, and the connection stays.
     Silence,
-    /// The server sees it only after this time, even if nobody waits for it any more.
+    /// The server gets it only after this time, even if nobody waits for it by then.
     Late(Duration),
     /// The server sees it at once and, on a connection of its own, once more after this time. The client gets the first answer.
     Repeated(Duration),
@@ -36,7 +36,7 @@ type Draw = dyn FnMut() -> Option<ProxyFault> + Send;
 
 /// A proxy. Each connection carries one request.
 pub struct Proxy {
-    door: Listener,
+    listener: Listener,
     shared: Arc<Shared>,
 }
 
@@ -67,14 +67,14 @@ impl Proxy {
             most_bytes: AtomicUsize::new(usize::MAX),
         });
         let mine = shared.clone();
-        let door = Listener::open(move |client| {
+        let listener = Listener::open(move |client| {
             mine.serve(client);
         });
-        Self { door, shared }
+        Self { listener, shared }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.door.address)
+        format!("http://{}", self.listener.address)
     }
 
     /// Has these happen to the next inserts, one each.
@@ -82,7 +82,7 @@ impl Proxy {
         self.shared.mishaps.lock().unwrap().extend(mishaps);
     }
 
-    /// Has this decide about each insert from now on, besides what is planned.
+    /// Lets this function decide about each insert from now on, besides the planned faults.
     pub fn draw(&self, draw: impl FnMut() -> Option<ProxyFault> + Send + 'static) {
         *self.shared.draw.lock().unwrap() = Some(Box::new(draw));
     }
@@ -124,14 +124,14 @@ impl Proxy {
     pub fn meets(&self, mishaps: impl IntoIterator<Item = ProxyFault>) {
         let happened = self.happened();
         self.plan(mishaps);
-        eventually(PATIENCE, "an insert meets what is planned", || is(self.happened() > happened, self.left()));
+        eventually(WAIT_TIMEOUT, "an insert meets what is planned", || is(self.happened() > happened, self.left()));
     }
 
     /// Waits until every insert that was held back, or was to come once more, has been answered by the server.
     #[track_caller]
     pub fn holds_nothing(&self) {
         let held = || self.shared.held.load(SeqCst);
-        eventually(PATIENCE, "nothing is held back any more", || is(held() == 0, held()));
+        eventually(WAIT_TIMEOUT, "nothing is held back any more", || is(held() == 0, held()));
     }
 
     /// How many are still to happen.
@@ -141,7 +141,7 @@ impl Proxy {
 }
 
 impl Shared {
-    /// What becomes of the next insert.
+    /// The fate of the next insert.
     fn next(&self) -> Option<ProxyFault> {
         let planned = self.mishaps.lock().unwrap().pop_front();
         planned.or_else(|| self.draw.lock().unwrap().as_mut().and_then(|draw| draw()))
@@ -237,7 +237,7 @@ fn ask(mut server: TcpStream, head: &str, body: &[u8]) -> Option<Vec<u8>> {
     Some(said)
 }
 
-/// The head of a request, and what came behind it.
+/// The head of a request, and the bytes after it.
 fn read_head(client: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
     loop {

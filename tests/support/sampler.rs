@@ -1,5 +1,5 @@
-//! A witness: looks again and again, while faults happen, whether something is committed that is not stored, and whether what is
-//! committed goes back.
+//! A witness: while faults happen, it checks again and again whether an offset is committed whose row is not stored,
+//! and whether committed offsets go back.
 
 use super::test_env::TestEnv;
 use std::collections::BTreeMap;
@@ -7,8 +7,8 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Between two looks.
-const PAUSE: Duration = Duration::from_millis(200);
+/// The time between two samples.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// `PARTITION<tab>COUNT`
 fn pair(line: &str) -> Option<(i32, i64)> {
@@ -16,7 +16,7 @@ fn pair(line: &str) -> Option<(i32, i64)> {
     Some((partition.parse().ok()?, count.parse().ok()?))
 }
 
-/// Looks from its start until it is asked.
+/// Checks from its start until it is asked for the result.
 pub struct Sampler {
     stop: Sender<()>,
     thread: Option<JoinHandle<Result<u32, String>>>,
@@ -32,12 +32,12 @@ impl Sampler {
             ),
         );
         let (stop, stopped) = channel();
-        // Rows never go away: what was found stored once need not be looked at again.
+        // Rows are never deleted, so a row that was found stored once need not be looked up again.
         let mut known: BTreeMap<i32, i64> = BTreeMap::new();
         let mut last: BTreeMap<i32, i64> = BTreeMap::new();
         let mut look = move || {
-            // First what is committed, then what is stored: the other way round proves nothing. Whoever does not answer is
-            // just now being killed: then this look tells nothing.
+            // First the committed offsets, then the stored ones: the other order proves nothing. A service that does
+            // not answer is being killed, so this sample says nothing.
             let Ok(marks) = kafka.committed(&topic) else { return Ok(0) };
             for (partition, before) in &last {
                 if let Some(mark) = marks.get(partition).filter(|mark| *mark < before) {
@@ -73,7 +73,7 @@ impl Sampler {
         };
         let thread = std::thread::spawn(move || {
             let mut seen = 0;
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PAUSE) {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(SAMPLE_INTERVAL) {
                 seen += look()?;
             }
             Ok(seen)
@@ -90,7 +90,7 @@ impl Sampler {
     /// Asserts the same, and looks no more.
     #[track_caller]
     pub fn ends(&mut self) {
-        // A witness who has found something has left already.
+        // A witness that has found a violation has ended already.
         let _ = self.stop.send(());
         match self.thread.take().expect("it ends once").join().expect("the sampler does not panic") {
             Ok(seen) => assert!(seen > 0, "the sampler saw no commit at all"),

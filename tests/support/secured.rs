@@ -1,4 +1,4 @@
-//! A broker that asks who its clients are, what they may do, and that has addresses that cannot be reached.
+//! A broker that authenticates its clients, has access control lists, and advertises addresses that cannot be reached.
 
 use super::acl::Acls;
 use super::stack::{OwnKafka, free_port};
@@ -14,9 +14,9 @@ const USERS: usize = 20;
 /// The one that it knows by SCRAM-SHA-256.
 pub const SCRAM_USER: &str = "scram";
 
-/// One broker, shared by the tests that need one at the same time. Whoever comes without a password is its administrator.
+/// One broker, shared by the tests that need one at the same time. A client without a password is its administrator.
 pub struct Secured {
-    /// Anybody is let in, and may do everything.
+    /// Every client may connect, and may do everything.
     pub open: String,
     /// SASL, without TLS.
     pub sasl: String,
@@ -26,7 +26,7 @@ pub struct Secured {
     pub sasl_tls: String,
     /// TLS, with a certificate of the client.
     pub mutual_tls: String,
-    /// It answers, and sends its clients to a host that does not exist,
+    /// This listener answers, and sends its clients to a host that does not exist,
     pub unresolved: String,
     /// or to a port at which nothing listens.
     pub gone: String,
@@ -85,7 +85,7 @@ impl Secured {
         }
     }
 
-    /// A user whom nobody else has, without any rights.
+    /// A user of this test alone, without any rights.
     pub fn user(&self) -> String {
         let nth = self.next_user.fetch_add(1, Relaxed);
         assert!(nth < USERS, "more users are needed");

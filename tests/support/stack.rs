@@ -26,7 +26,7 @@ struct Stack {
     name: String,
     data: PathBuf,
     ports: Vec<String>,
-    /// What `ci/stack` takes from its environment.
+    /// Variables of the environment that `ci/stack` reads.
     environment: Vec<(&'static str, String)>,
 }
 
@@ -80,7 +80,7 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // A frozen one would take its SIGTERM only when somebody wakes it; `clean` does.
+        // A frozen process handles its SIGTERM only after it is woken; `clean` wakes it.
         let cleaned = self.run(&["clean"]);
         if let Err(said) = cleaned
             && !std::thread::panicking()
@@ -140,7 +140,7 @@ impl OwnClickHouse {
         Self { stack, port, clock: None }
     }
 
-    /// Sets its clock to so many seconds before the time of this machine.
+    /// Sets its clock this many seconds before the time of this machine.
     pub fn set_clock_back(&self, seconds: i64) {
         self.clock.as_ref().expect("it was started with a clock").set(-seconds);
     }
@@ -253,8 +253,8 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
-/// A port that nobody listens at, below those that the kernel gives to outgoing connections: a server that is restarted
-/// must find it free again.
+/// A free port below those that the kernel gives to outgoing connections, so that it is still free when a server
+/// restarts.
 pub fn free_port() -> u16 {
     std::iter::repeat_with(|| rand::random_range(20_000..31_900))
         .find(|port| is_free(*port))

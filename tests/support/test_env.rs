@@ -5,7 +5,7 @@ use super::kafka::Kafka;
 use super::manifest::{self, Line};
 use super::process::Program;
 use super::stack::{self, OwnClickHouse};
-use super::{PATIENCE, eventually, is};
+use super::{WAIT_TIMEOUT, eventually, is};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
@@ -70,7 +70,7 @@ impl TestEnv {
         Self::open_in(&Services::default())
     }
 
-    /// The same, with no other test beside it: for laws about time.
+    /// Opens an environment without any other test beside it: for laws about time.
     pub fn open_alone() -> Self {
         Self::made(&Services::default(), Part::whole())
     }
@@ -129,7 +129,7 @@ impl TestEnv {
         self.run_with(command, args, &[])
     }
 
-    /// The same, with more of an environment.
+    /// Starts `clickstream COMMAND ARGS` with further variables.
     pub fn run_with(&self, command: &str, args: &[&str], environment: &[(&str, &str)]) -> Program {
         let mut program = self.command(command, args);
         Program::start(program.envs(environment.iter().copied()), &self.file(command))
@@ -154,7 +154,7 @@ impl TestEnv {
         program
     }
 
-    /// Starts an ingester as on another machine: what it keeps is in a directory of this name.
+    /// Starts an ingester as on another machine: its state is in a directory of this name.
     pub fn ingest_on(&self, machine: &str, args: &[&str]) -> Program {
         let elsewhere = self.dir.join(machine);
         std::fs::create_dir_all(&elsewhere).expect("a directory of ours");
@@ -247,7 +247,7 @@ impl TestEnv {
     /// Waits until the group has committed everything that the topic holds now.
     #[track_caller]
     pub fn drained(&self) {
-        self.drained_to(&self.ends(), PATIENCE);
+        self.drained_to(&self.ends(), WAIT_TIMEOUT);
     }
 
     /// Waits until the group has committed so far in each partition.
@@ -278,14 +278,14 @@ pub struct Production {
 }
 
 impl Production {
-    /// Waits until it has done what it was asked for; returns what was acknowledged.
+    /// Waits until the producer has finished; returns the acknowledged messages.
     #[track_caller]
     pub fn finish(mut self) -> Vec<Line> {
         self.program.succeeds();
         manifest::read(&self.manifest)
     }
 
-    /// Ends one that would go on for ever; returns what was acknowledged.
+    /// Stops a producer that would never end; returns the acknowledged messages.
     #[track_caller]
     pub fn stop(mut self) -> Vec<Line> {
         self.program.drains();

@@ -1,17 +1,17 @@
-//! A wire between clients and a Kafka broker that can be held for one client alone: what it sends and what it is sent stays on the
-//! way, as when a network drops packets, while its connections stay open.
+//! A wire between clients and a Kafka broker that can be held for one client alone. Its packets stay on the way in both
+//! directions, as when a network drops packets, while its connections stay open.
 
-use super::door::Listener;
+use super::listener::Listener;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 
-/// The `client.id` of the client for whom the wire can be held: the first bytes of each connection say it.
+/// The `client.id` of the client whose traffic can be held: the first bytes of each connection contain it.
 pub const HELD: &str = "held-now-and-then";
 
 /// A wire to one broker, which has to advertise [`Wire::address`].
 pub struct Wire {
-    door: Listener,
+    listener: Listener,
     shared: Arc<Shared>,
 }
 
@@ -22,18 +22,18 @@ struct Shared {
 }
 
 impl Wire {
-    /// To the broker at this address; nobody has to listen there yet.
+    /// A wire to the broker at this address, which need not be running yet.
     pub fn start(broker: String) -> Self {
         let shared = Arc::new(Shared { broker, held: Mutex::default(), released: Condvar::new() });
         let mine = shared.clone();
-        let door = Listener::open(move |client| {
+        let listener = Listener::open(move |client| {
             mine.connect(client);
         });
-        Self { door, shared }
+        Self { listener, shared }
     }
 
     pub fn address(&self) -> String {
-        self.door.address.to_string()
+        self.listener.address.to_string()
     }
 
     /// From now on nothing comes through for the client with the id [`HELD`].

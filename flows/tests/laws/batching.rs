@@ -10,7 +10,7 @@ fn inserts(pipeline: &TestPipeline) -> Vec<(usize, u128)> {
     pipeline.clickhouse.sent().iter().map(|sent| (sent.rows.len(), sent.began.as_millis())).collect()
 }
 
-/// Rows of partition 0 at these milliseconds, and then nothing more, for ever.
+/// Rows of partition 0 at these milliseconds. The stream stays open afterwards, without another row.
 fn at<const N: usize>(millis: [u64; N]) -> impl stream::Stream<Item = Record> {
     let rows = events(0, 0..N as i64);
     timeline(millis.into_iter().zip(rows)).chain(stream::pending())
@@ -64,7 +64,7 @@ async fn a_full_chunk_does_not_leave_its_deadline_to_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_waited_for_a_stream_to_begin_is_not_made_to_wait_again() {
+async fn messages_that_waited_for_a_stream_to_begin_do_not_wait_again() {
     let pipeline = TestPipeline::new(FakeClickHouse::taking(ms(0)));
     // A row each 100 ms: each chunk begins with the row behind the one before it.
     let source = at(std::array::from_fn::<u64, 100, _>(|nth| nth as u64 * 100));
@@ -94,7 +94,7 @@ async fn the_end_of_the_source_flushes_the_remainder() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_deliveries_are_no_work() {
+async fn no_records_need_no_insert() {
     let pipeline = TestPipeline::new(FakeClickHouse::taking(ms(0)));
     pipeline.all(vec![], 10, 4).await.unwrap();
     assert_eq!((inserts(&pipeline), pipeline.group.tries()), (vec![], vec![]));
@@ -111,7 +111,7 @@ async fn inserts_overlap_up_to_in_flight() {
     }
 }
 
-/// How many inserts 200,000 rows make that come in small vectors, so many of them every 10 ms.
+/// The number of inserts for 200,000 rows that arrive in small vectors, `vectors` of them every 10 ms.
 async fn inserts_of_a_backlog(vectors_at_once: usize) -> Vec<(usize, u128)> {
     let pipeline = TestPipeline::new(FakeClickHouse::taking(ms(500)));
     let (sender, receiver) = mpsc::unbounded();
@@ -137,7 +137,7 @@ async fn a_backlog_coalesces() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backlog_coalesces_when_the_warehouse_is_slow() {
+async fn a_backlog_coalesces_while_the_sink_is_slow() {
     // About 100,000 rows/s: the first two chunks leave alone, and what comes while they are under way leaves together.
     let found = inserts_of_a_backlog(8).await;
     assert!(found.len() <= 12, "{found:?}");

@@ -1,4 +1,5 @@
-//! What may be committed, when, and in which order. That each committed record is stored, the group checks each time.
+//! Laws of commits: which offsets may be committed, when, and in which order. The group checks each time that each
+//! committed record is stored.
 
 use crate::support::{FakeClickHouse, Fate, Lease, TestPipeline, apart, events, ms, passed, reject};
 use flows::{IngestError, LeaseLost, Ledger, Metrics, OffsetRange, OutOfOrder, Record, SettleError, Table};
@@ -24,7 +25,7 @@ async fn ending_the_source_commits_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_the_pipeline_commits_nothing_more_and_lets_go_of_its_inserts() {
+async fn dropping_the_pipeline_commits_nothing_more_and_drops_its_inserts() {
     let pipeline = TestPipeline::new(FakeClickHouse::taking(ms(1_000)));
     let source = stream::iter(events(0, 0..100));
     assert!(timeout(ms(2_500), pipeline.ingest(source, apart(1, 3))).await.is_err(), "it has not ended yet");
@@ -79,7 +80,7 @@ async fn a_permanent_failure_stops_and_commits_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_stored_before_a_permanent_failure_is_committed_and_nothing_behind_it() {
+async fn rows_stored_before_a_permanent_failure_are_committed_and_no_later_ones() {
     let script = [(Fate::Stored, ms(100)), (Fate::Permanent, ms(10)), (Fate::Stored, ms(20)), (Fate::Stored, ms(900))];
     let pipeline = TestPipeline::new(FakeClickHouse::scripted(script));
     let ran = pipeline.all(events(0, 0..50), 10, 4).await;
@@ -165,7 +166,7 @@ async fn rejects_and_events_of_one_batch_are_both_settled_before_the_commit() {
     assert!(began.elapsed() > ms(2_000), "not before the reject was stored at its second attempt");
 }
 
-/// What `ingest` says to records that do not chain, with two rows an insert; and what of it was committed.
+/// The error of `ingest` for records that do not chain, with two rows an insert; and the offsets that it committed.
 async fn unchained(records: Vec<Record>) -> (OutOfOrder, Vec<i64>) {
     let pipeline = TestPipeline::new(FakeClickHouse::taking(ms(10)));
     let failed = pipeline.all(records, 2, 4).await.map(|_| ()).unwrap_err();
@@ -176,7 +177,7 @@ async fn unchained(records: Vec<Record>) -> (OutOfOrder, Vec<i64>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_span_that_jumps_stops_the_pipeline_and_is_not_committed() {
+async fn a_range_that_jumps_stops_the_pipeline_and_is_not_committed() {
     let jump =
         |first| OutOfOrder { partition: 0, expected: Some(first - 1), found: OffsetRange::new(first, first + 1) };
     // Within a batch, at its border, and at the very beginning.
@@ -188,7 +189,7 @@ async fn a_span_that_jumps_stops_the_pipeline_and_is_not_committed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_span_that_goes_back_stops_the_pipeline_and_is_not_committed() {
+async fn a_range_that_goes_back_stops_the_pipeline_and_is_not_committed() {
     let (why, marks) = unchained([events(0, 0..3), events(0, 2..9)].concat()).await;
     assert_eq!((why.expected, why.found, marks), (Some(3), OffsetRange::new(2, 3), vec![2]));
 }
@@ -211,9 +212,9 @@ async fn the_ledger_refuses_a_partition_that_it_does_not_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_ledger_refuses_a_partition_that_it_does_not_hold_whatever_the_offset() {
+async fn the_ledger_refuses_a_partition_that_it_does_not_hold_at_any_offset() {
     let pipeline = TestPipeline::new(FakeClickHouse::taking(ms(10)));
-    // What a consumer reports as its position before it has one: librdkafka's OFFSET_END is -1.
+    // A consumer reports this position before it has one: librdkafka's OFFSET_END is -1.
     let durable = pipeline.settle(vec![passed(7, -1..3)]).await.unwrap();
     assert!(pipeline.ledger().commit(durable).await.is_err());
 }

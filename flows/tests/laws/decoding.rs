@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 /// A detail that is kept is a sentence, not a copy.
 const DETAIL_BYTES: usize = 1_000;
 
-/// What holds of every message.
+/// Asserts the laws of every message.
 fn decode(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<Event, Reason> {
     match Event::decode(key, payload) {
         Payload::Event(event) => {
@@ -152,7 +152,7 @@ proptest! {
     }
 
     #[test]
-    fn a_field_that_stands_twice_is_no_event(which in 0usize..6, value in json()) {
+    fn a_message_with_a_field_twice_is_not_an_event(which in 0usize..6, value in json()) {
         let names = ["event_id", "event_type", "user_id", "product_id", "price", "timestamp"];
         let good = br#"{"event_id":"5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10","event_type":"page_view","user_id":"u","product_id":"p","price":1,"timestamp":"2024-01-15T14:30:00Z"}"#;
         let twice = String::from_utf8_lossy(good).replacen('}', &format!(",\"{}\":{value}}}", names[which]), 1);

@@ -1,4 +1,4 @@
-//! A reject says which field is to blame, what was found and what was expected, and nothing of the person that it is about.
+//! A reject names the field, the value found and the value expected, and nothing of the person.
 
 use flows::{Event, Payload, Reason, Reject};
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ fn reject(payload: impl AsRef<[u8]>) -> Reject {
     }
 }
 
-/// The good event, with this in place of that.
+/// The good event, with `this` replaced by `that`.
 #[track_caller]
 fn with(from: &str, to: &str) -> Reject {
     assert!(GOOD.contains(from));
@@ -152,7 +152,7 @@ fn missing_fields_are_all_named_with_what_stands_in_their_place() {
 }
 
 #[test]
-fn what_is_not_one_json_object_is_shown_by_its_first_bytes() {
+fn a_payload_that_is_not_one_json_object_is_shown_by_its_first_bytes() {
     let registry = [b"\0\0\0\0\x07", GOOD.as_bytes()].concat();
     for (payload, detail) in [
         (

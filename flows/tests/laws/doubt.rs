@@ -1,4 +1,4 @@
-//! What becomes of a batch whose insert failed. That nothing is stored twice, the clickhouse checks.
+//! Laws of a batch whose insert failed. The fake ClickHouse checks that nothing is stored twice.
 
 use crate::support::{FakeClickHouse, Fate, Lie, TestPipeline, events, ms, odd, reject};
 use flows::{Claim, ErrorKind, IngestError, Metrics, OpenError, SettleError, Table, open_lease};
@@ -38,7 +38,7 @@ async fn an_outage_is_waited_out_with_pauses() {
 async fn an_insert_whose_answer_is_lost_is_sent_again_as_it_was_and_stored_once() {
     let pipeline = TestPipeline::new(FakeClickHouse::scripted([(Fate::Unanswered, ms(100))]));
     pipeline.all(events(0, 0..10), 10, 1).await.unwrap();
-    // The second attempt refuses itself: nothing of it runs. What is stored is read back.
+    // The second attempt refuses itself: none of it runs. The stored rows are read back.
     assert_eq!(
         (pipeline.clickhouse.sent().len(), pipeline.clickhouse.attempts(), pipeline.clickhouse.asked()),
         (1, 2, 1)
@@ -48,7 +48,7 @@ async fn an_insert_whose_answer_is_lost_is_sent_again_as_it_was_and_stored_once(
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_is_missing_is_sent_again() {
+async fn only_missing_rows_are_sent_again() {
     let pipeline = TestPipeline::new(FakeClickHouse::scripted([
         (Fate::Part(4), ms(100)),
         (Fate::Part(0), ms(1)),
@@ -204,7 +204,7 @@ async fn rows_that_are_said_to_be_stored_and_cannot_be_read_stop_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_read_back_once_is_not_asked_about_again() {
+async fn rows_that_were_read_back_once_are_not_asked_about_again() {
     let pipeline = TestPipeline::new(FakeClickHouse::taking(ms(1)).fresh());
     pipeline.all(events(0, 0..50), 10, 1).await.unwrap();
     assert_eq!((pipeline.clickhouse.sent().len(), pipeline.clickhouse.asked()), (5, 1));

@@ -1,4 +1,4 @@
-//! What is measured of an event's way. It goes by the real clock, paused or not.
+//! Laws of the measured latencies. They use the real clock, paused or not.
 
 use crate::support::{FakeClickHouse, Fate, TestPipeline, event, events, ms, passed, reject};
 use flows::{Metrics, Payload, Stage, Table, now};

@@ -11,7 +11,7 @@ async fn inserts(clickhouse: FakeClickHouse, rows: i64, culprits: &BTreeSet<i64>
     inserts_with(clickhouse, rows, culprits, bad).await
 }
 
-/// The same with culprits of this kind.
+/// Stores a batch with culprits of this kind.
 async fn inserts_with(
     clickhouse: FakeClickHouse,
     rows: i64,
@@ -57,7 +57,7 @@ async fn each_of_several_refused_rows_is_found() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_all_rows_are_refused_all_are_rejected() {
+async fn if_all_rows_are_refused_all_are_rejected() {
     for rows in [1, 2, 3, 64, 100] {
         inserts(clickhouse(), rows, &(0..rows).collect()).await;
     }
@@ -106,7 +106,7 @@ async fn a_row_that_fails_with_any_error_goes_to_rejected_and_the_rest_goes_in()
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_nothing_else_goes_in_a_row_is_rejected_because_its_reject_is_taken() {
+async fn if_no_other_row_goes_in_a_row_is_rejected_because_its_reject_is_taken() {
     for rows in [1, 2, 5] {
         inserts_with(clickhouse(), rows, &(0..rows).collect(), odd).await;
     }
@@ -123,7 +123,7 @@ async fn a_server_that_fails_for_everybody_with_an_unknown_error_has_no_row_reje
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_row_is_condemned_only_when_it_was_refused_alone_six_times_while_another_went_in() {
+async fn a_row_is_rejected_only_after_six_refusals_alone_while_another_was_stored() {
     for (refusals, rejected) in [(0, 0), (1, 0), (5, 0), (6, 1)] {
         // The batch is refused, then its first half goes in.
         let script = [vec![Fate::Unexplained; 3], vec![Fate::Stored], vec![Fate::Unexplained; refusals]].concat();
@@ -178,7 +178,7 @@ async fn rejects_of_refused_rows_are_stored_while_others_are_looked_for() {
     let into_rejected = pipeline.clickhouse.sent_to(Table::Rejected).len();
     assert!(into_rejected <= 16, "every two seconds: {into_rejected}");
     assert!(pipeline.metrics.rejects.total() >= stored.len() as u64 - 1);
-    // The next one goes on there: the clickhouse refuses what is stored already.
+    // The next pipeline resumes there: the fake ClickHouse panics if a row is stored twice.
     let left = topic().map(|row| {
         if pipeline.clickhouse.holds(0, row.offset()) { passed(0, row.range.first..row.range.next) } else { row }
     });
@@ -187,7 +187,7 @@ async fn rejects_of_refused_rows_are_stored_while_others_are_looked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_goes_in_while_culprits_are_looked_for_is_progress_and_the_newest_failure_is_known() {
+async fn inserts_in_the_search_for_culprits_are_progress_and_the_newest_failure_is_known() {
     let pipeline = TestPipeline::new(FakeClickHouse::taking(ms(50)));
     let began = std::time::Instant::now();
     let topic = (0..200).map(|offset| if offset % 7 == 0 { odd(0, offset) } else { event(0, offset) });
@@ -217,7 +217,7 @@ async fn a_batch_that_is_too_large_gets_smaller_until_it_fits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_fits_is_remembered_from_batch_to_batch_and_tried_again_later() {
+async fn the_size_that_fits_is_remembered_and_a_larger_one_tried_later() {
     let pipeline = TestPipeline::new(clickhouse().lying(Lie::Memory(100)));
     let settle = async |first: i64| drop(pipeline.settle(events(0, first..first + 1_000)).await.unwrap());
     let inserts = || pipeline.clickhouse.sent_to(Table::Events).len();

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
-/// It panics where a row comes to be stored twice.
+/// A fake ClickHouse that panics if a row is stored twice.
 pub struct FakeClickHouse {
     server: Mutex<Server>,
     /// Inserts that a client awaits: now, and at most.
@@ -29,7 +29,7 @@ pub struct FakeClickHouse {
     read_back: ReadBack,
 }
 
-/// One process's way to the clickhouse: what it inserts carries its tokens.
+/// The connection of one process to the fake ClickHouse: its inserts carry its tokens.
 pub struct FakeSink {
     pub clickhouse: Arc<FakeClickHouse>,
     pub tokens: Tokens,
@@ -38,7 +38,7 @@ pub struct FakeSink {
 }
 
 impl FakeClickHouse {
-    /// Stores whatever comes, and takes so long for each insert.
+    /// Stores every insert, and takes this time for each.
     pub fn taking(takes: Duration) -> Self {
         Self::over(Server { takes, ..Server::open() })
     }
@@ -90,7 +90,7 @@ impl FakeClickHouse {
         Self { read_back: ReadBack::default(), ..self }
     }
 
-    /// A setting of somebody else's, from now on.
+    /// From now on a foreign settings profile has this effect.
     pub fn lie(&self, lie: Lie) {
         self.lock().lie = Some(lie);
     }
@@ -100,7 +100,7 @@ impl FakeClickHouse {
         self
     }
 
-    /// To which a proxy sends each request once more, so long after it.
+    /// A proxy repeats each request after this time.
     pub fn repeating(self, after: Duration) -> Self {
         self.lock().repeats = Some(after);
         self
@@ -120,7 +120,7 @@ impl FakeClickHouse {
         self
     }
 
-    /// All rows, sorted, as they are when nothing runs any more and nothing is on its way: so what was let go of shows.
+    /// All rows, sorted, once no insert runs and none is on its way: so rows of dropped inserts are seen, too.
     pub fn rows(&self) -> Vec<(i32, i64, Table)> {
         let mut server = self.lock();
         while let Some(last) = server.last() {
@@ -137,7 +137,7 @@ impl FakeClickHouse {
         self.rows().into_iter().filter(|row| row.2 == table).map(|(partition, offset, _)| (partition, offset)).collect()
     }
 
-    /// Whether a row is there by now.
+    /// Whether a row is stored by now.
     pub fn holds(&self, partition: i32, offset: i64) -> bool {
         let mut server = self.lock();
         server.catch_up(Instant::now());

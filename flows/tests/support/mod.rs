@@ -29,7 +29,7 @@ pub fn apart(rows: usize, in_flight: usize) -> BatchConfig {
     BatchConfig { coalesce: 1, ..BatchConfig::new(rows, ms(5_000), in_flight) }
 }
 
-/// `ingest` with a double behind every door.
+/// `ingest` with a double behind every trait.
 pub struct TestPipeline {
     pub clickhouse: Arc<FakeClickHouse>,
     pub sink: Arc<FakeSink>,
@@ -79,7 +79,7 @@ impl TestPipeline {
 
     pub async fn settle(&self, records: Vec<Record>) -> Result<Durable, SettleError> {
         records.iter().for_each(|record| self.group.saw(record));
-        // Each partition goes on where its first record begins.
+        // Each partition starts at its first record.
         let mut ends = records.iter().rev().map(|record| (record.partition, record.range.first)).collect();
         settle(Batch::gather(vec![records], &mut ends)?, &*self.sink, &self.held(), &self.metrics).await
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 /// The product whose rows the [`FakeClickHouse`](super::FakeClickHouse) refuses.
 pub const BAD: &str = "bad";
 
-/// The product whose rows it refuses with an error that nobody knows.
+/// The fake ClickHouse refuses rows of this product with an unlisted error.
 pub const ODD: &str = "odd";
 
 fn record(partition: i32, range: OffsetRange, payload: Payload) -> Record {

@@ -1,4 +1,4 @@
-//! The server's side of the sink: what is stored, what runs, and what becomes of it.
+//! The server's side of the sink: stored rows, running inserts, and their outcomes.
 
 use super::ms;
 use flows::{Answer, ErrorKind, Failure, Table};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// What becomes of an insert. A row of the product "bad" turns all that would store it into a refusal.
+/// The outcome of an insert. A row of the product "bad" makes the server refuse every insert that would store it.
 #[derive(Clone, Copy, Debug)]
 pub enum Fate {
     /// Stored, and said so.
@@ -18,13 +18,13 @@ pub enum Fate {
     Failed,
     /// Stored, but the answer is lost.
     Unanswered,
-    /// Only so many of its rows are stored, as can happen to an insert into several parts; the answer says that it failed.
+    /// Only this many rows are stored, as can happen to an insert into several parts; the answer reports a failure.
     Part(usize),
-    /// The answer is lost, and the server goes on: the rows are stored so much later, unless somebody kills the insert.
+    /// The answer is lost, and the server continues: the rows are stored this much later, unless the insert is killed.
     Late(Duration),
     /// A failure that will not pass by itself.
     Permanent,
-    /// Refused with an error that nobody knows, the one of an odd row; nothing was stored.
+    /// Refused with an unlisted error, as for a single odd row; nothing was stored.
     Unexplained,
     /// The rows are stored, and a view then fails on one of them: the answer says that the insert was refused.
     Complained,
@@ -34,16 +34,16 @@ pub enum Fate {
     Panic,
 }
 
-/// What a setting of somebody else's does to answers that look like success.
+/// The effect of a foreign settings profile on answers that look like success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lie {
-    /// Of each insert only so many rows are stored. The answer is one of success, and names that number.
+    /// Only this many rows of each insert are stored. The answer reports success, and names that number.
     Limits(usize),
     /// The answer does not name a number: a proxy has taken it out.
     NamesNone,
     /// Rows are stored, and no question shows them.
     Hides,
-    /// An insert of more than so many rows is refused as too large.
+    /// An insert of more rows than this is refused as too large.
     Memory(usize),
 }
 
@@ -62,7 +62,7 @@ pub struct Sent {
     pub answered: Option<Duration>,
 }
 
-/// What a client sends.
+/// A request of a client.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub id: InsertId,
@@ -74,7 +74,7 @@ pub struct Request {
     pub refused: Option<ErrorKind>,
 }
 
-/// Something that comes to the server later than it was sent.
+/// A request that arrives at the server later than it was sent.
 #[derive(Clone, Debug)]
 pub enum Mail {
     Insert(Request),
@@ -90,11 +90,11 @@ pub struct Row {
     pub group: String,
 }
 
-/// What became of a request when it came.
+/// The outcome of a request on its arrival.
 pub enum Begun {
-    /// It has refused itself, or is taken for a copy of one that runs.
+    /// The request has refused itself, or counts as a copy of a running one.
     Refused(Answer),
-    /// It runs: its number, when it is answered, and with what.
+    /// The insert runs: its number, the time of its answer, and the answer.
     Runs(usize, Instant, Result<Answer, Failure>),
 }
 
@@ -119,11 +119,11 @@ pub struct Server {
     pub mood: Option<StdRng>,
     /// How long, in milliseconds, requests and copies of them may be on their way, in a moody server.
     pub late: u64,
-    /// A copy of each request comes so long after it.
+    /// A copy of each request arrives after this time.
     pub repeats: Option<Duration>,
 }
 
-/// An insert on the server. It goes on without its client.
+/// An insert on the server, which continues without its client.
 pub struct Running {
     pub nth: usize,
     pub request: Request,
@@ -168,7 +168,7 @@ impl Server {
             let (held_back, repeated) = (rng.random_bool(0.03), rng.random_bool(0.05));
             let on_its_way = ms(rng.random_range(0..self.late));
             if held_back || repeated {
-                // What an expression of the table has failed on may go in later.
+                // Rows on which an expression of the table has failed may be stored later.
                 let refused = request.refused.filter(|kind| *kind == ErrorKind::Data || rng.random_bool(0.5));
                 self.mail.push((now + on_its_way, Mail::Insert(Request { refused, ..request.clone() })));
             }
@@ -245,7 +245,7 @@ impl Server {
         let fate = match rng.random_range(0..100) {
             0..12 => Fate::Failed,
             12..24 => Fate::Unanswered,
-            // What is stored of it holds its first row, or nothing.
+            // Either the first row is among the stored ones, or no row is stored.
             24..32 => Fate::Part(rng.random_range(0..=rows)),
             32..44 => Fate::Late(ms(rng.random_range(1..4_000))),
             44..46 => Fate::Permanent,

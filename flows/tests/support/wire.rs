@@ -27,7 +27,7 @@ impl<F: Fn(usize) -> Answer> Wire<F> {
         Self::with_room(Semaphore::MAX_PERMITS, answer)
     }
 
-    /// With room for so many messages that are not acknowledged yet.
+    /// With room for this many unacknowledged messages.
     pub fn with_room(room: usize, answer: F) -> Self {
         Self { log: Arc::default(), answer, room: Arc::new(Semaphore::new(room)) }
     }

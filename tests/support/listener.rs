@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-/// A port on which each connection is served on a thread of its own. Dropping it lets nobody in any more.
+/// A port that serves each connection on a thread of its own. Dropping it closes the port.
 pub struct Listener {
     pub address: SocketAddr,
     closed: Arc<AtomicBool>,
