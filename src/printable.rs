@@ -2,7 +2,7 @@
 //! line.
 //!
 //! All output to a terminal or a log goes through this: results and errors in [`output`](crate::output), and each part
-//! of a log line in [`log`](crate::log).
+//! of a log line in [`cli`](crate::cli).
 
 use std::borrow::Cow;
 use std::fmt::Write;

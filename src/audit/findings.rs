@@ -1,7 +1,7 @@
 //! The findings of an audit in a partition, for people and for programs.
 
 use super::{Expired, Tally};
-use crate::table::grouped;
+use crate::numbers::grouped;
 use chrono::SecondsFormat;
 use flows::OffsetRange;
 use serde::Serialize;

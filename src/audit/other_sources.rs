@@ -6,7 +6,7 @@
 //! one source.
 
 use super::{Auditor, Findings, patiently};
-use crate::table::grouped;
+use crate::numbers::grouped;
 use anyhow::Result;
 use flows::OffsetRange;
 use std::collections::BTreeMap;

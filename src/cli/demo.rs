@@ -1,12 +1,25 @@
-//! The command line of what is looked at in a browser: `demo` and `dashboard`.
+//! `clickstream demo`: all of it on this machine, in one process and a ClickHouse.
 
-use super::values::{address, demo_rate, some_time, switch};
-use super::{ClickHouseArgs, HostArgs};
+use super::values::{demo_rate, some_time, switch};
+use crate::clickhouse::ClickHouse;
+use crate::clickhouse::users::{OWNER, READER};
+use crate::demo::{
+    Broker, DRAIN, DemoConfig, Pipelines, Places, Program, Server, Site, TerminalView, WorkDir, clickhouse_as,
+};
+use crate::latency::{Recorder, table};
+use crate::numbers::grouped;
+use crate::output;
+use crate::shutdown::Shutdown;
+use crate::telemetry::status::TICK;
+use crate::telemetry::summary;
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
-use flows::Rate;
+use flows::{Metrics, Rate};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
+
+const PARTITIONS: i32 = 3;
 
 #[derive(Args, Debug)]
 pub struct DemoArgs {
@@ -39,15 +52,116 @@ pub struct DemoArgs {
     pub batch_timeout: Duration,
 }
 
-#[derive(Args, Debug)]
-pub struct DashboardArgs {
-    #[command(flatten)]
-    pub clickhouse: ClickHouseArgs,
+impl DemoArgs {
+    fn traffic(&self) -> DemoConfig {
+        let &Self { rate, users, duration, batch_timeout, .. } = self;
+        DemoConfig { rate, users, duration, batch_timeout }
+    }
+}
 
-    /// Where to serve
-    #[arg(long, env = "CLICKSTREAM_LISTEN", default_value = "127.0.0.1:3000", value_name = "HOST:PORT", value_parser = address)]
-    pub listen: String,
+/// Runs until a stop is requested or the time is over; drains, reports, and leaves nothing behind.
+///
+/// # Errors
+/// When something of it cannot be started, or not everything that was sent is stored in the end.
+pub async fn run(args: DemoArgs) -> Result<()> {
+    let shutdown = Shutdown::on_signals()?;
+    // Other topics than those of earlier runs: the broker begins at offset 0 each time, and a kept ClickHouse has their rows.
+    let topic = format!("clicks-{:08x}", rand::random::<u32>());
+    // Before anything is fetched.
+    let work_dir = WorkDir::open(args.data_dir.as_deref())?;
+    let broker = Broker::start(&topic, PARTITIONS)?;
+    let brokers = broker.address()?;
+    output::line(format_args!("broker      in this process, at {brokers}"))?;
 
-    #[command(flatten)]
-    pub hosts: HostArgs,
+    let program = tokio::select! {
+        program = tokio::task::spawn_blocking(Program::find) => program??,
+        () = shutdown.requested() => return Ok(()),
+    };
+    let mut server = tokio::select! {
+        server = Server::start(&program, &work_dir) => server?,
+        () = shutdown.requested() => return Ok(()),
+    };
+    let places = Places {
+        broker: format!("in this process, {brokers}"),
+        clickhouse: format!("{}, http://127.0.0.1:{}", program.describe(), work_dir.http_port),
+        kept: work_dir.kept,
+    };
+    let outcome = async {
+        output::line(format_args!("ClickHouse  {}", places.clickhouse))?;
+        let pipelines = Pipelines::new(&args.traffic(), &topic, &brokers, &work_dir)?;
+        show(&args, &shutdown, places, &pipelines, &work_dir, &mut server).await
+    };
+    let outcome = outcome.await;
+    server.end().await;
+    outcome
+}
+
+/// Everything behind a ClickHouse that answers.
+async fn show(
+    args: &DemoArgs,
+    shutdown: &Shutdown,
+    places: Places,
+    pipelines: &Pipelines,
+    work_dir: &WorkDir,
+    server: &mut Server<'_>,
+) -> Result<()> {
+    let owner = ClickHouse::new(&clickhouse_as(&OWNER, work_dir)?)?;
+    tokio::select! {
+        applied = owner.apply_schema() => applied.map_err(|failure| anyhow!("cannot set up the tables: {failure}"))?,
+        () = shutdown.requested() => return Ok(()),
+    };
+    output::line("tables      clickstream.events, clickstream.rejected")?;
+    // Served until everything has ended: who looks while it drains sees the last rows come in.
+    let site = Site::open(args.port, &clickhouse_as(&READER, work_dir)?).await?;
+    if args.open {
+        site.open_browser()?;
+    }
+    let Pipelines { sent, stored, .. } = pipelines;
+    let mut recorders = [Recorder::new(sent.clone(), None)?, Recorder::new(stored.clone(), None)?];
+    let mut terminal_view = TerminalView::new(places, site.url.clone());
+    let outcome = {
+        let ticking = async {
+            let mut ticks = tokio::time::interval(TICK);
+            loop {
+                ticks.tick().await;
+                recorders.iter_mut().for_each(Recorder::tick);
+                terminal_view.tick(sent, stored, &recorders[1], site.health.noted().as_deref());
+            }
+        };
+        tokio::select! {
+            outcome = pipelines.run(shutdown) => outcome,
+            ended = server.keep(|note| site.health.note(note)) => ended,
+            () = late(shutdown) => Err(anyhow!(
+                "the drain took longer than {} s: {}; ClickHouse or the broker did not answer",
+                DRAIN.as_secs(),
+                left(sent, pipelines).unwrap_or("all that the broker acknowledged is stored".into())
+            )),
+            () = ticking => unreachable!("it has no end"),
+        }
+    };
+    terminal_view.clear();
+    let [mut latencies, of_stored] = recorders.map(Recorder::close);
+    latencies.add(&of_stored);
+    let table = table::render(|stage| table::stage(&latencies, stage));
+    let outcome = outcome.and_then(|()| all_is_stored(sent, pipelines));
+    output::closing(format_args!("\n{table}\n{}", summary(stored)), outcome)
+}
+
+/// Resolves when a drain has taken too long.
+async fn late(shutdown: &Shutdown) {
+    shutdown.requested().await;
+    tokio::time::sleep(DRAIN).await;
+}
+
+fn all_is_stored(sent: &Metrics, pipelines: &Pipelines) -> Result<()> {
+    match left(sent, pipelines) {
+        None => Ok(()),
+        Some(left) => bail!("{left} before the end"),
+    }
+}
+
+/// What is not stored, if anything is not.
+fn left(sent: &Metrics, pipelines: &Pipelines) -> Option<String> {
+    let (sent, rows) = (Metrics::read(&sent.events), pipelines.rows());
+    (rows < sent).then(|| format!("{} of {} events were not stored", grouped(sent - rows), grouped(sent)))
 }

@@ -4,11 +4,12 @@ use super::values::{not_empty, some_time, switch};
 use super::{ClickHouseArgs, KafkaArgs, RunArgs};
 use crate::ingest::{self, IngestConfig, Instance};
 use crate::kafka::Naming;
-use crate::metrics::Ready;
+use crate::latency::table;
 use crate::output;
 use crate::shutdown::Shutdown;
-use crate::status::{Pipeline, Status, watch};
-use crate::table::{self, grouped};
+use crate::telemetry::Ready;
+use crate::telemetry::status::{Pipeline, Status, watch};
+use crate::telemetry::summary;
 use anyhow::Result;
 use clap::Args;
 use flows::{BatchConfig, Metrics};
@@ -104,20 +105,4 @@ pub async fn run(args: IngestArgs) -> Result<()> {
     }
     let table = table::render(|stage| table::stage(&latencies, stage));
     output::closing(format_args!("{table}\n{}", summary(&metrics)), outcome)
-}
-
-/// What was done, in one line.
-pub fn summary(metrics: &Metrics) -> String {
-    let lost = Metrics::read(&metrics.expired) + Metrics::read(&metrics.reset);
-    let lost =
-        if lost > 0 { format!("; {} messages were lost before they were read", grouped(lost)) } else { String::new() };
-    format!(
-        "{} events and {} rejects stored in {} batches, {} inserts, {} retries; {} rows were stored before{lost}",
-        grouped(Metrics::read(&metrics.events)),
-        grouped(metrics.rejects.total()),
-        grouped(Metrics::read(&metrics.batches)),
-        grouped(Metrics::read(&metrics.inserts)),
-        grouped(Metrics::read(&metrics.retries)),
-        grouped(Metrics::read(&metrics.skipped)),
-    )
 }

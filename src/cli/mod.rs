@@ -2,36 +2,33 @@
 
 mod audit;
 mod clickhouse;
+mod dashboard;
 mod demo;
-mod deploy;
 mod environment;
 mod erase;
+mod format;
+mod health;
 mod hosts;
-pub(crate) mod ingest;
+mod ingest;
 mod kafka;
+mod log;
 mod pipeline;
 mod produce;
 mod rejects;
 mod report;
+mod secrets;
 mod settings;
 mod setup;
 mod values;
 
-pub(crate) use audit::{AuditArgs, Format};
-pub(crate) use clickhouse::ClickHouseArgs;
-pub(crate) use demo::{DashboardArgs, DemoArgs};
-pub(crate) use deploy::{HealthArgs, SecretsArgs};
-pub(crate) use erase::EraseArgs;
-pub(crate) use hosts::HostArgs;
-pub(crate) use ingest::IngestArgs;
-pub(crate) use kafka::KafkaArgs;
-pub(crate) use pipeline::RunArgs;
-pub(crate) use produce::ProduceArgs;
-pub(crate) use rejects::RejectsArgs;
-pub(crate) use report::{ReportArgs, ReportFormat};
-pub(crate) use setup::SetupArgs;
+use clickhouse::ClickHouseArgs;
+use format::Format;
+use hosts::HostArgs;
+use kafka::KafkaArgs;
+use pipeline::RunArgs;
 
-use crate::{commands, demo as all_in_one, failpoints, log, output};
+use crate::demo::guard;
+use crate::{failpoints, output};
 use clap::{Parser, Subcommand};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -55,17 +52,17 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run all of it on this machine, with a broker and a ClickHouse of its own and a live dashboard; no set-up
-    Demo(DemoArgs),
+    Demo(demo::DemoArgs),
     /// Create the topic and the tables, where they are missing
-    Setup(SetupArgs),
+    Setup(setup::SetupArgs),
     /// Simulate shoppers into the topic
-    Produce(ProduceArgs),
+    Produce(produce::ProduceArgs),
     /// Take the topic's events into ClickHouse, each exactly once
-    Ingest(IngestArgs),
+    Ingest(ingest::IngestArgs),
     /// Show the dashboards as live web pages, without Grafana
-    Dashboard(DashboardArgs),
+    Dashboard(dashboard::DashboardArgs),
     /// Show the latencies in log files
-    Report(ReportArgs),
+    Report(report::ReportArgs),
     /// For `demo`: run the ClickHouse of its directory until standard input ends
     #[command(hide = true)]
     Guard { home: PathBuf },
@@ -73,15 +70,15 @@ enum Command {
     #[command(hide = true)]
     Libchdb { home: PathBuf },
     /// Prove, offset by offset, that the tables hold what the topic held
-    Audit(AuditArgs),
+    Audit(audit::AuditArgs),
     /// List the messages that are no events, and replay them after a fix
-    Rejects(RejectsArgs),
+    Rejects(rejects::RejectsArgs),
     /// Delete the rows of a user, or those that meet a condition, for good: no audit, no ingester puts them back
-    Erase(EraseArgs),
+    Erase(erase::EraseArgs),
     /// Make the passwords of an installation and ClickHouse's users file, where they are missing
-    Secrets(SecretsArgs),
+    Secrets(secrets::SecretsArgs),
     /// Ask a running `produce` or `ingest` how it is; exit code 1 if it is not well
-    Health(HealthArgs),
+    Health(health::HealthArgs),
 }
 
 /// The program: reads the command line, runs its command, and says how that ended.
@@ -107,8 +104,8 @@ fn level(command: &Command) -> &'static str {
 fn run(command: Command) -> anyhow::Result<()> {
     // These two have a process to themselves, without a runtime's threads.
     match command {
-        Command::Guard { home } => all_in_one::guard::guard(&home),
-        Command::Libchdb { home } => all_in_one::guard::serve_libchdb(&home),
+        Command::Guard { home } => guard::guard(&home),
+        Command::Libchdb { home } => guard::serve_libchdb(&home),
         command => {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             let outcome = runtime.block_on(run_async(command));
@@ -120,17 +117,17 @@ fn run(command: Command) -> anyhow::Result<()> {
 
 async fn run_async(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Demo(args) => commands::demo::run(args).await,
-        Command::Dashboard(args) => commands::dashboard::run(args).await,
-        Command::Setup(args) => commands::setup::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Dashboard(args) => dashboard::run(args).await,
+        Command::Setup(args) => setup::run(args).await,
         Command::Produce(args) => produce::run(args).await,
         Command::Ingest(args) => ingest::run(args).await,
-        Command::Report(args) => commands::report::run(&args),
-        Command::Audit(args) => commands::audit::run(args).await,
-        Command::Rejects(args) => commands::rejects::run(args).await,
-        Command::Erase(args) => commands::erase::run(args).await,
-        Command::Secrets(args) => commands::secrets::run(&args),
-        Command::Health(args) => commands::health::run(args).await,
+        Command::Report(args) => report::run(&args),
+        Command::Audit(args) => audit::run(args).await,
+        Command::Rejects(args) => rejects::run(args).await,
+        Command::Erase(args) => erase::run(args).await,
+        Command::Secrets(args) => secrets::run(&args),
+        Command::Health(args) => health::run(args).await,
         Command::Guard { .. } | Command::Libchdb { .. } => unreachable!("these run without a runtime"),
     }
 }

@@ -2,9 +2,9 @@
 
 use super::HostArgs;
 use super::values::{address, duration, interval};
-use crate::latency_log::Recorder;
-use crate::metrics::{Observed, Ready};
-use crate::status::Pipeline;
+use crate::latency::Recorder;
+use crate::telemetry::status::Pipeline;
+use crate::telemetry::{Observed, Ready};
 use anyhow::Result;
 use clap::Args;
 use flows::Metrics;

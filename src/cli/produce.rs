@@ -2,12 +2,13 @@
 
 use super::values::some_time;
 use super::{KafkaArgs, RunArgs};
-use crate::metrics::Ready;
+use crate::latency::table;
+use crate::numbers::grouped;
 use crate::output;
 use crate::produce::{self, ProduceConfig, Produced};
 use crate::shutdown::Shutdown;
-use crate::status::{Pipeline, Status, watch};
-use crate::table::{self, grouped};
+use crate::telemetry::Ready;
+use crate::telemetry::status::{Pipeline, Status, watch};
 use anyhow::{Result, bail};
 use clap::Args;
 use flows::{Faults, Metrics, Rate, Tally};

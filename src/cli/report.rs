@@ -1,8 +1,14 @@
-//! The command line of `report`.
+//! `clickstream report`: latency logs, added up and shown.
 
 use super::values::duration;
+use crate::latency::report::{Run, Window, chart, compare, hgrm, html, json, png, remarks, svg};
+use crate::latency::table;
+use crate::{output, private};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[derive(Args, Debug)]
@@ -16,8 +22,8 @@ pub struct ReportArgs {
     pub compare: Option<Vec<PathBuf>>,
 
     /// How to show it
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub format: ReportFormat,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
 
     /// Write to this file [default: standard output]
     #[arg(short, long, value_name = "FILE")]
@@ -42,7 +48,7 @@ pub struct ReportArgs {
 
 /// A form of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ReportFormat {
+pub enum Format {
     /// For the terminal, with a small chart
     Table,
     /// The percentile distribution as HdrHistogram's tools print it, of one stage
@@ -55,4 +61,66 @@ pub enum ReportFormat {
     Svg,
     /// The same, in pixels
     Png,
+}
+
+/// Shows what all files hold together, or two of them side by side.
+///
+/// # Errors
+/// When a file is no latency log or holds nothing, a stage is not there, or the output cannot be written.
+pub fn run(args: &ReportArgs) -> Result<()> {
+    let window = Window { from: args.from, to: args.to };
+    let read = |files: &[_]| {
+        let mut run = Run::read(files, window)?;
+        run.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        run.keep(&args.stage).map(|()| run)
+    };
+    let output = args.output.as_deref();
+    output.map(check_output).transpose()?;
+    if let Some([a, b]) = args.compare.as_deref() {
+        let runs = [read(std::slice::from_ref(a))?, read(std::slice::from_ref(b))?];
+        return write(output, compare::render(&runs[0], &runs[1]).as_bytes());
+    }
+    let run = read(&args.files)?;
+    let promised_ns = u64::try_from(args.promise.as_nanos()).unwrap_or(u64::MAX);
+    // What is not shown is not remarked upon either; but the shape of one stage is told by the others.
+    let remarks = remarks(&run);
+    let text = match args.format {
+        Format::Table => shown(&run, promised_ns, &remarks),
+        Format::Hgrm => hgrm::render(&run),
+        Format::Json => json::render(&run, promised_ns, &remarks),
+        Format::Html => html::render(&run, promised_ns, &remarks),
+        Format::Svg => svg::render(&run, promised_ns),
+        Format::Png if output.is_none() && std::io::stdout().is_terminal() => {
+            bail!("--format png is no text: write it to a file with --output FILE")
+        }
+        Format::Png => return write(output, &png::render(&svg::render(&run, promised_ns))?),
+    };
+    write(output, text.as_bytes())
+}
+
+fn shown(run: &Run, promised_ns: u64, remarks: &[String]) -> String {
+    let e2e = run.stage(flows::Stage::EndToEnd.as_str());
+    let promise = e2e.and_then(|e2e| table::promise(&e2e.histogram, promised_ns));
+    let lines: String = promise.iter().chain(remarks).map(|line| format!("{line}\n")).collect();
+    table::table(&run.rows()) + &chart::render(run) + &lines
+}
+
+fn write(output: Option<&Path>, bytes: &[u8]) -> Result<()> {
+    match output {
+        Some(path) => private::replace(path)
+            .and_then(|mut file| file.write_all(bytes))
+            .with_context(|| format!("cannot write --output {}", path.display())),
+        None => output::bytes(bytes),
+    }
+}
+
+/// Looks whether a file can be written, before logs are read for it, and leaves it as it is.
+fn check_output(path: &Path) -> Result<()> {
+    let checked = private::check(path).and_then(|()| match std::fs::metadata(path) {
+        // A pipe or a device takes what it is given when it is opened, so it is opened once.
+        Ok(about) if !about.is_file() && !about.is_dir() => Ok(()),
+        Ok(_) => OpenOptions::new().append(true).open(path).map(drop),
+        Err(_) => File::create_new(path).and_then(|_| std::fs::remove_file(path)),
+    });
+    checked.with_context(|| format!("cannot write --output {}", path.display()))
 }

@@ -3,6 +3,7 @@
 mod broker;
 pub mod guard;
 mod mark;
+mod parent_death;
 mod pipelines;
 mod program;
 mod server;
@@ -11,7 +12,7 @@ mod terminal_view;
 mod work_dir;
 
 pub use broker::Broker;
-pub use pipelines::{DRAIN, Pipelines, clickhouse_as};
+pub use pipelines::{DRAIN, DemoConfig, Pipelines, clickhouse_as};
 pub use program::Program;
 pub use server::Server;
 pub use site::Site;

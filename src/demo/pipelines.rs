@@ -1,16 +1,16 @@
 //! The two pipelines of the demo: the very ones of `produce` and `ingest`, with what they would be given.
 
 use super::work_dir::WorkDir;
-use crate::cli::DemoArgs;
 use crate::clickhouse::ClickHouseConfig;
 use crate::clickhouse::users::{Account, WRITER};
 use crate::ingest::{self, IngestConfig, Instance};
 use crate::kafka::{KafkaConfig, Naming, Settings};
-use crate::metrics::Ready;
 use crate::produce::{self, ProduceConfig};
 use crate::shutdown::Shutdown;
+use crate::telemetry::Ready;
 use anyhow::Result;
-use flows::{BatchConfig, Faults, Metrics};
+use flows::{BatchConfig, Faults, Metrics, Rate};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
@@ -22,6 +22,19 @@ pub const DRAIN: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked at then.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// The traffic of a demo.
+#[derive(Clone, Copy, Debug)]
+pub struct DemoConfig {
+    /// How many events a second.
+    pub rate: Rate,
+    /// How many shoppers there are.
+    pub users: NonZeroUsize,
+    /// When the shoppers stop.
+    pub duration: Option<Duration>,
+    /// Latency target of the ingester.
+    pub batch_timeout: Duration,
+}
 
 /// Shoppers and ingester of one demo.
 pub struct Pipelines {
@@ -38,15 +51,15 @@ impl Pipelines {
     ///
     /// # Errors
     /// Never, for a home that is open.
-    pub fn new(args: &DemoArgs, topic: &str, brokers: &str, work_dir: &WorkDir) -> Result<Self> {
+    pub fn new(config: &DemoConfig, topic: &str, brokers: &str, work_dir: &WorkDir) -> Result<Self> {
         let kafka = KafkaConfig { brokers: brokers.to_owned(), topic: topic.to_owned(), settings: Settings::default() };
         let produce = ProduceConfig {
             kafka: kafka.clone(),
             connect_timeout: CONNECT_TIMEOUT,
-            rate: args.rate,
-            users: args.users,
+            rate: config.rate,
+            users: config.users,
             count: None,
-            duration: args.duration,
+            duration: config.duration,
             seed: None,
             manifest: None,
             faults: Faults::default(),
@@ -61,7 +74,7 @@ impl Pipelines {
             state_dir: None,
             take_over: None,
             clickhouse: clickhouse_as(&WRITER, work_dir)?,
-            batching: BatchConfig { timeout: args.batch_timeout, ..BatchConfig::default() },
+            batching: BatchConfig { timeout: config.batch_timeout, ..BatchConfig::default() },
             until_end: false,
             connect_timeout: CONNECT_TIMEOUT,
             drain_timeout: DRAIN,

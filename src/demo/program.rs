@@ -1,6 +1,6 @@
 //! Which ClickHouse the demo runs: one of this machine, or libchdb, which is fetched once.
 
-use super::guard::ends_with_us;
+use super::parent_death::ends_with_us;
 use crate::clickhouse::users::hex;
 use crate::{output, private};
 use anyhow::{Context, Result, bail};

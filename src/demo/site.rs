@@ -2,9 +2,9 @@
 
 use crate::clickhouse::{ClickHouseConfig, Reader};
 use crate::dashboard::{self, Health};
-use crate::http::{self, Origins};
 use crate::output;
 use crate::shutdown::Shutdown;
+use crate::telemetry::http::{self, Origins};
 use anyhow::{Result, bail};
 use std::process::{Command, Stdio};
 use tokio::net::TcpListener;

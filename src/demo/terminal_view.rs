@@ -1,8 +1,9 @@
 //! The demo's view on a terminal; without a terminal, a log line every ten seconds.
 
-use crate::latency_log::Recorder;
-use crate::percentile;
-use crate::table::{self, grouped};
+use crate::latency::Recorder;
+use crate::latency::percentile;
+use crate::latency::table;
+use crate::numbers::grouped;
 use flows::{Metrics, Stage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;

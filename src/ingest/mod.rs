@@ -8,11 +8,11 @@ use crate::kafka::lease::{Ended, Lease};
 use crate::kafka::member::{self, Membership, PutOut};
 use crate::kafka::static_membership::InstanceFile;
 use crate::kafka::{Committer, KafkaConfig, Naming};
-use crate::metrics::Ready;
 use crate::shutdown::Shutdown;
+use crate::telemetry::Ready;
 use anyhow::{Result, anyhow, bail};
 use flows::{BatchConfig, Claim, IngestError, Ledger, Metrics, SettleError};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -78,7 +78,11 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
         () = shutdown.requested() => return Ok(()),
     };
     let (clickhouse, until) = started;
-    ready.ingesting(&clickhouse);
+    let asked = clickhouse.clone();
+    ready.ingesting(move || {
+        let asked = asked.clone();
+        async move { asked.ping().await.is_ok() }.boxed()
+    });
     let _watch = AbortOnDropHandle::new(tokio::spawn(clickhouse.clone().keep_watch()));
     let to = Membership {
         topic: config.kafka.topic.clone(),

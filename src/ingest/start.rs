@@ -6,7 +6,7 @@ use crate::connect;
 use crate::kafka::admin::{self, Client, Found};
 use crate::kafka::opening::belongs_to;
 use crate::kafka::{self, Naming};
-use crate::table::grouped;
+use crate::numbers::grouped;
 use anyhow::{Result, bail};
 use flows::Claim;
 use rdkafka::ClientConfig;

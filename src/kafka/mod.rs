@@ -22,7 +22,6 @@ pub(crate) mod ranges;
 mod reason;
 mod reasons;
 pub(crate) mod refused;
-pub(crate) mod replay;
 pub(crate) mod static_membership;
 mod statistics;
 pub(crate) mod topic;

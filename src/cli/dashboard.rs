@@ -1,0 +1,38 @@
+//! `clickstream dashboard`: the dashboards of `dashboards/` as live web pages.
+
+use super::values::address;
+use super::{ClickHouseArgs, HostArgs};
+use crate::clickhouse::Reader;
+use crate::dashboard::{self, Health};
+use crate::output;
+use crate::shutdown::Shutdown;
+use crate::telemetry::http::{self, Origins};
+use anyhow::Result;
+use clap::Args;
+
+#[derive(Args, Debug)]
+pub struct DashboardArgs {
+    #[command(flatten)]
+    pub clickhouse: ClickHouseArgs,
+
+    /// Where to serve
+    #[arg(long, env = "CLICKSTREAM_LISTEN", default_value = "127.0.0.1:3000", value_name = "HOST:PORT", value_parser = address)]
+    pub listen: String,
+
+    #[command(flatten)]
+    pub hosts: HostArgs,
+}
+
+/// Serves until a stop is requested, also while ClickHouse is away.
+///
+/// # Errors
+/// When the address cannot be listened at, or the password's file cannot be read.
+pub async fn run(args: DashboardArgs) -> Result<()> {
+    let shutdown = Shutdown::on_signals()?;
+    let reader = Reader::new(&args.clickhouse.config())?;
+    let listener = http::listen(&args.listen, "--listen").await?;
+    output::line(format_args!("dashboard at http://{}", listener.local_addr()?))?;
+    let router = dashboard::router(reader, Health::default());
+    http::serve(listener, router, Origins::of_pages(args.hosts.names()), shutdown).await;
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! Reports on latency logs: added up, cut to a window, and shown as a table, a plot, a page, or data.
+//!
+//! Each form is a function from a [`Run`] to text. Histograms are added, percentiles never averaged.
+
+pub mod chart;
+pub mod compare;
+mod curve;
+mod escape;
+pub mod hgrm;
+pub mod html;
+pub mod json;
+pub mod png;
+mod remarks;
+mod run;
+pub mod svg;
+mod timeline;
+
+pub use remarks::remarks;
+pub use run::{Measured, Run, Window};

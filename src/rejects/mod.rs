@@ -1,0 +1,3 @@
+//! Rejected messages: sending them to their topic again.
+
+pub mod replay;

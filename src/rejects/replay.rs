@@ -1,0 +1,208 @@
+//! Sending rejected messages to their topic again, each once.
+//!
+//! A message and the mark that it was replayed are written in one Kafka transaction: the message into the topic, the mark into
+//! `TOPIC.replayed`, which is compacted, so it keeps a mark for each position for ever. Whoever begins to replay first ends
+//! what another one has begun (they share a transactional id, so Kafka fences the older one), and only then reads the marks:
+//! a message without a mark was never sent, or its transaction never became visible to an ingester.
+
+use crate::kafka::Reason;
+use crate::kafka::admin::{self, Client, Found};
+use crate::kafka::ranges::Ranges;
+use crate::kafka::topic::Reports;
+use anyhow::{Context, Result, anyhow, bail};
+use flows::OffsetRange;
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::block_in_place;
+
+/// The header of a replayed message: `SOURCE/PARTITION/OFFSET` of the rejected one.
+const REPLAY_OF: &str = "clickstream-replay-of";
+const ANSWER: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Settings of the producer, whatever `--kafka` says.
+const SETTINGS: &[(&str, &str)] = &[
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    // While a transaction is open, ingesters wait in front of it: one that died must not hold them up for long.
+    ("transaction.timeout.ms", "10000"),
+    ("message.timeout.ms", "10000"),
+    ("linger.ms", "5"),
+    ("message.max.bytes", "104857600"), // the topic's own limit decides
+    ("queue.buffering.max.kbytes", "262144"),
+];
+
+/// What is sent again.
+pub struct Rejected {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<Vec<u8>>,
+    pub payload: Option<Vec<u8>>,
+}
+
+/// The topic with the marks.
+pub fn marks_topic(topic: &str) -> String {
+    format!("{topic}.replayed")
+}
+
+/// Positions, (partition, offset), of rejects of `source` that were replayed before.
+///
+/// # Errors
+/// When Kafka does not answer.
+pub fn replayed(config: &ClientConfig, client: &Client, topic: &str, source: &str) -> Result<HashSet<(i32, i64)>> {
+    let name = marks_topic(topic);
+    let mut found = HashSet::new();
+    if find(client, &name)? == Found::Missing {
+        return Ok(found);
+    }
+    let mut ranges = Ranges::new(config, &name)?;
+    for (partition, (low, high)) in admin::watermarks(client, &name, &[0])? {
+        let (mut first, whole) = (low, OffsetRange::new(low, high));
+        while first < whole.next {
+            first = ranges.read(partition, OffsetRange::new(first, high), |mark| {
+                found.extend(mark.key.and_then(|key| position(key, source)));
+                ControlFlow::Continue(())
+            })?;
+        }
+    }
+    Ok(found)
+}
+
+fn find(client: &Client, name: &str) -> Result<Found> {
+    let found = block_in_place(|| admin::find(client, name, LOOK));
+    found.map_err(|error| anyhow!("Kafka: {}", admin::explain(client, "DESCRIBE", name, &error)))
+}
+
+/// `SOURCE/PARTITION/OFFSET` → (partition, offset), if it is of this source.
+fn position(key: &[u8], source: &str) -> Option<(i32, i64)> {
+    let place = str::from_utf8(key).ok()?.strip_prefix(source)?.strip_prefix('/')?;
+    let (partition, offset) = place.split_once('/')?;
+    Some((partition.parse().ok()?, offset.parse().ok()?))
+}
+
+/// Who sends.
+pub struct Replayer {
+    producer: FutureProducer<Reports>,
+    reports: Reports,
+    topic: String,
+    source: String,
+}
+
+impl Replayer {
+    /// Makes the topic with the marks where it is missing, and ends what another replayer of the topic has begun.
+    ///
+    /// # Errors
+    /// When Kafka does not answer, or refuses transactions.
+    pub async fn open(config: &ClientConfig, client: &Arc<Client>, topic: &str, source: &str) -> Result<Self> {
+        let name = marks_topic(topic);
+        if find(client, &name)? == Found::Missing {
+            admin::create(config, client.clone(), &name, 1, &[("cleanup.policy", "compact")]).await?;
+        }
+        let mut config = config.clone();
+        for (key, value) in SETTINGS {
+            config.set(*key, *value);
+        }
+        config.set("transactional.id", format!("clickstream-replay/{topic}"));
+        let reports = Reports::new(&config, topic);
+        let producer: FutureProducer<Reports> =
+            config.create_with_context(reports.clone()).context("cannot set up the Kafka producer")?;
+        let replayer = Self { producer, reports, topic: topic.to_owned(), source: source.to_owned() };
+        let begun = block_in_place(|| replayer.producer.init_transactions(ANSWER));
+        begun.map_err(|error| anyhow!("cannot begin transactions: {}", replayer.why(topic, &error)))?;
+        Ok(replayer)
+    }
+
+    /// Sends these and their marks, all or none; returns when Kafka has acknowledged and committed them.
+    ///
+    /// # Errors
+    /// When it has not. None of them can be read by an ingester then, unless the answer to the commit itself was lost: the
+    /// marks tell, the next time.
+    pub async fn send(&self, rejects: &[Rejected]) -> Result<()> {
+        let begun = self.producer.begin_transaction();
+        begun.map_err(|error| anyhow!("cannot begin a transaction: {}", self.why(&self.topic, &error)))?;
+        let sent = self.messages_and_marks(rejects).await;
+        let committed = sent.and_then(|()| self.commit());
+        if let Err(error) = committed {
+            // If this fails too, the transaction times out, or the next replayer ends it.
+            let _ = block_in_place(|| self.producer.abort_transaction(ANSWER));
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn commit(&self) -> Result<()> {
+        loop {
+            match block_in_place(|| self.producer.commit_transaction(ANSWER)) {
+                Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
+                Err(error) => bail!("the transaction was not committed: {}", self.why(&self.topic, &error)),
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    async fn messages_and_marks(&self, rejects: &[Rejected]) -> Result<()> {
+        let mut under_way = Vec::with_capacity(rejects.len());
+        for reject in rejects {
+            let origin = self.origin(reject);
+            let headers = OwnedHeaders::new().insert(Header { key: REPLAY_OF, value: Some(&origin) });
+            let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&self.topic).headers(headers);
+            (record.key, record.payload) = (reject.key.as_deref(), reject.payload.as_deref());
+            under_way.push(self.enqueue(&self.topic, record)?);
+        }
+        let mut marks = Vec::with_capacity(rejects.len());
+        for (reject, sent) in rejects.iter().zip(under_way) {
+            let (partition, offset) = self.acknowledged(&self.topic, sent).await?;
+            let mark = format!(r#"{{"topic":"{}","partition":{partition},"offset":{offset}}}"#, self.topic);
+            marks.push((self.origin(reject), mark));
+        }
+        let name = marks_topic(&self.topic);
+        let mut under_way = Vec::with_capacity(marks.len());
+        for (origin, mark) in &marks {
+            let record = FutureRecord::to(&name).partition(0).key(origin.as_bytes()).payload(mark.as_bytes());
+            under_way.push(self.enqueue(&name, record)?);
+        }
+        for sent in under_way {
+            self.acknowledged(&name, sent).await?;
+        }
+        Ok(())
+    }
+
+    fn origin(&self, reject: &Rejected) -> String {
+        format!("{}/{}/{}", self.source, reject.partition, reject.offset)
+    }
+
+    fn enqueue(&self, topic: &str, record: FutureRecord<'_, [u8], [u8]>) -> Result<DeliveryFuture> {
+        self.producer.send_result(record).map_err(|(error, _)| anyhow!("cannot send: {}", self.why(topic, &error)))
+    }
+
+    async fn acknowledged(&self, topic: &str, sent: DeliveryFuture) -> Result<(i32, i64)> {
+        match sent.await {
+            Ok(Ok(record)) => Ok((record.partition, record.offset)),
+            Ok(Err((error, _))) => bail!("not acknowledged: {}", self.why(topic, &error)),
+            Err(_) => bail!("not acknowledged: the producer was closed"),
+        }
+    }
+
+    fn why(&self, topic: &str, error: &KafkaError) -> Reason {
+        self.reports.reasons.explain("WRITE", topic, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::position;
+
+    #[test]
+    fn a_mark_of_another_source_is_none_of_ours() {
+        assert_eq!(position(b"Xz9/2/17", "Xz9"), Some((2, 17)));
+        for foreign in [b"Xz9a/2/17".as_slice(), b"Xz9/2", b"Xz9/2/17/3", b"\xff/2/17", b"Xz9/2/x"] {
+            assert_eq!(position(foreign, "Xz9"), None);
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The line that an ingester ends with.
+
+use crate::numbers::grouped;
+use flows::Metrics;
+
+/// All that a pipeline has stored, in one line.
+pub fn summary(metrics: &Metrics) -> String {
+    let lost = Metrics::read(&metrics.expired) + Metrics::read(&metrics.reset);
+    let lost =
+        if lost > 0 { format!("; {} messages were lost before they were read", grouped(lost)) } else { String::new() };
+    format!(
+        "{} events and {} rejects stored in {} batches, {} inserts, {} retries; {} rows were stored before{lost}",
+        grouped(Metrics::read(&metrics.events)),
+        grouped(metrics.rejects.total()),
+        grouped(Metrics::read(&metrics.batches)),
+        grouped(Metrics::read(&metrics.inserts)),
+        grouped(Metrics::read(&metrics.retries)),
+        grouped(Metrics::read(&metrics.skipped)),
+    )
+}
