@@ -177,5 +177,5 @@ fn refuse(row: &Record, failure: &Failure) -> Record {
         field: None,
         detail: failure.message.clone(),
     };
-    Record { payload: Payload::Rejected(Box::new(reject)), ..*row }
+    Record::new(row.partition, row.range, row.received, Payload::Rejected(Box::new(reject)))
 }

@@ -31,6 +31,7 @@ mod formats;
 mod ingest;
 mod latency;
 mod ledger;
+mod member;
 mod metrics;
 mod offset_range;
 mod ownership;
@@ -44,6 +45,7 @@ mod settle;
 mod shoppers;
 mod sink;
 mod stages;
+mod store;
 
 pub use backoff::Backoff;
 pub use batch::Batch;
@@ -52,13 +54,19 @@ pub use event::{Event, EventType};
 pub use ingest::{IngestError, ingest};
 pub use latency::{Latencies, OutOfRange, Stage, now};
 pub use ledger::{CommitFailed, Ledger, Offsets};
+pub use member::{
+    AboveEnd, Action, Arrival, Cause, Commit, Ended, Found, Input, Loss, LostMessages, Member, Metadata, NextCommit,
+    Notes, Origin, Ours, Outcome, Position, Progress, Start, StartOffsets, TopicIdentity, UNMARKED_LIFETIME,
+    cluster_id, start_offset,
+};
 pub use metrics::Metrics;
 pub use offset_range::{OffsetRange, OffsetRanges, OutOfOrder};
 pub use ownership::{Claim, LeaseTable, Newest, OpenError, Tokens, open_lease, renew_lease};
 pub use produce::{Acked, Lost, Receipt, Tally, Topic, produce};
-pub use record::{Payload, Reason, Record, Reject};
+pub use record::{Payload, Permit, Reason, Record, Reject};
 pub use rejects::{RejectKind, Rejects};
 pub use schedule::{Rate, schedule};
 pub use settle::{Durable, SettleError, settle};
 pub use shoppers::{Fault, Faults, Message, Shoppers};
 pub use sink::{Answer, ErrorKind, Failure, LeaseLost, Ownership, ReadBack, Sink, Table};
+pub use store::Store;

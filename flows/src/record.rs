@@ -2,6 +2,8 @@
 
 use crate::{Event, OffsetRange};
 use compact_str::CompactString;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// One step ahead in a partition.
 #[derive(Clone, Debug)]
@@ -15,9 +17,27 @@ pub struct Record {
     pub received: i64,
     /// The content of the record.
     pub payload: Payload,
+    /// The memory budget of the fetch that it came with, on its last record: freed when that is committed or dropped.
+    pub permit: Option<Permit>,
+}
+
+/// A part of a memory budget. It is given back when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Permit(#[expect(dead_code, reason = "it only has to be dropped")] Arc<OwnedSemaphorePermit>);
+
+impl Permit {
+    /// Holds this permit.
+    pub fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self(Arc::new(permit))
+    }
 }
 
 impl Record {
+    /// A record that was received at `received`, nanoseconds since the Unix epoch, and holds no part of a budget.
+    pub const fn new(partition: i32, range: OffsetRange, received: i64, payload: Payload) -> Self {
+        Self { partition, range, received, payload, permit: None }
+    }
+
     /// The offset of the record itself.
     pub const fn offset(&self) -> i64 {
         self.range.next - 1
@@ -138,7 +158,7 @@ mod tests {
     use crate::EventType;
 
     fn weight(payload: Payload) -> usize {
-        Record { partition: 0, range: OffsetRange::new(0, 1), received: 0, payload }.weight()
+        Record::new(0, OffsetRange::new(0, 1), 0, payload).weight()
     }
 
     fn event(user: &str, product: &str) -> Payload {

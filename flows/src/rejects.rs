@@ -83,7 +83,7 @@ mod tests {
 
     fn rejected(offset: i64, payload: Option<&str>) -> Record {
         let payload = Event::decode(None, payload.map(str::as_bytes));
-        Record { partition: 3, range: OffsetRange::new(offset, offset + 1), received: 0, payload }
+        Record::new(3, OffsetRange::new(offset, offset + 1), 0, payload)
     }
 
     #[test]

@@ -1,29 +1,25 @@
-//! Whatever happens, every record is stored once, and committed after that: random topics, policies, and failures of the
-//! sink and the group, under members that take partitions over from each other, in order, by a crash, or unawares, and two that
-//! both take them for theirs. Requests come up to a minute and a half late, twice, or after their sender was given up; so do leases.
+//! Whatever happens, every record is stored once, and committed after that: random topics, settings, and failures of ClickHouse and the
+//! group, under processes that take partitions over from each other, in order, by a crash, or unawares: frozen out of Kafka, removed by
+//! hand, or with the instance id of another one. Requests come up to a minute and a half late, twice, or after their sender was given up;
+//! so do leases. Offsets are set back, and the table of leases is emptied.
 //!
-//! Checked all the time: nothing is committed that is not stored, nothing is stored twice. Checked in the end, when all has come that
-//! was on its way: everything is stored.
+//! The state machine, the leases and the pipeline are the real ones. Checked all the time: nothing is committed that is not stored, no
+//! commit goes backwards, nothing is stored twice. Checked in the end, when all has come that was on its way: everything is stored.
 
 mod support;
 
-use flows::{
-    Backoff, BatchConfig, Claim, IngestError, Ledger, OffsetRange, OffsetRanges, Payload, Record, Table, ingest,
-    open_lease,
-};
-use futures::future::{BoxFuture, join_all};
-use futures::{FutureExt, Stream, StreamExt, stream};
+use flows::{BatchConfig, Metrics, OffsetRange, Record, Table};
+use futures::future::join_all;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
-use support::{Commits, FakeClickHouse, FakeOwnership, Lease, TestPipeline, bad, event, ms, odd, passed, reject};
-use tokio::task::JoinHandle;
+use support::{Coordinator, FakeClickHouse, Process, Shop, bad, event, ms, odd, reject};
 use tokio::time::{sleep, timeout};
 
-/// Longer than anything takes.
-const FOR_EVER: Duration = ms(u64::MAX / 1_000_000);
+/// Longer than anything takes: virtual time, which costs nothing.
+const END_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One record of the topic, in the order in which it comes.
 #[derive(Clone, Debug)]
@@ -69,45 +65,54 @@ fn batching() -> impl Strategy<Value = BatchConfig> {
     })
 }
 
-/// Who owns what for a time, and how that ends.
+/// Who owns what for a time, and what happens to the processes meanwhile.
 #[derive(Clone, Debug)]
 struct Epoch {
-    /// The member that each partition is given to.
+    /// The process that each partition is given to.
     owners: [usize; PARTITIONS],
-    /// For each member, how long it works, and how often its topic can be proved to be the same.
-    ends: [(End, Duration, u64); MEMBERS],
-    /// A member that takes the partitions of another for its own, too: both have one instance id, or one was removed by hand.
+    /// For each process what becomes of it, after what time, and how often its topic can be proved to be the same.
+    fates: [(Fate, Duration, u64); PROCESSES],
+    /// A second process that joins with the instance id of this one, which notices only when the epoch is over.
     twin: Option<usize>,
-    /// How far somebody sets the offsets back before it.
+    /// How far somebody sets the offsets back before it, if the group has no members.
     set_back: i64,
     /// Somebody empties the table of leases, so long after it has begun.
     emptied: Option<Duration>,
 }
 
 const PARTITIONS: usize = 4;
-const MEMBERS: usize = 3;
+const PROCESSES: usize = 3;
 
-/// How a member's ownership ends.
+/// What becomes of a process.
 #[derive(Clone, Copy, Debug)]
-enum End {
-    /// Its source ends: what is under way is stored and committed. A rebalance, or a stop.
+enum Fate {
+    /// It goes on into the next epoch: some partitions may be revoked.
+    Stays,
+    /// It drains and leaves its group.
     Drained,
-    /// It is dropped with all that is under way. A crash; its inserts go on.
+    /// It is gone with all that is under way; its inserts go on.
     Crashed,
-    /// It has lost its partitions and does not know: it goes on, at once or whenever it wakes up. A freeze, or a member that was
-    /// removed.
-    Forsaken,
+    /// It is cut off from Kafka, and goes on: the group has given its partitions away, and it hears of that so long after the epoch.
+    CutOff(Duration),
+    /// Somebody removes it from its group by hand: its client joins again as another member, unawares.
+    Removed,
 }
 
 fn epoch() -> impl Strategy<Value = Epoch> {
-    let end = prop_oneof![Just(End::Drained), Just(End::Crashed), Just(End::Forsaken)];
+    let fate = prop_oneof![
+        3 => Just(Fate::Stays),
+        1 => Just(Fate::Drained),
+        1 => Just(Fate::Crashed),
+        1 => (0..60_000u64).prop_map(|millis| Fate::CutOff(ms(millis))),
+        1 => Just(Fate::Removed),
+    ];
     let lives = prop_oneof![1 => 0..200u64, 3 => 0..20_000u64].prop_map(ms);
     let proofs = prop_oneof![3 => Just(u64::MAX), 1 => 1..30u64];
-    let twin = prop_oneof![3 => Just(None), 1 => (0..MEMBERS).prop_map(Some)];
+    let twin = prop_oneof![3 => Just(None), 1 => (0..PROCESSES).prop_map(Some)];
     let set_back = prop_oneof![3 => Just(0), 1 => 1..30i64];
     let emptied = prop_oneof![9 => Just(None), 1 => (0..10_000u64).prop_map(|millis| Some(ms(millis)))];
-    (prop::array::uniform4(0..MEMBERS), prop::array::uniform3((end, lives, proofs)), twin, set_back, emptied)
-        .prop_map(|(owners, ends, twin, set_back, emptied)| Epoch { owners, ends, twin, set_back, emptied })
+    (prop::array::uniform4(0..PROCESSES), prop::array::uniform3((fate, lives, proofs)), twin, set_back, emptied)
+        .prop_map(|(owners, fates, twin, set_back, emptied)| Epoch { owners, fates, twin, set_back, emptied })
 }
 
 /// The topic with its offsets.
@@ -128,196 +133,150 @@ fn records(topic: &[TopicRecord]) -> Vec<(Duration, Record)> {
     topic.iter().map(deliver).collect()
 }
 
-/// What a new owner is given: all of its partitions from the committed offsets on, without what is stored.
-fn resumed(
-    topic: &[(Duration, Record)],
-    stored: &BTreeMap<i32, (i64, OffsetRanges)>,
-) -> impl Stream<Item = Record> + Send + use<> {
-    let mine = |record: &Record| stored.get(&record.partition).is_some_and(|(from, _)| record.offset() >= *from);
-    let mut left: Vec<_> = topic.iter().filter(|(_, record)| mine(record)).cloned().collect();
-    for (_, record) in &mut left {
-        // Offsets that were set back may lie where the topic has no record.
-        record.range.first = record.range.first.max(stored[&record.partition].0);
-        if stored[&record.partition].1.contains(record.offset()) {
-            record.payload = Payload::AlreadyStored;
-        }
-    }
-    // Neighbours that are stored are passed over in one step.
-    left.dedup_by(|(_, later), (_, earlier)| {
-        let joins = later.partition == earlier.partition && passes(later) && passes(earlier);
-        if joins {
-            *earlier = passed(earlier.partition, earlier.range.first..later.range.next);
-        }
-        joins
-    });
-    stream::iter(left).then(|(pause, record)| async move {
-        if !pause.is_zero() {
-            sleep(pause).await;
-        }
-        record
-    })
-}
-
-const fn passes(record: &Record) -> bool {
-    matches!(record.payload, Payload::AlreadyStored)
-}
-
-async fn stored_ranges(clickhouse: &FakeClickHouse, partition: i32, from: i64) -> OffsetRanges {
-    loop {
-        if let Ok(mut stored) = clickhouse.stored(&[(partition, OffsetRange::new(from, i64::MAX))]).await {
-            return stored.remove(&partition).unwrap_or_default();
-        }
-    }
-}
-
-/// The topic, the sink and the group, through all that happens to the members.
+/// The topic, ClickHouse and the group, through all that happens to the processes.
 struct World {
-    topic: Vec<(Duration, Record)>,
-    pipeline: TestPipeline,
-    batching: BatchConfig,
-    seed: u64,
-    /// Pipelines of members that have lost their partitions and do not know.
-    forsaken: Vec<JoinHandle<()>>,
+    shop: Arc<Shop>,
+    processes: [Option<Process>; PROCESSES],
+    /// Processes that are not members any more, and what they do when they notice.
+    unaware: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl World {
     /// One epoch after the other, then one owner of everything, which nothing ends, until the topic is through.
     async fn live_through(&mut self, epochs: &[Epoch]) {
         for epoch in epochs {
-            self.pipeline.group.set_back(epoch.set_back);
-            let works = (0..MEMBERS).map(|member| {
-                let owns = |partition: &i32| {
-                    let owner = epoch.owners[*partition as usize];
-                    owner == member || (epoch.twin == Some(member) && owner == (member + 1) % MEMBERS)
-                };
-                self.member((0..PARTITIONS as i32).filter(owns).collect(), epoch.ends[member])
-            });
-            let works = join_all(works.collect::<Vec<_>>());
-            let empties = async {
-                if let Some(after) = epoch.emptied {
-                    sleep(after).await;
-                    self.pipeline.clickhouse.empty_leases();
+            self.live(epoch).await;
+        }
+        for process in self.processes.iter_mut().filter_map(Option::take) {
+            process.shut_down().await;
+        }
+        let through = async {
+            loop {
+                let process = self.join((0..PARTITIONS as i32).collect(), u64::MAX);
+                while !process.has_left() && !self.is_through() {
+                    sleep(ms(500)).await;
                 }
-            };
-            let (ended, ()) = futures::join!(works, empties);
-            self.forsaken.extend(ended.into_iter().flatten());
-            // The tasks of a pipeline that was dropped end when they are next scheduled, like those of a process that dies.
-            tokio::task::yield_now().await;
+                process.shut_down().await;
+                if self.is_through() {
+                    break;
+                }
+            }
+        };
+        timeout(END_TIMEOUT, through).await.expect("it comes to an end");
+        for unaware in self.unaware.drain(..) {
+            timeout(END_TIMEOUT, unaware).await.expect("it notices").expect("no task crashes");
         }
-        for life in 0.. {
-            assert!(life < 500, "it does not come to an end");
-            self.seed += 1;
-            let Ok(ledger) =
-                self.work((0..PARTITIONS as i32).collect(), u64::MAX, FOR_EVER).await.await.inspect_err(|why| {
-                    if life > 480 {
-                        eprintln!("{life}: {why}")
-                    }
-                })
-            else {
-                continue;
-            };
-            let ends = ends(&self.topic);
-            assert!(ledger.marks().all(|(partition, mark)| mark == ends[&partition]), "the source was drained");
-            break;
-        }
-        self.forsaken.drain(..).for_each(|zombie| zombie.abort());
         tokio::task::yield_now().await;
-        assert_eq!(self.pipeline.clickhouse.awaited().0, 0, "nobody awaits an insert of a pipeline that is gone");
+        assert_eq!(self.shop.clickhouse.awaited().0, 0, "nobody awaits an insert of a pipeline that is gone");
         self.check();
     }
 
-    /// One member through one epoch; what is left of it if it does not know that it is over.
-    async fn member(&self, partitions: Vec<i32>, (end, lives, proofs): (End, Duration, u64)) -> Option<JoinHandle<()>> {
-        if partitions.is_empty() {
-            return None;
+    async fn live(&mut self, epoch: &Epoch) {
+        let coordinator = &self.shop.coordinator;
+        coordinator.set_back(epoch.set_back);
+        let owned = |nth: usize| (0..PARTITIONS as i32).filter(move |at| epoch.owners[*at as usize] == nth);
+        // A rebalance: partitions that go are revoked first, and given to others in the next generation.
+        self.processes.iter_mut().for_each(|process| drop(process.take_if(|process| process.has_left())));
+        let revokes = self.processes.iter().enumerate().filter_map(|(nth, process)| {
+            let gone = process.as_ref()?.holds().into_iter().filter(|held| !owned(nth).any(|at| at == *held)).collect();
+            Some(process.as_ref()?.revoke(gone, false))
+        });
+        join_all(revokes).await;
+        coordinator.next_generation();
+        for (nth, process) in self.processes.iter_mut().enumerate() {
+            let process = process.get_or_insert_with(|| Process::start(&self.shop, epoch.fates[nth].2));
+            let held = process.holds();
+            process.assign(owned(nth).filter(|at| !held.contains(at)).collect());
         }
-        match end {
-            End::Drained => drop(self.work(partitions, proofs, lives).await.await),
-            // At any moment: also while it opens its lease.
-            End::Crashed => {
-                let works = async { self.work(partitions, proofs, FOR_EVER).await.await };
-                drop(timeout(lives, works).await);
-            }
-            End::Forsaken => {
-                let work = self.work(partitions, proofs, FOR_EVER).await;
-                let zombie = tokio::spawn(async move { drop(work.await) });
-                sleep(lives).await;
-                return Some(zombie);
+        if let Some(twin) = epoch.twin {
+            let second = self.join(owned(twin).collect(), u64::MAX);
+            if let Some(first) = self.processes[twin].replace(second) {
+                first.id().iter().for_each(|id| coordinator.remove(id));
+                let notices = epoch.fates[twin].1;
+                self.unaware.push(tokio::spawn(async move {
+                    sleep(notices).await;
+                    first.abandon().await;
+                }));
             }
         }
-        None
+        let fates = self.processes.iter_mut().zip(&epoch.fates).map(async |(process, (fate, lives, _))| {
+            sleep(*lives).await;
+            match fate {
+                Fate::Stays => {}
+                Fate::Drained => {
+                    if let Some(process) = process.take() {
+                        process.shut_down().await;
+                    }
+                }
+                Fate::Crashed => process.take().iter().for_each(|process| {
+                    process.id().iter().for_each(|id| coordinator.remove(id));
+                }),
+                Fate::CutOff(_) => process.iter().for_each(|process| process.connect(false)),
+                Fate::Removed => process.iter().for_each(Process::is_removed),
+            }
+        });
+        let empties = async {
+            if let Some(after) = epoch.emptied {
+                sleep(after).await;
+                self.shop.clickhouse.empty_leases();
+            }
+        };
+        futures::join!(join_all(fates), empties);
+        for (process, (fate, ..)) in self.processes.iter_mut().zip(&epoch.fates) {
+            if let Fate::CutOff(notices) = *fate
+                && let Some(process) = process.take()
+            {
+                // Its session is over.
+                process.id().iter().for_each(|id| coordinator.remove(id));
+                self.unaware.push(tokio::spawn(async move {
+                    sleep(notices).await;
+                    process.connect(true);
+                    process.revoke(process.holds(), true).await;
+                    process.abandon().await;
+                }));
+            }
+        }
+        // The tasks of a pipeline that was dropped end when they are next scheduled, like those of a process that dies.
+        tokio::task::yield_now().await;
     }
 
-    /// What a new owner of these partitions does: opens a lease, asks what is stored, and goes on there, until its source ends.
-    async fn work(
-        &self,
-        partitions: Vec<i32>,
-        proofs: u64,
-        until: Duration,
-    ) -> BoxFuture<'static, Result<Ledger<Commits>, IngestError>> {
-        let TestPipeline { clickhouse, group, metrics, .. } = &self.pipeline;
-        let offsets = group.member_of(&partitions);
-        let sink = Arc::new(clickhouse.sink("group"));
-        let claim = Claim::Group { group: "group".into(), take_over: None };
-        let mut backoff = Backoff::default();
-        // What is committed is asked at first, as a member does: until the question what is stored it may move on.
-        let committed = group.committed();
-        for tries in 0.. {
-            match open_lease(&*sink, &sink.tokens, &claim, &partitions).await {
-                Ok(()) => break,
-                // Two that open at once: one of them gives up, as if Kafka had told it.
-                Err(_) if tries > 20 => return std::future::ready(Err(lost())).boxed(),
-                Err(_) => backoff.wait().await,
-            }
-        }
-        let mut stored = BTreeMap::new();
-        for (partition, from) in committed.into_iter().filter(|(partition, _)| partitions.contains(partition)) {
-            stored.insert(partition, (from, stored_ranges(clickhouse, partition, from).await));
-        }
-        let watch = group.clone();
-        let source = resumed(&self.topic, &stored).inspect(move |record| watch.saw(record));
-        let source = source.take_until(Box::pin(sleep(until)));
-        let held = FakeOwnership { lease: Arc::new(Lease::lasting(proofs).moody(self.seed)), sink: sink.clone() };
-        let ledger = Ledger::open(stored.iter().map(|(&at, (from, _))| (at, *from)), offsets, metrics.clone());
-        let work = ingest(source, self.batching, sink, Arc::new(held), metrics.clone(), ledger).map(|ended| {
-            if let Err(error @ (IngestError::Crashed(_) | IngestError::OutOfOrder(_))) = &ended {
-                panic!("{error}");
-            }
-            ended
-        });
-        work.boxed()
+    fn join(&self, partitions: Vec<i32>, proofs: u64) -> Process {
+        let process = Process::start(&self.shop, proofs);
+        process.assign(partitions);
+        process
+    }
+
+    fn is_through(&self) -> bool {
+        self.shop.coordinator.committed() == ends(&self.shop.topic)
     }
 
     /// Every record is stored exactly once, where it belongs. A row that the server refuses for a while belongs into either table.
     fn check(&self) {
+        let Shop { topic, clickhouse, batching, .. } = &*self.shop;
         let table = |record: &Record| match record.event() {
             Some(event) if event.product == support::BAD => Some(Table::Rejected),
             Some(event) if event.product == support::ODD => None,
             Some(_) => Some(Table::Events),
             None => Some(Table::Rejected),
         };
-        let rows = self.topic.iter().map(|(_, record)| (record.partition, record.offset(), table(record)));
+        let rows = topic.iter().map(|(_, record)| (record.partition, record.offset(), table(record)));
         let mut expected: Vec<_> = rows.collect();
         expected.sort_by_key(|row| (row.0, row.1));
-        let stored = self.pipeline.clickhouse.rows();
+        let stored = clickhouse.rows();
         assert_eq!(stored.len(), expected.len());
         for ((partition, offset, found), expected) in stored.into_iter().zip(expected) {
             assert_eq!((partition, offset, expected.2.unwrap_or(found)), (expected.0, expected.1, found));
         }
-        let sent = self.pipeline.clickhouse.sent();
-        assert!(sent.iter().all(|sent| sent.rows.len() <= self.batching.rows * self.batching.coalesce));
+        assert!(clickhouse.sent().iter().all(|sent| sent.rows.len() <= batching.rows * batching.coalesce));
     }
 
     /// Inserts, commits and questions, and records that went into them.
     fn steps(&self) -> u64 {
-        let sent = self.pipeline.clickhouse.sent();
+        let Shop { clickhouse, coordinator, .. } = &*self.shop;
+        let sent = clickhouse.sent();
         let rows: usize = sent.iter().map(|sent| sent.rows.len()).sum();
-        (rows + sent.len() + self.pipeline.group.tries().len() + self.pipeline.clickhouse.asked()) as u64
+        (rows + sent.len() + clickhouse.asked()) as u64 + coordinator.commits()
     }
-}
-
-fn lost() -> IngestError {
-    flows::SettleError::Lost(flows::LeaseLost).into()
 }
 
 fn ends(topic: &[(Duration, Record)]) -> BTreeMap<i32, i64> {
@@ -343,10 +302,11 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let steps = runtime.block_on(async {
-            let pipeline = TestPipeline::new(FakeClickHouse::moody(seed.into()).fresh());
-            pipeline.group.moody(seed.into());
-            let mut world =
-                World { topic: records(&topic), pipeline, batching, seed: seed.into(), forsaken: Vec::new() };
+            let clickhouse = Arc::new(FakeClickHouse::moody(seed.into()).fresh());
+            let coordinator = Coordinator::new(clickhouse.clone(), PARTITIONS as i32, seed.into());
+            let (topic, metrics, seed) = (records(&topic), Arc::new(Metrics::default()), seed.into());
+            let shop = Arc::new(Shop { topic, clickhouse, coordinator, batching, metrics, seed });
+            let mut world = World { shop, processes: Default::default(), unaware: Vec::new() };
             world.live_through(&epochs).await;
             world.steps()
         });

@@ -6,8 +6,8 @@
 use super::tally::Tally;
 use super::{Auditor, patiently};
 use crate::clickhouse::WINDOW;
-use crate::kafka::Lost;
 use anyhow::Result;
+use flows::LostMessages;
 use flows::OffsetRange;
 use serde::Serialize;
 
@@ -26,7 +26,7 @@ pub struct Expired {
     /// How many there are of which it cannot be told whether they held a message.
     pub unclear: u64,
     /// The group's notes about messages that it had to skip.
-    pub passed: Option<Lost>,
+    pub passed: Option<LostMessages>,
 }
 
 /// The kinds of loss to search for.
@@ -38,7 +38,7 @@ pub struct Wanted {
     /// The topic's beginning.
     pub low: i64,
     /// The group's notes about messages that it had to skip.
-    pub passed: Option<Lost>,
+    pub passed: Option<LostMessages>,
     /// Whether the partition has offsets without a message, so that a hole of any length says nothing.
     pub has_gaps: bool,
 }

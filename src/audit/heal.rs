@@ -15,6 +15,7 @@ use std::mem;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::task::block_in_place;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Rows of an insert, and the bytes that their messages may hold together: bounds the memory.
@@ -145,7 +146,7 @@ impl HealLease {
         let besides = partitions.iter().map(|at| (Role::Ingest, *at, token(at))).collect();
         let writer = Writer { besides, ..Writer::new(Role::Heal, group) };
         let tokens = writer.tokens.clone();
-        let sink = ClickHouseSink::new(clickhouse.clone(), source, writer);
+        let sink = ClickHouseSink::new(clickhouse.clone(), source, writer, CancellationToken::new());
         patiently(async || match open_lease(&sink, &tokens, &Claim::Any, &partitions).await {
             Ok(()) => Ok(()),
             Err(OpenError::Failure(failure)) => Err(failure),
@@ -198,7 +199,7 @@ impl HealBatch {
 
     fn push(&mut self, offset: i64, payload: Payload) {
         let range = OffsetRange::new(self.next, offset + 1);
-        let record = Record { partition: self.partition, range, received: now(), payload };
+        let record = Record::new(self.partition, range, now(), payload);
         self.bytes += record.weight();
         self.next = range.next;
         self.records.push(record);

@@ -5,13 +5,13 @@ use super::{ClickHouseArgs, Format, KafkaArgs};
 use crate::audit::{Auditor, Expired, Findings, Healer, Interrupted, Marks, OtherSources, Wanted, other_sources};
 use crate::clickhouse::{ClickHouse, WINDOW};
 use crate::kafka::admin::{self, Client, Found};
+use crate::kafka::native;
 use crate::kafka::ranges::{self, Ranges};
-use crate::kafka::{Lost, Notes, Origin, TopicIdentity, native};
 use crate::numbers::grouped;
 use crate::{connect, kafka, output};
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
-use flows::OffsetRange;
+use flows::{LostMessages, Notes, OffsetRange, Origin, TopicIdentity};
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::json;
@@ -174,7 +174,8 @@ impl Audit {
             let Some(mark) = marks[&partition] else { continue };
             let notes = noted.remove(&partition).unwrap_or_default();
             let (read, has_gaps) = (notes.read_up_to(mark), notes.has_gaps || empty > 0);
-            let is_meant = |lost: &Lost| args.since.is_none_or(|since_ms| lost.at.timestamp_millis() >= since_ms);
+            let is_meant =
+                |lost: &LostMessages| args.since.is_none_or(|since_ms| lost.at.timestamp_millis() >= since_ms);
             let passed = notes.lost.filter(is_meant);
             // What lies before the time of --since is not looked at.
             if findings.is_cut {

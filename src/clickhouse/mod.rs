@@ -21,6 +21,7 @@ mod rows;
 mod schema;
 mod settings;
 mod sink;
+mod store;
 mod tables;
 mod ttl;
 mod types;
@@ -37,6 +38,7 @@ pub(crate) use reader::{Columns, NoAnswer, Reader};
 pub(crate) use rejects::{Choice, Count, Place, Row};
 pub(crate) use schema::Tables;
 pub(crate) use sink::{ClickHouseSink, Writer};
+pub(crate) use store::ClickHouseStore;
 pub(crate) use ttl::Expiry;
 
 use anyhow::Result;

@@ -62,23 +62,18 @@ pub struct ClickHouseSink {
 }
 
 impl ClickHouseSink {
-    /// The sink for rows of the topic with the id `source`.
-    pub fn new(clickhouse: Arc<ClickHouse>, source: &str, writer: Writer) -> Self {
+    /// The sink for rows of the topic with the id `source`. Nothing is sent any more once `closed` is cancelled.
+    pub fn new(clickhouse: Arc<ClickHouse>, source: &str, writer: Writer, closed: CancellationToken) -> Self {
         Self {
             scope: Scope::new(&clickhouse.database, source),
             clickhouse,
             source: source.to_owned(),
             writer,
             server: Mutex::default(),
-            closed: CancellationToken::new(),
+            closed,
             complaints: LogThrottle::default(),
             read_back: ReadBack::default(),
         }
-    }
-
-    /// With this, its lease ends: nothing more is sent.
-    pub fn closed(&self) -> CancellationToken {
-        self.closed.clone()
     }
 
     /// The tokens that its inserts carry.

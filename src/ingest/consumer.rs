@@ -2,8 +2,8 @@
 
 use super::{IngestConfig, Instance};
 use crate::kafka;
+use crate::kafka::consumer::static_membership::InstanceFile;
 use crate::kafka::refused::{self, Refused};
-use crate::kafka::static_membership::InstanceFile;
 use anyhow::{Result, bail};
 use rdkafka::ClientConfig;
 use std::time::Duration;

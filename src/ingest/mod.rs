@@ -3,26 +3,22 @@
 mod consumer;
 mod start;
 
-use crate::clickhouse::{ClickHouseConfig, Role, Writer, describe};
-use crate::kafka::lease::{Ended, Lease};
-use crate::kafka::member::{self, Membership, PutOut};
-use crate::kafka::static_membership::InstanceFile;
-use crate::kafka::{Committer, KafkaConfig, Naming};
+use crate::clickhouse::{ClickHouseConfig, ClickHouseStore, Role, Writer, describe};
+use crate::kafka::consumer::static_membership::InstanceFile;
+use crate::kafka::consumer::{Consumer, ConsumerConfig, Evicted, Lease};
+use crate::kafka::{KafkaConfig, Naming};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Ready;
 use anyhow::{Result, anyhow, bail};
-use flows::{BatchConfig, Claim, IngestError, Ledger, Metrics, SettleError};
-use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use flows::{BatchConfig, Claim, LeaseTable, Metrics, Sink, Store};
+use futures::{FutureExt, TryStreamExt};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Who is put out of the group again before this time is over has a twin.
-const A_WHILE: Duration = Duration::from_secs(30);
+/// Fenced twice within this window: another process probably uses the same instance id.
+const TWIN_WINDOW: Duration = Duration::from_secs(30);
 
 /// What [`run`] ingests, where from and where to.
 #[derive(Clone, Debug)]
@@ -84,13 +80,12 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
         async move { asked.ping().await.is_ok() }.boxed()
     });
     let _watch = AbortOnDropHandle::new(tokio::spawn(clickhouse.clone().keep_watch()));
-    let to = Membership {
+    let consumer = ConsumerConfig {
         topic: config.kafka.topic.clone(),
         naming: config.naming,
-        config: consumer,
-        writer: Writer::new(Role::Ingest, &config.group),
+        client: consumer,
+        store: Arc::new(ClickHouseStore::new(clickhouse, Writer::new(Role::Ingest, &config.group))),
         claim,
-        clickhouse,
         drain_timeout: config.drain_timeout,
         batch_timeout: config.batching.timeout,
         stuck: ready.stuck.clone(),
@@ -99,80 +94,61 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
     tracing::info!("ingesting {} as a member of group {}", config.kafka.topic, config.group);
     let (mut joined, is_random) = (Instant::now(), instance.as_ref().is_some_and(InstanceFile::is_random));
     let drained = loop {
-        let drained = membership(&to, config.batching, shutdown, metrics).await;
-        let Some(put_out) = drained.as_ref().err().and_then(|error| error.downcast_ref()) else { break drained };
-        match put_out {
-            // After a broker's death, a late request of ours under our old member id has us taken for somebody else. Under a
-            // name that others could have it may be somebody else, who would be put out in turn.
-            PutOut::Fenced(_) if is_random || joined.elapsed() > A_WHILE => joined = Instant::now(),
-            PutOut::Fenced(_) => break drained,
-            PutOut::GivenAway => {}
+        let drained = membership(&consumer, config.batching, shutdown, metrics).await;
+        let Some(evicted) = drained.as_ref().err().and_then(|error| error.downcast_ref()) else { break drained };
+        match evicted {
+            // After a broker's death, the coordinator may take a late request under the old member id for another client's. Under an
+            // instance id that others could have, it may be another client, which would be evicted in turn.
+            Evicted::Fenced(_) if is_random || joined.elapsed() > TWIN_WINDOW => joined = Instant::now(),
+            Evicted::Fenced(_) => break drained,
+            Evicted::StaleMemberId => {}
         }
-        tracing::warn!("{put_out}; joining again");
+        tracing::warn!("{evicted}; joining again");
     };
     if !drained? {
+        let timeout = config.drain_timeout;
         bail!(
-            "not drained within --drain-timeout: what was not stored is not committed either, the next start goes on there"
+            "shutdown timed out after {timeout:?} (--drain-timeout): the last batches were not stored. Nothing is lost: their offsets \
+             are uncommitted, the next start resumes there"
         );
     }
     Ok(())
 }
 
 /// From joining the group to leaving it, one lease after the other; whether the last one ended in order.
-async fn membership(
-    to: &Membership,
+async fn membership<S: Store>(
+    config: &ConsumerConfig<S>,
     batching: BatchConfig,
     shutdown: &Shutdown,
     metrics: &Arc<Metrics>,
 ) -> Result<bool> {
-    let (leases, opened) = mpsc::unbounded_channel();
-    let (thread, committer) = member::join(to.clone(), metrics.clone(), shutdown.clone(), leases)?;
-    let drained = UnboundedReceiverStream::new(opened)
-        .try_fold(true, |_, lease| ingest_lease(lease, batching, metrics, &committer))
+    let mut consumer = Consumer::join(config, metrics, shutdown)?;
+    let drained = consumer
+        .leases() // what this member owns, until the next rebalance or the shutdown
+        .try_fold(true, |_, lease| ingest_lease(lease, batching, metrics))
         .await;
-    // Whatever ended the work ends the membership too.
-    if !matches!(&drained, Err(error) if error.is::<PutOut>()) {
+    // Whatever ended the work ends the membership, too.
+    if !matches!(&drained, Err(error) if error.is::<Evicted>()) {
         shutdown.request();
     }
-    tokio::task::spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow!("the Kafka thread crashed"))?;
+    consumer.left().await?;
     drained
 }
 
 /// The pipeline, for as long as the lease lasts; false if its drain took too long.
-async fn ingest_lease(
-    mut lease: Lease,
+async fn ingest_lease<K: Sink + LeaseTable>(
+    lease: Lease<K>,
     batching: BatchConfig,
     metrics: &Arc<Metrics>,
-    committer: &Arc<Committer>,
 ) -> Result<bool> {
-    let hauls = std::mem::replace(&mut lease.records, futures::channel::mpsc::channel(0).1);
-    let records = hauls.flat_map(stream::iter);
-    let ledger = Ledger::open(lease.starts.iter().copied(), lease.offsets(committer), metrics.clone());
-    let ownership = lease.ownership.clone();
-    let flow = flows::ingest(records, batching, lease.sink.clone(), ownership.clone(), metrics.clone(), ledger);
-    // Dropping the flow lets go of what is under way; nothing of it is committed.
+    let (records, lease) = lease.split();
+    let (ownership, ledger) = (lease.ownership(), lease.ledger(metrics));
+    let flow = flows::ingest(records, batching, lease.sink(), ownership.clone(), metrics.clone(), ledger);
+    // Dropping the flow drops what is under way; nothing of it is committed.
     let outcome = tokio::select! {
-        outcome = flow => outcome.map(Some),
-        () = ownership.lost() => Ok(None),
+        outcome = flow => Some(outcome),
+        () = ownership.lost() => None,
     };
-    match outcome {
-        Ok(Some(ledger)) => {
-            lease.end(Ended::Drained(ledger.marks().collect()));
-            Ok(true)
-        }
-        Err(IngestError::Settle(SettleError::Lost(_))) => {
-            let drained = !lease.given_up.load(SeqCst);
-            lease.end(Ended::Fenced);
-            Ok(drained)
-        }
-        Ok(None) => {
-            let drained = !lease.given_up.load(SeqCst);
-            lease.end(Ended::Stopped);
-            Ok(drained)
-        }
-        Err(error) => {
-            lease.end(Ended::Stopped);
-            Err(anyhow!("stopped, nothing of the current batches is committed: {}", describe(&error)))
-        }
-    }
+    let ended = lease.end(outcome);
+    ended.map_err(|error| anyhow!("stopped, nothing of the current batches is committed: {}", describe(&error)))
 }

@@ -4,7 +4,7 @@ use super::IngestConfig;
 use crate::clickhouse::{ClickHouse, Role};
 use crate::connect;
 use crate::kafka::admin::{self, Client, Found};
-use crate::kafka::opening::belongs_to;
+use crate::kafka::consumer::belongs_to;
 use crate::kafka::{self, Naming};
 use crate::numbers::grouped;
 use anyhow::{Result, bail};

@@ -1,11 +1,12 @@
 //! Questions about the cluster, and making the topic.
 
 use super::native;
-use super::origin::TopicIdentity;
 use super::reason::Reason;
 use super::reasons::Reasons;
+use super::topic_identity;
 use anyhow::{Context, Result, anyhow, bail};
 use flows::Backoff;
+use flows::TopicIdentity;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -194,7 +195,7 @@ pub fn source(client: &Client, topic: &str) -> Result<String> {
 /// # Errors
 /// When Kafka does not say.
 pub fn identity(client: &Client, topic: &str) -> Result<TopicIdentity> {
-    TopicIdentity::ask(client.client().native_client(), topic, true, ANSWER * 2)
+    topic_identity::ask(client.client().native_client(), topic, true, ANSWER * 2)
         .map_err(|code| anyhow!("topic {topic}: {}", explain(client, "DESCRIBE", topic, &KafkaError::Global(code))))
 }
 

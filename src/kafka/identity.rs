@@ -1,8 +1,8 @@
 //! Which topic it is: a topic that was deleted and made again has the same name and begins at offset 0 once more.
 
-use super::member::Consumer;
-use super::origin::{Origin, TopicIdentity};
-use super::topic_id;
+use super::consumer::Client;
+use super::{topic_id, topic_identity};
+use flows::{Origin, TopicIdentity};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub enum Naming {
 /// A topic, as it was when a lease was opened.
 #[derive(Clone)]
 pub struct Identity {
-    consumer: Arc<Consumer>,
+    client: Arc<Client>,
     topic: TopicIdentity,
 }
 
@@ -32,10 +32,10 @@ impl Identity {
     ///
     /// # Errors
     /// What the broker says: that the topic does not exist, say.
-    pub fn ask(consumer: &Arc<Consumer>, topic: &str, naming: Naming) -> Result<Self, RDKafkaErrorCode> {
-        let client = consumer.client().native_client();
-        let topic = TopicIdentity::ask(client, topic, naming == Naming::ById, ANSWER)?;
-        Ok(Self { consumer: consumer.clone(), topic })
+    pub fn ask(client: &Arc<Client>, topic: &str, naming: Naming) -> Result<Self, RDKafkaErrorCode> {
+        let native = client.client().native_client();
+        let topic = topic_identity::ask(native, topic, naming == Naming::ById, ANSWER)?;
+        Ok(Self { client: client.clone(), topic })
     }
 
     /// What rows of it carry as `_source`: the id, or the name where the broker has no ids.
@@ -63,7 +63,7 @@ impl Identity {
         }
         let mine = self.clone();
         let asked = tokio::task::spawn_blocking(move || {
-            (topic_id(mine.consumer.client().native_client(), &mine.topic.name, ANSWER), mine.topic.id)
+            (topic_id(mine.client.client().native_client(), &mine.topic.name, ANSWER), mine.topic.id)
         });
         match asked.await {
             Ok((Ok(Some(id)), mine)) => Some(id) == mine,

@@ -1,38 +1,25 @@
 //! The Kafka adapter: configuration, the group member that delivers, the committer, and the topic that is produced into.
 
 pub(crate) mod admin;
-mod callbacks;
-mod committer;
+mod broker_recovery;
 mod config;
+pub mod consumer;
 mod hanging;
-mod haul;
 mod identity;
-mod lag;
-pub(crate) mod lease;
-mod lifeline;
-mod load;
 mod loss;
-mod marks;
-pub(crate) mod member;
-mod metadata;
 pub(crate) mod native;
-pub(crate) mod opening;
-mod origin;
 pub(crate) mod ranges;
 mod reason;
 mod reasons;
 pub(crate) mod refused;
-pub(crate) mod static_membership;
 mod statistics;
 pub(crate) mod topic;
+mod topic_identity;
 
-pub(crate) use committer::Committer;
 pub use config::{KafkaConfig, Setting, Settings};
 pub(crate) use identity::Identity;
 pub use identity::Naming;
-pub(crate) use metadata::{Lost, Notes, Ours};
 pub(crate) use native::topic_id;
-pub(crate) use origin::{Origin, TopicIdentity};
 pub(crate) use reason::Reason;
 pub(crate) use reasons::Reasons;
 

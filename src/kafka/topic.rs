@@ -1,7 +1,7 @@
 //! The topic that is produced into.
 
 use super::statistics::Statistics;
-use super::{Reasons, lifeline};
+use super::{Reasons, broker_recovery};
 use crate::stuck::{At, Stuck};
 use flows::{Acked, Lost, Message, Metrics, Topic};
 use rdkafka::ClientConfig;
@@ -86,7 +86,7 @@ impl ClientContext for Reports {
         if statistics.has_producer_id() {
             self.ready.notify_one();
         }
-        if lifeline::is_lost(&statistics) {
+        if broker_recovery::has_no_brokers(&statistics) {
             self.lost.notify_one();
         }
         if let Some(progress) = &self.progress {
@@ -131,7 +131,7 @@ impl KafkaTopic {
         let lifeline = AbortOnDropHandle::new(tokio::spawn(async move {
             loop {
                 lost.notified().await;
-                lifeline::throw(client.client().native_client(), &brokers);
+                broker_recovery::readd_bootstrap(client.client().native_client(), &brokers);
             }
         }));
         Ok(Self {

@@ -119,7 +119,7 @@ fn of_two_with_one_name_on_two_machines_one_stops_and_says_why() {
         is(ingester.has_ended(), ())
     });
     assert_eq!(ingester.exit_code(WAIT_TIMEOUT), Some(1));
-    assert!(ingester.stderr().contains("does another one run with the same --instance-id?"), "{}", ingester.stderr());
+    assert!(ingester.stderr().contains("does another process use the same --instance-id?"), "{}", ingester.stderr());
 }
 
 #[test]

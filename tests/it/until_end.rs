@@ -37,7 +37,7 @@ fn it_waits_until_everything_is_stored_and_a_signal_for_the_drain_timeout() {
     first.says("lease opened", 2);
     second.term();
     assert_eq!(second.exit_code(Duration::from_secs(20)), Some(1), "{}", second.stderr());
-    assert_eq!(second.said("not drained within"), 2, "{}", second.stderr());
+    assert_eq!(second.said("--drain-timeout"), 2, "{}", second.stderr());
     first.says("lease opened", 3);
     assert!(first.is_running());
     proxy.forget();

@@ -30,7 +30,7 @@ async fn a_chunk_of_large_rows_leaves_when_it_holds_enough_bytes() {
     let batching = apart(1_000, 4);
     let row = |offset, bytes| {
         let payload = Event::decode(None, Some(&vec![b'x'; bytes]));
-        Record { partition: 0, range: OffsetRange::new(offset, offset + 1), received: now(), payload }
+        Record::new(0, OffsetRange::new(offset, offset + 1), now(), payload)
     };
     // The fourth of a quarter each fills a chunk, one that is larger than a chunk leaves alone, the rest waits.
     let sizes = [4, 4, 4, 4, 1, 1, 1_000].map(|part| batching.bytes / part);

@@ -6,7 +6,9 @@ mod decoding;
 mod diagnoses;
 mod doubt;
 mod latency;
+mod membership;
 mod producing;
 mod refusals;
+mod starting;
 #[path = "../support/mod.rs"]
 mod support;

@@ -4,13 +4,17 @@
 #![allow(dead_code, unused_imports)]
 
 mod clickhouse;
+mod coordinator;
 mod group;
+mod process;
 mod records;
 mod server;
 mod wire;
 
 pub use clickhouse::{FakeClickHouse, FakeSink};
+pub use coordinator::Coordinator;
 pub use group::{Commits, FakeOwnership, Group, Lease};
+pub use process::{Process, Shop};
 pub use records::{BAD, ODD, bad, event, events, odd, passed, reject, timeline};
 pub use server::{Fate, Lie, Sent};
 pub use wire::Wire;

@@ -14,7 +14,7 @@ pub const BAD: &str = "bad";
 pub const ODD: &str = "odd";
 
 fn record(partition: i32, range: OffsetRange, payload: Payload) -> Record {
-    Record { partition, range, received: now(), payload }
+    Record::new(partition, range, now(), payload)
 }
 
 fn about(partition: i32, offset: i64, product: &str) -> Record {

@@ -26,13 +26,13 @@ impl Broker {
 }
 
 /// Whether a client has no broker left.
-pub fn is_lost(Statistics { brokers, .. }: &Statistics) -> bool {
+pub fn has_no_brokers(Statistics { brokers, .. }: &Statistics) -> bool {
     let mut real = brokers.values().filter(|broker| broker.is_real()).peekable();
     real.peek().is_none() || real.all(Broker::is_given_up) && !brokers.values().any(Broker::is_coordinator_up)
 }
 
 /// Gives a client the addresses of `bootstrap.servers` again.
-pub fn throw(client: &NativeClient, brokers: &str) {
+pub fn readd_bootstrap(client: &NativeClient, brokers: &str) {
     tracing::warn!("the Kafka client has lost all its brokers: going back to {brokers}");
     native::add_brokers(client, brokers);
 }
@@ -63,7 +63,7 @@ mod tests {
             &[("configured", "TRY_CONNECT", 60)],
             &[("learned", "INIT", 60), coordinator],
         ] {
-            assert!(!is_lost(&statistics(alive)), "{alive:?}");
+            assert!(!has_no_brokers(&statistics(alive)), "{alive:?}");
         }
         for lost in [
             &[][..],
@@ -71,7 +71,7 @@ mod tests {
             &[("learned", "INIT", 60), ("logical", "TRY_CONNECT", 60)],
             &[("configured", "INIT", 5), ("learned", "INIT", 60)],
         ] {
-            assert!(is_lost(&statistics(lost)), "{lost:?}");
+            assert!(has_no_brokers(&statistics(lost)), "{lost:?}");
         }
     }
 
@@ -82,7 +82,7 @@ mod tests {
         let client: BaseProducer = ClientConfig::new().set("bootstrap.servers", "127.0.0.1:1").create().unwrap();
         let asks = |patience| client.client().fetch_metadata(None, Duration::from_millis(patience));
         assert!(asks(200).is_err());
-        throw(client.client().native_client(), &cluster.bootstrap_servers());
+        readd_bootstrap(client.client().native_client(), &cluster.bootstrap_servers());
         assert_eq!(asks(20_000).unwrap().brokers().len(), 1);
     }
 }

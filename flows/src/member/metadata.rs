@@ -1,7 +1,7 @@
 //! What a commit says beside its offset: which topic it is of, and what an audit must know of the offsets before it.
 
+use crate::OffsetRange;
 use chrono::{DateTime, SecondsFormat, Utc};
-use flows::OffsetRange;
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::time::Duration;
@@ -21,6 +21,7 @@ pub const UNMARKED_LIFETIME: Duration = Duration::from_secs(4);
 /// The metadata of one partition's committed offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Metadata {
+    /// Written by this program.
     Ours(Ours),
     /// Another client's, or none: it says nothing, and the offset counts as for any consumer.
     Foreign,
@@ -34,6 +35,7 @@ pub struct Ours {
     pub cluster: Option<String>,
     /// The topic's id, or its name where the broker has no ids.
     pub topic: String,
+    /// What is noted of the partition.
     pub notes: Notes,
 }
 
@@ -47,13 +49,14 @@ pub struct Notes {
     pub read: Option<i64>,
     /// Offsets were passed that held no message, though nothing was deleted there: transactions, or compaction.
     pub has_gaps: bool,
-    pub lost: Option<Lost>,
+    /// Messages that were deleted before they were read.
+    pub lost: Option<LostMessages>,
 }
 
 /// Messages of a partition that were deleted before the group had read them. It stays with the group's offset, so that an audit
 /// can tell afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Lost {
+pub struct LostMessages {
     /// How many, in all.
     pub messages: u64,
     /// Their offsets, the last ones of many.
@@ -63,7 +66,7 @@ pub struct Lost {
     pub at: DateTime<Utc>,
 }
 
-impl Lost {
+impl LostMessages {
     /// Adds messages that were found to be deleted now.
     pub fn add(before: Option<Self>, offsets: OffsetRange) -> Self {
         let (messages, mut ranges) = before.map_or((0, Vec::new()), |before| (before.messages, before.ranges));
@@ -86,6 +89,11 @@ impl Lost {
 }
 
 impl Notes {
+    /// Messages were found to be deleted before they were read.
+    pub(super) fn note_lost(&mut self, offsets: OffsetRange) {
+        self.lost = Some(LostMessages::add(self.lost.take(), offsets));
+    }
+
     /// Up to where all was read, if this offset is committed with them.
     pub fn read_up_to(&self, mark: i64) -> i64 {
         self.read.map_or(mark, |read| read.max(mark))
@@ -97,7 +105,7 @@ impl Notes {
             ("from", offset) => self.from = offset.parse().ok(),
             ("read", offset) => self.read = offset.parse().ok(),
             ("gaps", _) => self.has_gaps = true,
-            ("lost", lost) => self.lost = Lost::read(lost),
+            ("lost", lost) => self.lost = LostMessages::read(lost),
             _ => return false,
         }
         true
@@ -174,7 +182,7 @@ impl fmt::Display for Ours {
         if *has_gaps {
             f.write_str(";gaps")?;
         }
-        if let Some(Lost { messages, ranges, at }) = lost {
+        if let Some(LostMessages { messages, ranges, at }) = lost {
             let ranges: Vec<_> = ranges.iter().map(|range| format!("{}-{}", range.first, range.next - 1)).collect();
             let at = at.to_rfc3339_opts(SecondsFormat::Secs, true);
             write!(f, ";lost={messages},{},{at}", ranges.join("+"))?;
@@ -195,7 +203,7 @@ mod tests {
 
     fn notes() -> Notes {
         let at = DateTime::from_timestamp(1_705_329_000, 0).unwrap();
-        let lost = Lost { messages: 70, ranges: vec![OffsetRange::new(7, 27), OffsetRange::new(100, 150)], at };
+        let lost = LostMessages { messages: 70, ranges: vec![OffsetRange::new(7, 27), OffsetRange::new(100, 150)], at };
         Notes { from: Some(5), read: Some(201), has_gaps: true, lost: Some(lost) }
     }
 
@@ -280,10 +288,10 @@ mod tests {
     #[test]
     fn later_losses_are_added_to_earlier_ones_and_the_text_stays_short() {
         let ranges: Vec<_> = (0..100).map(|nth| OffsetRange::new(nth * 10, nth * 10 + 3)).collect();
-        let lost = ranges.iter().fold(None, |lost, range| Some(Lost::add(lost, *range))).unwrap();
+        let lost = ranges.iter().fold(None, |lost, range| Some(LostMessages::add(lost, *range))).unwrap();
         assert_eq!((lost.messages, &lost.ranges[..]), (300, &ranges[100 - KEPT..]));
         let ranges = vec![OffsetRange::new(i64::MAX - 2, i64::MAX); KEPT];
-        let lost = Some(Lost { messages: u64::MAX, ranges, ..lost });
+        let lost = Some(LostMessages { messages: u64::MAX, ranges, ..lost });
         let (from, read) = (Some(i64::MAX), Some(i64::MAX));
         let longest = Ours {
             cluster: cluster_id(&"c".repeat(1_000)),

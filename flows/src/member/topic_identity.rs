@@ -1,23 +1,20 @@
 //! Which topic a committed offset is of: this one, one that was deleted, one of another cluster, or none that can be told.
 
-use super::metadata::{Metadata, Notes, Ours, cluster_id};
-use super::native;
-use rdkafka::client::NativeClient;
-use rdkafka::error::RDKafkaErrorCode;
-use std::time::Duration;
+use super::{Metadata, Notes, Ours};
 
 /// A topic of a cluster. A topic that was deleted and made again has the same name, and another id.
 #[derive(Clone, Debug)]
 pub struct TopicIdentity {
+    /// Its name.
     pub name: String,
-    /// None where the brokers have no ids of topics.
+    /// Its id; none where the brokers have no ids of topics.
     pub id: Option<String>,
-    /// None where the brokers have no id of their cluster.
+    /// The id of its cluster; none where the brokers have none.
     pub cluster: Option<String>,
 }
 
 /// Where a committed offset comes from, by its metadata.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// This topic: the notes are about it.
     Here(Notes),
@@ -40,20 +37,6 @@ impl Origin {
 }
 
 impl TopicIdentity {
-    /// Asks for both ids, if `has_id`; else only for the cluster's.
-    ///
-    /// # Errors
-    /// What the broker says of the topic, or that it has not answered: see [`native::topic_id`].
-    pub fn ask(client: &NativeClient, name: &str, has_id: bool, timeout: Duration) -> Result<Self, RDKafkaErrorCode> {
-        let id = if has_id { native::topic_id(client, name, timeout)? } else { None };
-        Ok(Self { name: name.to_owned(), id, cluster: Self::cluster(client, timeout) })
-    }
-
-    /// The id of the cluster, in the form in which it is committed.
-    pub fn cluster(client: &NativeClient, timeout: Duration) -> Option<String> {
-        native::cluster_id(client, timeout).and_then(|id| cluster_id(&id))
-    }
-
     /// What rows of it carry as `_source`: the id, or the name where the broker has no ids.
     pub fn source(&self) -> &str {
         self.id.as_deref().unwrap_or(&self.name)

@@ -1,11 +1,11 @@
 //! How many messages of the partitions at hand are not accounted for: also where no lease is open, and where nothing is fetched.
 
-use super::lease::{Hold, Place};
-use super::member::{Consumer, Membership};
-use super::native::known_watermarks;
-use super::{Committer, admin};
+use super::shared::Shared;
+use super::{Client, ConsumerConfig};
+use crate::kafka::admin;
+use crate::kafka::native::known_watermarks;
 use crate::stuck::{At, Stuck};
-use flows::{Metrics, OffsetRange};
+use flows::{Input, Metrics, OffsetRange, Position};
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -57,18 +57,17 @@ impl Reach {
     }
 
     /// These partitions are not ours any more, because their topic was deleted: what it held beyond the committed offset is lost.
-    pub fn topic_gone(&self, partitions: &[i32], committed: impl Fn(i32) -> Option<i64>) {
+    pub fn topic_gone(&self, committed: &[(i32, Option<i64>)]) {
         let mut known = self.known();
-        for &partition in partitions {
+        for &(partition, gone_at) in committed {
             let seen = known.get(&partition).map_or(0, |known| known.seen);
-            known.insert(partition, Known { seen, gone_at: committed(partition), ..Known::default() });
+            known.insert(partition, Known { seen, gone_at, ..Known::default() });
         }
     }
 
-    /// What was committed of a partition of the topic that is gone, and how far it went.
-    pub fn gone(&self, partition: i32) -> Option<(i64, i64)> {
-        let known = self.of(partition);
-        known.gone_at.map(|mark| (mark, known.seen))
+    /// What was committed of a partition of the topic that is gone.
+    pub fn gone_at(&self, partition: i32) -> Option<i64> {
+        self.of(partition).gone_at
     }
 
     fn saw(&self, partition: i32, high: i64) {
@@ -110,90 +109,96 @@ impl Default for Lag {
 
 impl Lag {
     /// Looks, and tells the metrics.
-    pub fn look(&mut self, consumer: &Consumer, to: &Membership, committer: &Committer, metrics: &Metrics) {
-        let hold = consumer.context().hold();
-        let lag = waiting(consumer, to, &hold, committer);
-        let (held, has_lease) = (hold.places.len() as u64, hold.lease.is_some());
-        drop(hold);
+    pub fn check<S>(&mut self, client: &Client, config: &ConsumerConfig<S>, shared: &Shared, metrics: &Metrics) {
+        let (lag, read) = waiting(client, config, shared);
+        read.into_iter().for_each(|(partition, offset)| shared.handle(Input::ReadUpTo(partition, offset)));
+        let (held, has_lease) = {
+            let member = &shared.lock().member;
+            (member.positions().len() as u64, member.consuming().is_some())
+        };
         metrics.lag.store(lag, Relaxed);
         metrics.partitions.store(held, Relaxed);
         metrics.unleased.store(if has_lease { 0 } else { held }, Relaxed);
         if held == 0 {
-            to.stuck.is_over(At::Lease);
+            config.stuck.is_over(At::Lease);
         }
         let stored = (Metrics::read(&metrics.went_in), Metrics::read(&metrics.batches));
         if lag == 0 || stored != self.stored {
             (self.stored, self.progressed) = (stored, Instant::now());
-            to.stuck.is_over(At::Storing);
-        } else if self.progressed.elapsed() > to.batch_timeout {
-            let kafka = || consumer.context().reasons().worst().map(|reason| format!("; Kafka: {reason}"));
+            config.stuck.is_over(At::Storing);
+        } else if self.progressed.elapsed() > config.batch_timeout {
+            let kafka = || client.context().reasons().worst().map(|reason| format!("; Kafka: {reason}"));
             let clickhouse = metrics.failure_since(self.progressed).map(|failure| format!("; {failure}"));
-            to.stuck.is(At::Storing, format!("{lag} messages{}", clickhouse.or_else(kafka).unwrap_or_default()));
+            config.stuck.is(At::Storing, format!("{lag} messages{}", clickhouse.or_else(kafka).unwrap_or_default()));
         }
     }
 }
 
-/// How many messages wait in what is held, as far as it is known.
-fn waiting(consumer: &Consumer, to: &Membership, hold: &Hold, committer: &Committer) -> u64 {
-    let position = consumer.position().ok();
-    let in_partition = |(&partition, place): (&i32, &Place)| {
-        let known = consumer.context().reach.of(partition);
-        let fetched = known_watermarks(consumer.client().native_client(), &to.topic, partition).map(|(_, high)| high);
+/// How many messages wait in what is held, as far as it is known; and for each partition that is read to its end, that end.
+fn waiting<S>(client: &Client, config: &ConsumerConfig<S>, shared: &Shared) -> (u64, Vec<(i32, i64)>) {
+    let read_to = client.position().ok();
+    let reach = &client.context().reach;
+    let mut read = Vec::new();
+    let assignment = shared.lock();
+    let in_partition = |(&partition, position): (&i32, &Position)| {
+        let known = reach.of(partition);
+        let fetched = known_watermarks(client.client().native_client(), &config.topic, partition).map(|(_, high)| high);
         let high = fetched.max(known.ends.map(|(_, high)| high))?;
-        let confirmed = committer.confirmed(partition);
-        let from = match place {
-            Place::At(next, _) => {
-                consumer.context().reach.saw(partition, high);
-                let read = position.as_ref().and_then(|list| list.find_partition(&to.topic, partition));
-                let is_read = matches!(read.map(|at| at.offset()), Some(Offset::Offset(offset)) if offset >= high);
+        let confirmed = position.progress().map(|progress| progress.committed);
+        let from = match position.next() {
+            Some(next) => {
+                reach.saw(partition, high);
+                let at = read_to.as_ref().and_then(|list| list.find_partition(&config.topic, partition));
+                let is_read = matches!(at.map(|at| at.offset()), Some(Offset::Offset(offset)) if offset >= high);
                 // Behind the last message there may be offsets that hold none: the marker of a transaction.
-                if is_read && confirmed == Some(*next) {
-                    consumer.context().reach.read(partition, high);
-                    committer.note_read(partition, high);
+                if is_read && confirmed == Some(next) {
+                    reach.read(partition, high);
+                    read.push((partition, high));
                     high
                 } else {
-                    confirmed.unwrap_or(*next)
+                    confirmed.unwrap_or(next)
                 }
             }
-            Place::Unknown => {
-                let takes_long = to.stuck.lasts(At::Lease) > USUALLY_OPENED_IN;
+            None => {
+                let takes_long = config.stuck.lasts(At::Lease) > USUALLY_OPENED_IN;
                 let low = known.ends.filter(|_| takes_long).map(|(low, _)| low);
                 known.start.or(confirmed).or(low)?
             }
         };
         u64::try_from(high - from).ok()
     };
-    hold.places.iter().filter_map(in_partition).sum()
+    let lag = assignment.member.positions().iter().filter_map(in_partition).sum();
+    (lag, read)
 }
 
 /// Which of these offsets, behind which the next record was found, were deleted before they were read.
-pub fn deleted(consumer: &Consumer, topic: &str, partition: i32, passed: OffsetRange) -> Option<OffsetRange> {
-    let (low, _) = known_watermarks(consumer.client().native_client(), topic, partition)?;
-    let read = consumer.context().reach.of(partition).read;
+pub fn deleted(client: &Client, topic: &str, partition: i32, passed: OffsetRange) -> Option<OffsetRange> {
+    let (low, _) = known_watermarks(client.client().native_client(), topic, partition)?;
+    let read = client.context().reach.of(partition).read;
     let deleted = OffsetRange::new(passed.first.max(read), passed.next.min(low));
     (!deleted.is_empty()).then_some(deleted)
 }
 
 /// Has a thread of its own ask the brokers now and then where the partitions at hand begin and end: a broker that is away is
 /// waited for, and nothing waits for this. It ends when the consumer is gone.
-pub fn keep_asking(consumer: &Arc<Consumer>, topic: &str, stuck: &Arc<Stuck>) -> std::io::Result<()> {
-    let (consumer, topic, stuck) = (Arc::downgrade(consumer), topic.to_owned(), stuck.clone());
+pub fn keep_asking(client: &Arc<Client>, topic: &str, stuck: &Arc<Stuck>) -> std::io::Result<()> {
+    let (client, topic, stuck) = (Arc::downgrade(client), topic.to_owned(), stuck.clone());
     let keep_asking = move || {
-        while let Some(consumer) = consumer.upgrade() {
-            match ask(&consumer, &topic) {
+        while let Some(client) = client.upgrade() {
+            match ask(&client, &topic) {
                 Ok(ends) => {
                     stuck.is_over(At::Kafka);
-                    let mut known = consumer.context().reach.known();
+                    let mut known = client.context().reach.known();
                     for (partition, ends) in ends {
                         known.entry(partition).or_default().ends = Some(ends);
                     }
                 }
                 Err(error) => {
-                    let reason = consumer.context().reasons().explain("DESCRIBE", &topic, &error);
+                    let reason = client.context().reasons().explain("DESCRIBE", &topic, &error);
                     stuck.is(At::Kafka, reason.to_string());
                 }
             }
-            drop(consumer);
+            drop(client);
             std::thread::park_timeout(ASK_AGAIN);
         }
     };
@@ -201,13 +206,13 @@ pub fn keep_asking(consumer: &Arc<Consumer>, topic: &str, stuck: &Arc<Stuck>) ->
 }
 
 /// The ends of the partitions at hand; where there are none, whether a broker knows the topic at all.
-fn ask(consumer: &Consumer, topic: &str) -> KafkaResult<BTreeMap<i32, (i64, i64)>> {
-    let partitions: Vec<_> = consumer.context().hold().places.keys().copied().collect();
+fn ask(client: &Client, topic: &str) -> KafkaResult<BTreeMap<i32, (i64, i64)>> {
+    let partitions: Vec<_> = client.context().shared().lock().member.positions().keys().copied().collect();
     if partitions.is_empty() {
-        let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
+        let metadata = client.fetch_metadata(Some(topic), ANSWER)?;
         if let Some(code) = metadata.topics().iter().find_map(|topic| topic.error()) {
             return Err(KafkaError::MetadataFetch(code.into()));
         }
     }
-    admin::ends(consumer, topic, &partitions, ANSWER)
+    admin::ends(client, topic, &partitions, ANSWER)
 }

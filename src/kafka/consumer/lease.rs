@@ -1,0 +1,183 @@
+//! A lease: what this member owns until the next rebalance or the shutdown, with an end for the consumer and one for the pipeline.
+
+use super::committing::GroupOffsets;
+use super::shared::Shared;
+use crate::kafka::Identity;
+use flows::{
+    Ended, Failure, IngestError, Input, LeaseLost, LeaseTable, Ledger, Metrics, Offsets, Ownership, Record,
+    SettleError, Sink, Tokens, renew_lease,
+};
+use futures::{Stream, StreamExt, stream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+/// Fetches on their way to the pipeline: enough to coalesce 50,000 rows, few enough to bound the memory (8 MB).
+const CHANNEL_CAPACITY: usize = 64;
+/// How often an idle lease makes sure that its topic is still there.
+const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The consumer's end: where records go in.
+pub struct RecordSender {
+    /// None once the stream has ended.
+    records: Option<mpsc::Sender<Vec<Record>>>,
+    closed: CancellationToken,
+    timed_out: Arc<AtomicBool>,
+}
+
+/// Where records of a lease come out; it ends with the lease.
+pub struct Records(ReceiverStream<Vec<Record>>);
+
+/// The pipeline's end of a lease.
+pub struct Lease<K> {
+    number: u64,
+    shared: Arc<Shared>,
+    starts: Vec<(i32, i64)>,
+    sink: Arc<K>,
+    ownership: Arc<LeaseOwnership<K>>,
+    records: Option<Records>,
+    timed_out: Arc<AtomicBool>,
+    is_over: bool,
+}
+
+/// What belongs to a lease, as it was opened.
+pub struct Opened<K> {
+    pub sink: Arc<K>,
+    pub identity: Identity,
+    pub tokens: Arc<Tokens>,
+    /// Once this is cancelled, nothing is sent under the lease.
+    pub closed: CancellationToken,
+}
+
+impl<K: Sink + LeaseTable> Lease<K> {
+    /// Both ends of the lease with this number.
+    pub fn open(number: u64, starts: Vec<(i32, i64)>, opened: Opened<K>, shared: &Arc<Shared>) -> (RecordSender, Self) {
+        let (sender, records) = mpsc::channel(CHANNEL_CAPACITY);
+        let timed_out = Arc::new(AtomicBool::new(false));
+        let Opened { sink, identity, tokens, closed } = opened;
+        let ownership = LeaseOwnership { sink: sink.clone(), tokens, identity, closed: closed.clone() };
+        let lease = Self {
+            number,
+            shared: shared.clone(),
+            starts,
+            sink,
+            ownership: Arc::new(ownership),
+            records: Some(Records(ReceiverStream::new(records))),
+            timed_out: timed_out.clone(),
+            is_over: false,
+        };
+        (RecordSender { records: Some(sender), closed, timed_out }, lease)
+    }
+
+    /// What is delivered, and the lease without it.
+    pub fn split(mut self) -> (impl Stream<Item = Record> + use<K>, Self) {
+        let records = self.records.take();
+        (stream::iter(records).flat_map(|Records(fetches)| fetches.flat_map(stream::iter)), self)
+    }
+
+    /// A ledger that commits to the group, and begins where the lease does.
+    pub fn ledger(&self, metrics: &Arc<Metrics>) -> Ledger<impl Offsets + use<K>> {
+        let offsets = GroupOffsets::new(self.shared.clone(), self.number);
+        Ledger::open(self.starts.iter().copied(), offsets, metrics.clone())
+    }
+
+    /// Where its rows belong.
+    pub fn sink(&self) -> Arc<K> {
+        self.sink.clone()
+    }
+
+    /// The right to write them.
+    pub fn ownership(&self) -> Arc<LeaseOwnership<K>> {
+        self.ownership.clone()
+    }
+
+    /// Tells the member how its pipeline has ended; whether that was in order. `outcome` is none where the lease was lost.
+    ///
+    /// # Errors
+    /// What has stopped the pipeline, unless another owner did.
+    pub fn end<O: Offsets>(mut self, outcome: Option<Result<Ledger<O>, IngestError>>) -> Result<bool, IngestError> {
+        let (ended, in_order) = match outcome {
+            Some(Ok(ledger)) => (Ended::Drained(ledger.marks().collect()), Ok(true)),
+            Some(Err(IngestError::Settle(SettleError::Lost(_)))) => (Ended::Fenced, Ok(!self.timed_out.load(SeqCst))),
+            None => (Ended::Stopped, Ok(!self.timed_out.load(SeqCst))),
+            Some(Err(error)) => (Ended::Stopped, Err(error)),
+        };
+        self.is_over = true;
+        self.shared.handle(Input::Ended(self.number, ended));
+        in_order
+    }
+}
+
+/// A pipeline that is dropped has ended, too.
+impl<K> Drop for Lease<K> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.shared.handle(Input::Ended(self.number, Ended::Stopped));
+        }
+    }
+}
+
+impl RecordSender {
+    /// Room for one fetch; none while the pipeline is busy, and once the stream has ended.
+    pub fn room(&self) -> Option<mpsc::Permit<'_, Vec<Record>>> {
+        self.records.as_ref()?.try_reserve().ok()
+    }
+
+    /// Ends the stream: its pipeline drains.
+    pub fn end(&mut self) {
+        self.records = None;
+    }
+
+    /// Stops the pipeline. What is under way may still be stored.
+    pub fn cancel(&self, timed_out: bool) {
+        if timed_out {
+            tracing::warn!(
+                "the drain timed out (--drain-timeout): the last batches were not stored; the next lease looks up what is"
+            );
+            self.timed_out.store(true, SeqCst);
+        }
+        self.closed.cancel();
+    }
+}
+
+/// Nothing is sent under a lease that is over.
+impl Drop for RecordSender {
+    fn drop(&mut self) {
+        self.closed.cancel();
+    }
+}
+
+/// The right to write rows of a lease's partitions.
+pub struct LeaseOwnership<K> {
+    sink: Arc<K>,
+    tokens: Arc<Tokens>,
+    identity: Identity,
+    closed: CancellationToken,
+}
+
+impl<K> LeaseOwnership<K> {
+    /// Resolves when the lease is lost: the group has given it away, or the topic is not the same any more.
+    pub async fn lost(&self) {
+        while tokio::time::timeout(TOPIC_CHECK_INTERVAL, self.closed.cancelled()).await.is_err() {
+            if !self.identity.still_holds().await {
+                return tracing::warn!("the topic was deleted; looking for one of the same name");
+            }
+        }
+    }
+}
+
+impl<K: Sink + LeaseTable> Ownership for LeaseOwnership<K> {
+    async fn prove(&self) -> Result<(), LeaseLost> {
+        if !self.closed.is_cancelled() && self.identity.still_holds().await { Ok(()) } else { Err(LeaseLost) }
+    }
+
+    async fn renew(&self, partitions: &[i32]) -> Result<Result<(), LeaseLost>, Failure> {
+        if self.closed.is_cancelled() {
+            return Ok(Err(LeaseLost));
+        }
+        renew_lease(&*self.sink, &self.tokens, partitions).await
+    }
+}

@@ -1,0 +1,130 @@
+//! The consumer: a member of the consumer group, whose leases are streams of records.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `poll_loop.rs` | the thread that polls, and does what the state machine says |
+//! | `callbacks.rs` | the rebalance callbacks, logs and statistics of librdkafka |
+//! | `shared.rs` | the state machine ([`flows::Member`]) between the threads |
+//! | `start_offsets.rs` | looks up where to go on, and opens a lease |
+//! | `fetching.rs` | takes records out of librdkafka's queue |
+//! | `lease.rs` | the pipeline's end of a lease: its records, the right to write them, its commits |
+//! | `committing.rs` | the thread that commits |
+//! | `static_membership.rs` | the name of a member that comes back |
+//! | `lag.rs` | how far behind this member is |
+//!
+//! No file but the state machine decides anything about leases, partitions or commits.
+
+mod callbacks;
+mod committing;
+mod fetching;
+mod lag;
+mod lease;
+mod poll_loop;
+mod shared;
+mod start_offsets;
+pub mod static_membership;
+
+pub use lease::{Lease, Records};
+pub use start_offsets::belongs_to;
+
+use super::Naming;
+use crate::shutdown::Shutdown;
+use crate::stuck::Stuck;
+use anyhow::{Result, anyhow};
+use callbacks::Callbacks;
+use flows::{Claim, Metrics, Store};
+use futures::Stream;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::RDKafkaErrorCode;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+pub(crate) type Client = BaseConsumer<Callbacks>;
+
+/// What a consumer needs to know.
+pub struct ConsumerConfig<S> {
+    /// The topic that it reads.
+    pub topic: String,
+    /// What tells the topic from another one of the same name.
+    pub naming: Naming,
+    /// librdkafka's settings.
+    pub client: ClientConfig,
+    /// Where rows are stored.
+    pub store: Arc<S>,
+    /// Whose leases it may replace.
+    pub claim: Claim,
+    /// How long a pipeline may take to store what it has, when partitions go.
+    pub drain_timeout: Duration,
+    /// Within this time a partial batch is stored.
+    pub batch_timeout: Duration,
+    /// Where it says what it waits for.
+    pub stuck: Arc<Stuck>,
+    /// Where to stop, for each partition; none to go on without end.
+    pub until: Option<BTreeMap<i32, i64>>,
+}
+
+impl<S> Clone for ConsumerConfig<S> {
+    fn clone(&self) -> Self {
+        let Self { topic, naming, client, store, claim, drain_timeout, batch_timeout, stuck, until } = self;
+        Self {
+            topic: topic.clone(),
+            naming: *naming,
+            client: client.clone(),
+            store: store.clone(),
+            claim: claim.clone(),
+            drain_timeout: *drain_timeout,
+            batch_timeout: *batch_timeout,
+            stuck: stuck.clone(),
+            until: until.clone(),
+        }
+    }
+}
+
+/// This client is not a member any more, and has to join again as a new one.
+#[derive(Debug, thiserror::Error)]
+pub enum Evicted {
+    /// Another client has joined under its instance id.
+    #[error("Kafka has removed this member from its group: {0}: does another process use the same --instance-id?")]
+    Fenced(RDKafkaErrorCode),
+    /// Its session was over during a rebalance, and librdkafka, which has joined again, goes on with the partitions of before.
+    #[error("the group has given this member's partitions to others")]
+    StaleMemberId,
+}
+
+/// A member of the consumer group.
+pub struct Consumer<S: Store> {
+    leases: mpsc::UnboundedReceiver<Result<Lease<S::Sink>>>,
+    thread: JoinHandle<()>,
+}
+
+impl<S: Store> Consumer<S> {
+    /// Joins the group. The member drains its last lease and leaves the group when `shutdown` is requested.
+    ///
+    /// # Errors
+    /// When librdkafka does not take the settings.
+    pub fn join(config: &ConsumerConfig<S>, metrics: &Arc<Metrics>, shutdown: &Shutdown) -> Result<Self> {
+        let (sender, leases) = mpsc::unbounded_channel();
+        let thread = poll_loop::start(config.clone(), metrics.clone(), shutdown.clone(), sender)?;
+        Ok(Self { leases, thread })
+    }
+
+    /// What this member owns, one lease after the other: each until the next rebalance or the shutdown. The stream ends when the member
+    /// has left its group, and with an error when there can be no lease any more.
+    pub fn leases(&mut self) -> impl Stream<Item = Result<Lease<S::Sink>>> + use<S> {
+        let closed = mpsc::unbounded_channel().1;
+        UnboundedReceiverStream::new(std::mem::replace(&mut self.leases, closed))
+    }
+
+    /// Waits until the member has left its group.
+    ///
+    /// # Errors
+    /// When its thread has crashed.
+    pub async fn left(self) -> Result<()> {
+        tokio::task::spawn_blocking(move || self.thread.join()).await?.map_err(|_| anyhow!("the Kafka thread crashed"))
+    }
+}

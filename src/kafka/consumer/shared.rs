@@ -1,0 +1,127 @@
+//! The state machine between the threads that feed it: the one that polls, the one that commits, and the pipeline's tasks.
+
+use super::lease::RecordSender;
+use flows::{Action, Commit, Input, Member, NextCommit};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+
+/// A [`Member`], what it has open, and what the polling thread has to do for it.
+pub struct Shared {
+    assignment: Mutex<Assignment>,
+    changed: Condvar,
+    progressed: Notify,
+}
+
+/// What is behind the lock. It is never held across a `poll`, an answer, or anything else that waits.
+pub struct Assignment {
+    pub member: Member,
+    /// The end of the open lease at which records go in.
+    pub records: Option<RecordSender>,
+    /// The lookup that is under way. Dropping it stops it.
+    lookup: Option<AbortOnDropHandle<()>>,
+    actions: VecDeque<Action>,
+    released: Vec<(i32, Option<i64>)>,
+}
+
+impl Shared {
+    pub fn new(drain_timeout: Duration) -> Arc<Self> {
+        let assignment = Assignment {
+            member: Member::new(drain_timeout),
+            records: None,
+            lookup: None,
+            actions: VecDeque::new(),
+            released: Vec::new(),
+        };
+        Arc::new(Self { assignment: Mutex::new(assignment), changed: Condvar::new(), progressed: Notify::new() })
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Assignment> {
+        // A panic in the state machine is a bug; what it says afterwards is not trusted with offsets, but with an orderly end.
+        self.assignment.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the state machine what has happened, and does what can be done on any thread.
+    pub fn handle(&self, input: Input) {
+        let mut assignment = self.lock();
+        for action in assignment.member.handle(input, Instant::now()) {
+            match action {
+                Action::StopLookup => assignment.lookup = None,
+                Action::EndStream => assignment.records.iter_mut().for_each(RecordSender::end),
+                Action::Cancel { timed_out } => assignment.records.iter().for_each(|records| records.cancel(timed_out)),
+                Action::EndLease => assignment.records = None,
+                Action::Release(partitions) => assignment.released = partitions,
+                other => assignment.actions.push_back(other),
+            }
+        }
+        drop(assignment);
+        self.changed.notify_all();
+        self.progressed.notify_waiters();
+    }
+
+    /// What the polling thread has to do next.
+    pub fn next_action(&self) -> Option<Action> {
+        self.lock().actions.pop_front()
+    }
+
+    pub fn looks_up(&self, lookup: AbortOnDropHandle<()>) {
+        self.lock().lookup = Some(lookup);
+    }
+
+    /// Resolves when the state machine has been told something. To be called before what is waited for is looked at.
+    pub fn progress(&self) -> impl Future<Output = ()> {
+        self.progressed.notified()
+    }
+
+    /// Waits until revoked partitions may go; returns the confirmed offset of each.
+    pub fn released(&self) -> Vec<(i32, Option<i64>)> {
+        let mut assignment = self.lock();
+        while assignment.member.is_releasing() {
+            assignment = self.wait(assignment);
+        }
+        std::mem::take(&mut assignment.released)
+    }
+
+    /// Waits until the member takes part in nothing any more.
+    pub fn left(&self) {
+        let mut assignment = self.lock();
+        while !assignment.member.has_left() {
+            assignment = self.wait(assignment);
+        }
+    }
+
+    /// Waits until something changes, or the state machine has waited long enough.
+    fn wait<'s>(&'s self, assignment: MutexGuard<'s, Assignment>) -> MutexGuard<'s, Assignment> {
+        let now = Instant::now();
+        let patience =
+            assignment.member.deadline().map_or(Duration::from_secs(1), |at| at.saturating_duration_since(now));
+        let waited = self.changed.wait_timeout(assignment, patience);
+        let (assignment, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if assignment.member.deadline().is_some_and(|at| at <= Instant::now()) {
+            drop(assignment);
+            self.handle(Input::Tick);
+            return self.lock();
+        }
+        assignment
+    }
+
+    /// Waits for the next commit; none once the member has left.
+    pub fn next_commit(&self) -> Option<Box<Commit>> {
+        let mut assignment = self.lock();
+        loop {
+            let now = Instant::now();
+            let unlocked = match assignment.member.next_commit(now) {
+                NextCommit::Now(commit) => return Some(commit),
+                _ if assignment.member.has_left() => return None,
+                NextCommit::At(at) => {
+                    let waited = self.changed.wait_timeout(assignment, at.saturating_duration_since(now));
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                NextCommit::Nothing => self.changed.wait(assignment).unwrap_or_else(PoisonError::into_inner),
+            };
+            assignment = unlocked;
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The ids by which a topic is told from others of its name.
+
+use super::native;
+use flows::{TopicIdentity, cluster_id};
+use rdkafka::client::NativeClient;
+use rdkafka::error::RDKafkaErrorCode;
+use std::time::Duration;
+
+/// Asks for the ids of a topic and of its cluster; if not `has_id`, only for the cluster's.
+///
+/// # Errors
+/// What the broker says of the topic, or that it has not answered: see [`native::topic_id`].
+pub fn ask(
+    client: &NativeClient,
+    name: &str,
+    has_id: bool,
+    timeout: Duration,
+) -> Result<TopicIdentity, RDKafkaErrorCode> {
+    let id = if has_id { native::topic_id(client, name, timeout)? } else { None };
+    Ok(TopicIdentity { name: name.to_owned(), id, cluster: cluster(client, timeout) })
+}
+
+/// The id of the cluster, in the form in which it is committed.
+pub fn cluster(client: &NativeClient, timeout: Duration) -> Option<String> {
+    native::cluster_id(client, timeout).and_then(|id| cluster_id(&id))
+}
