@@ -2,7 +2,7 @@
 
 use super::ms;
 use super::records::{BAD, ODD};
-use super::server::{Begun, Fate, InsertId, Lie, Request, Row, Sent, Server, answered};
+use super::server::{Begun, Fate, InsertId, Lie, Mail, Request, Row, Sent, Server, answered};
 use flows::{
     Answer, ErrorKind, Failure, LeaseTable, Newest, OffsetRange, OffsetRanges, ReadBack, Record, Sink, Table, Tokens,
 };
@@ -35,7 +35,14 @@ pub struct FakeSink {
     pub tokens: Tokens,
     group: String,
     process: u64,
+    /// Leases for healing have keys of their own: this is added to the partition.
+    key: i32,
+    /// Leases of others that must not be replaced either.
+    besides: Vec<(i32, Uuid)>,
 }
+
+/// The key of a partition's lease for healing.
+pub const HEAL: i32 = 1_000;
 
 impl FakeClickHouse {
     /// Stores every insert, and takes this time for each.
@@ -69,7 +76,29 @@ impl FakeClickHouse {
     /// A process of a group that writes there, without a lease.
     pub fn sink(self: &Arc<Self>, group: &str) -> FakeSink {
         let process = self.processes.fetch_add(1, SeqCst);
-        FakeSink { clickhouse: self.clone(), tokens: Tokens::default(), group: group.into(), process }
+        FakeSink {
+            clickhouse: self.clone(),
+            tokens: Tokens::default(),
+            group: group.into(),
+            process,
+            key: 0,
+            besides: Vec::new(),
+        }
+    }
+
+    /// A healer, which stops where one of these leases is replaced.
+    pub fn healer(self: &Arc<Self>, besides: Vec<(i32, Uuid)>) -> FakeSink {
+        FakeSink { key: HEAL, besides, ..self.sink("group") }
+    }
+
+    /// Rows that ClickHouse loses, as after a restored backup. Copies of the inserts that stored them are not on their way any more.
+    pub fn lose(&self, is_lost: impl Fn(i32, i64) -> bool) {
+        let mut server = self.lock();
+        server.catch_up(Instant::now());
+        server.rows.retain(|&(_, partition, offset)| !is_lost(partition, offset));
+        server.index.retain(|&(partition, offset), _| !is_lost(partition, offset));
+        let holds = |request: &Request| request.rows.iter().any(|&(partition, offset)| is_lost(partition, offset));
+        server.mail.retain(|(_, mail)| !matches!(mail, Mail::Insert(request) if holds(request)));
     }
 
     /// One that has a lease of these partitions, however it came by it.
@@ -208,6 +237,11 @@ impl FakeClickHouse {
 }
 
 impl FakeSink {
+    fn is_superseded(&self, carried: &[(i32, Uuid)]) -> bool {
+        let own: Vec<_> = carried.iter().filter(|(at, _)| at / HEAL == self.key / HEAL).collect();
+        self.tokens.replaced(&own.into_iter().map(|(at, token)| (at - self.key, *token)).collect::<Vec<_>>())
+    }
+
     /// Takes a lease at once, as nothing but a test can.
     pub fn takes_over(&self, partition: i32) {
         let mut server = self.clickhouse.lock();
@@ -241,7 +275,12 @@ impl Sink for FakeSink {
             None
         };
         let rows: Vec<_> = rows.iter().map(|row| (row.partition, row.offset())).collect();
-        let carries = self.tokens.of(&id.1);
+        let own = self.tokens.of(&id.1);
+        if own.iter().any(|(_, token)| token.is_nil()) {
+            return Ok(Answer::Fenced);
+        }
+        let own = own.into_iter().map(|(at, token)| (at + self.key, token));
+        let carries: Vec<_> = own.chain(self.besides.iter().filter(|(at, _)| id.1.contains(at)).copied()).collect();
         let request = Request { id: id.0, owner: self.process, carries, table, rows, refused };
         self.clickhouse.attempts.fetch_add(1, SeqCst);
         let accepted = self.clickhouse.lock().accept(&request);
@@ -250,7 +289,7 @@ impl Sink for FakeSink {
                 sleep_until(at).await;
                 Err(unanswered)
             }
-            Ok(Begun::Refused(Answer::Fenced)) if self.tokens.replaced(&request.carries) => Ok(Answer::Superseded),
+            Ok(Begun::Refused(Answer::Fenced)) if self.is_superseded(&request.carries) => Ok(Answer::Superseded),
             Ok(Begun::Refused(answer)) => Ok(answer),
             Ok(Begun::Runs(nth, answers, answer)) => {
                 let _awaited = Awaited::new(&self.clickhouse);
@@ -271,7 +310,7 @@ impl LeaseTable for FakeSink {
         let mut server = self.clickhouse.lock();
         server.catch_up(Instant::now());
         let newest = |partition: &i32| {
-            let Row { epoch, token, group, .. } = server.newest(*partition)?.clone();
+            let Row { epoch, token, group, .. } = server.newest(*partition + self.key)?.clone();
             Some((*partition, Newest { epoch, token, group }))
         };
         Ok(partitions.iter().filter_map(newest).collect())
@@ -281,8 +320,11 @@ impl LeaseTable for FakeSink {
         self.clickhouse.ask().await?;
         let mut outcome = Ok(());
         for &(partition, epoch) in epochs {
-            outcome =
-                self.clickhouse.lock().write(Row { partition, epoch, token, group: self.group.clone() }).and(outcome);
+            outcome = self
+                .clickhouse
+                .lock()
+                .write(Row { partition: partition + self.key, epoch, token, group: self.group.clone() })
+                .and(outcome);
         }
         outcome
     }

@@ -6,6 +6,7 @@
 mod clickhouse;
 mod coordinator;
 mod group;
+mod healer;
 mod process;
 mod records;
 mod server;
@@ -14,6 +15,7 @@ mod wire;
 pub use clickhouse::{FakeClickHouse, FakeSink};
 pub use coordinator::Coordinator;
 pub use group::{Commits, FakeOwnership, Group, Lease};
+pub use healer::heal;
 pub use process::{Process, Shop};
 pub use records::{BAD, ODD, bad, event, events, odd, passed, reject, timeline};
 pub use server::{Fate, Lie, Sent};

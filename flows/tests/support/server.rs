@@ -1,5 +1,6 @@
 //! The server's side of the sink: stored rows, running inserts, and their outcomes.
 
+use super::clickhouse::HEAL;
 use super::ms;
 use flows::{Answer, ErrorKind, Failure, Table};
 use rand::RngExt;
@@ -190,7 +191,7 @@ impl Server {
             return Begun::Refused(Answer::Running);
         }
         let is_newest =
-            |&(partition, token): &(i32, Uuid)| self.newest(partition).is_some_and(|row| row.token == token);
+            |&(partition, token): &(i32, Uuid)| self.newest(partition).map_or(Uuid::nil(), |row| row.token) == token;
         if !request.carries.iter().all(is_newest) {
             return Begun::Refused(Answer::Fenced);
         }
@@ -296,7 +297,8 @@ impl Server {
     pub fn running_in(&mut self, partitions: &[i32], me: u64) -> Vec<(usize, Instant)> {
         let now = Instant::now();
         self.catch_up(now);
-        let touches = |running: &&mut Running| running.request.carries.iter().any(|(at, _)| partitions.contains(at));
+        let touches =
+            |running: &&mut Running| running.request.carries.iter().any(|(at, _)| partitions.contains(&(at % HEAL)));
         let mut found = Vec::new();
         for running in self.running.iter_mut().filter(touches) {
             let is_killed = self.mood.as_mut().is_some_and(|rng| rng.random_bool(0.5));
