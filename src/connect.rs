@@ -154,7 +154,7 @@ fn remedy(failure: &str) -> &'static str {
         (&["dns error", "failed to lookup address"], "the name does not resolve on this machine"),
         (
             &["Connection refused"],
-            "nobody listens there: start ClickHouse, or correct the port (HTTP is 8123 by default)",
+            "nothing listens there: start ClickHouse, or correct the port (HTTP is 8123 by default)",
         ),
         (
             &["UnknownIssuer", "CaUsedAsEndEntity"],
@@ -165,11 +165,11 @@ fn remedy(failure: &str) -> &'static str {
         (&["invalid peer certificate"], "the certificate is not accepted"),
         (
             &["InvalidContentType", "corrupt message", "InvalidMessage"],
-            "no TLS is spoken there: use http://, or the port for https",
+            "the server does not speak TLS there: use http://, or the port for https",
         ),
         (
             &["connection closed before message completed", "HTTP request to an HTTPS", "Connection reset by peer"],
-            "the server hangs up: if TLS is spoken at that port, use https://",
+            "the server closes the connection: if that port needs TLS, use https://",
         ),
         (
             &["something that is not ClickHouse"],
@@ -192,7 +192,7 @@ mod tests {
                 "client error (Connect): dns error: failed to lookup address information: Name or service not known",
                 "resolve",
             ),
-            ("client error (Connect): tcp connect error: Connection refused (os error 111)", "nobody listens"),
+            ("client error (Connect): tcp connect error: Connection refused (os error 111)", "nothing listens"),
             ("client error (Connect): invalid peer certificate: UnknownIssuer", "trust"),
             ("client error (Connect): received corrupt message of type InvalidContentType", "http://"),
             ("client error (SendRequest): connection closed before message completed", "https://"),

@@ -16,20 +16,20 @@ use std::path::Path;
 pub fn directory(path: &Path) -> Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            return Err(error).with_context(|| format!("cannot make {}", path.display()));
+            return Err(error).with_context(|| format!("cannot create {}", path.display()));
         }
         _ => {}
     }
-    let found = path.symlink_metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+    let found = path.symlink_metadata().with_context(|| format!("cannot read {}", path.display()))?;
     let name = path.display();
     if !found.is_dir() {
         bail!("{name} is not a directory");
     }
     if found.uid() != me() {
-        bail!("{name} belongs to another user, who could change what is in it");
+        bail!("{name} belongs to another user, who could change its contents");
     }
     if found.mode() & 0o022 != 0 {
-        bail!("other users may write in {name}, and so change what is in it: `chmod go-w` ends that");
+        bail!("other users may write in {name}, and change its contents: type `chmod go-w` to prevent that");
     }
     Ok(())
 }

@@ -80,10 +80,10 @@ impl Secrets {
     fn check(&self) -> Result<()> {
         let names = ACCOUNTS.iter().map(|account| account.name).chain(["clickhouse"]);
         for dir in [self.dir.clone()].into_iter().chain(names.map(|name| self.dir.join(name))) {
-            private::check(&dir).with_context(|| format!("no passwords are written to {}", dir.display()))?;
+            private::check(&dir).with_context(|| format!("cannot write passwords to {}", dir.display()))?;
             if dir.metadata().is_ok_and(|found| found.mode() & 0o002 != 0) {
                 tracing::warn!(
-                    "every user may write in {}, and so replace passwords: `chmod o-w` ends that",
+                    "every user may write in {}, and replace passwords: type `chmod o-w` to prevent that",
                     dir.display()
                 );
             }

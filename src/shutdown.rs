@@ -42,7 +42,7 @@ impl Shutdown {
                 }
                 match (requested.is_requested(), is_hangup) {
                     (false, _) => {
-                        tracing::info!("stopping: draining what is under way (once more to leave at once)");
+                        tracing::info!("stopping: draining (signal again to stop at once)");
                         requested.request();
                         hung_up = is_hangup;
                     }

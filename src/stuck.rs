@@ -66,7 +66,7 @@ impl At {
     }
 }
 
-/// The present problem of one place.
+/// The present problem of each place.
 #[derive(Debug, Default)]
 pub struct Stuck {
     places: [Mutex<Option<Lasting>>; At::ALL.len()],

@@ -19,7 +19,7 @@ const ENOUGH: u64 = 1_000;
 /// Offsets before the topic's beginning that are not stored.
 #[derive(Default, Serialize)]
 pub struct Expired {
-    /// Offsets that are not committed either: nobody has read them.
+    /// Offsets that are not committed either: no member has read them.
     pub unread: Tally,
     /// Committed, so they were stored once, or passed over.
     pub missing: Tally,

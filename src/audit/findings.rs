@@ -30,7 +30,7 @@ pub struct Findings {
     pub missing: Tally,
     /// Offsets that are stored more than once.
     pub duplicates: Tally,
-    /// Offsets that are stored and lie beyond the topic's end.
+    /// Stored offsets beyond the topic's end.
     pub beyond: Tally,
     /// Offsets before the topic's beginning that are not stored.
     pub expired: Expired,
@@ -100,10 +100,7 @@ impl Display for Findings {
             grouped(u64::try_from(high - mark).unwrap_or(0)),
         )?;
         if let Some(from) = self.from {
-            write!(
-                f,
-                "\n  not compared: what lies before {from}: the group has taken over there from another cluster"
-            )?;
+            write!(f, "\n  not compared: offsets before {from}, which the group has read in another cluster")?;
         }
         show(f, "missing", &self.missing)?;
         show(f, "more than once", &self.duplicates)?;
@@ -123,7 +120,7 @@ impl Display for Findings {
             0 => Ok(()),
             unclear => write!(
                 f,
-                "\n  cannot be told: {} offsets before {low} are not stored; a transaction's marker, compaction or a TTL leaves such, too",
+                "\n  cannot be told: {} offsets before {low} are not stored; they may be messages, transaction markers, or offsets that compaction or a TTL has removed",
                 grouped(unclear)
             ),
         }

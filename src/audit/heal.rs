@@ -112,7 +112,7 @@ impl Healer {
         match settle(batch, &self.lease.sink, &self.lease, &self.metrics).await {
             Ok(_) => Ok(()),
             Err(SettleError::Lost(_)) => Err(Interrupted.into()),
-            Err(error) => Err(anyhow!(error)).context("stopped, the rest is not put back"),
+            Err(error) => Err(anyhow!(error)).context("stopped; the remaining rows are not restored"),
         }
     }
 
@@ -124,7 +124,7 @@ impl Healer {
 
 /// An ingester, or another healer, has opened a lease: the question which rows are missing has to be repeated.
 #[derive(Debug, thiserror::Error)]
-#[error("another lease was opened while this was at work: the rest is not put back, run this again")]
+#[error("another process has opened a lease meanwhile: the remaining rows are not restored; run this command again")]
 pub struct Interrupted;
 
 impl HealLease {
@@ -137,7 +137,7 @@ impl HealLease {
         for (partition, now) in block_in_place(|| admin::committed_or_why(client, topic, &partitions))? {
             if marks.get(&partition).is_some_and(|mark| now < *mark) {
                 bail!(
-                    "the group's offset of partition {partition} was set back while this was at work: an ingester reads its messages \
+                    "the group's offset of partition {partition} was set back meanwhile: an ingester reads its messages \
                      again, and stores what is missing; run this again when its lag is 0"
                 );
             }
@@ -165,11 +165,11 @@ impl Ownership for HealLease {
         match asked {
             Ok(Ok(source)) if source == self.source => Ok(()),
             Ok(Ok(_)) => {
-                tracing::error!("topic {} was deleted and made again: not writing any more", self.topic);
+                tracing::error!("topic {} was deleted and created again: no more rows are written", self.topic);
                 Err(LeaseLost)
             }
             Ok(Err(why)) => {
-                tracing::error!("not writing any more: {why:#}");
+                tracing::error!("no more rows are written: {why:#}");
                 Err(LeaseLost)
             }
             Err(_) => Err(LeaseLost),

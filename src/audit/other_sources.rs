@@ -56,7 +56,7 @@ fn sample(range: OffsetRange) -> Vec<OffsetRange> {
 /// A line for each other source.
 pub fn lines(others: &OtherSources) -> impl Iterator<Item = String> {
     others.iter().map(|(other, events)| {
-        format!("of a sample, {} events stand under another _source, too: {other}", grouped(*events))
+        format!("of a sample, {} events are stored under another _source, too: {other}", grouped(*events))
     })
 }
 

@@ -21,10 +21,10 @@ use std::time::Duration;
 use tokio::task::block_in_place;
 
 const ANSWER: Duration = Duration::from_secs(10);
-/// How many leases others may open while something is put back: a group that rebalances all the time lets nothing be healed.
+/// The number of leases that others may open during a healing: in a group that rebalances all the time, no healing succeeds.
 const INTERRUPTIONS: u32 = 100;
 
-/// An audit under way.
+/// A running audit.
 struct Audit {
     args: AuditArgs,
     partitions: Vec<i32>,
@@ -39,27 +39,27 @@ pub struct AuditArgs {
     #[command(flatten)]
     pub clickhouse: ClickHouseArgs,
 
-    /// The consumer group whose committed offsets say up to where everything must be stored
+    /// The consumer group whose committed messages must all be stored
     #[arg(long, env = "CLICKSTREAM_GROUP", default_value = "clickstream", value_parser = not_empty)]
     pub group: String,
 
-    /// Compare only messages that Kafka got since then: a time like 2026-01-31T14:00:00Z, or so long ago, like 2h
+    /// Compare only messages that Kafka received since then: a time (2026-01-31T14:00:00Z) or an age (2h)
     #[arg(long, value_parser = instant, value_name = "TIME")]
     pub since: Option<i64>,
 
-    /// Put back what is committed and not stored: read it again from the topic, then audit once more
+    /// Restore messages that are committed and not stored: read them again from the topic, then audit once more
     #[arg(long)]
     pub heal: bool,
 
-    /// How to print what was found
+    /// The format of the findings
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 }
 
-/// Prints gaps and duplicates, partition by partition; with `--heal`, puts back what is missing and looks again.
+/// Prints gaps and duplicates, partition by partition; with `--heal`, restores missing rows and audits again.
 ///
 /// # Errors
-/// When something is left that should not be, or when it cannot be told.
+/// When there are faults in the end, or when the comparison cannot be made.
 pub async fn run(args: AuditArgs) -> Result<()> {
     let mut audit = Audit::begin(args).await?;
     let (mut found, marks) = audit.inspect().await?;
@@ -82,7 +82,7 @@ pub async fn run(args: AuditArgs) -> Result<()> {
     audit.say(&conclusion(&found))
 }
 
-/// What has been proved.
+/// The sentence of a successful audit.
 fn conclusion(found: &[Findings]) -> String {
     let mut proved = String::from("every committed message is stored exactly once");
     let erased: u64 = found.iter().map(|findings| findings.erased).sum();
@@ -99,7 +99,7 @@ fn conclusion(found: &[Findings]) -> String {
 }
 
 impl Audit {
-    /// Waits for both services, and finds out what is to be compared.
+    /// Waits for both services, and reads the ranges to compare.
     async fn begin(args: AuditArgs) -> Result<Self> {
         let mut config = kafka::client_config(&args.kafka.config(), ranges::DEFAULTS)?;
         config.set("group.id", &args.group);
@@ -124,7 +124,7 @@ impl Audit {
         let (expiry, unused) = connect::checked(&clickhouse, patience, async || clickhouse.expiry().await).await?;
         for ttl in unused {
             tracing::warn!(
-                "{ttl}: cannot tell what it deletes, so that counts as missing: --since leaves out what is older"
+                "cannot evaluate {ttl}: rows that it has deleted count as missing; --since leaves out older messages"
             );
         }
         let source = identity.source().to_owned();
@@ -134,10 +134,10 @@ impl Audit {
         Ok(audit)
     }
 
-    /// What is found now, and what was committed when it began.
+    /// The present findings, and the committed offsets when the audit began.
     async fn inspect(&mut self) -> Result<(Vec<Findings>, Marks)> {
         let Self { args, partitions, identity, auditor, .. } = self;
-        // First what is committed, then the ends: the other way round, a mark could lie beyond an end that has moved on.
+        // First the committed offsets, then the ends: in the other order, a commit could be beyond an older end.
         let (marks, mut noted) = block_in_place(|| committed(&auditor.client, identity, partitions))?;
         let ends = block_in_place(|| admin::watermarks(&auditor.client, &auditor.topic, partitions))?;
         if marks.values().all(Option::is_none) && ends.values().any(|(low, high)| low < high) {
@@ -177,7 +177,7 @@ impl Audit {
             let is_meant =
                 |lost: &LostMessages| args.since.is_none_or(|since_ms| lost.at.timestamp_millis() >= since_ms);
             let passed = notes.lost.filter(is_meant);
-            // What lies before the time of --since is not looked at.
+            // Offsets before the time of --since are not compared.
             if findings.is_cut {
                 findings.expired = Expired { passed, ..Expired::default() };
                 continue;
@@ -189,7 +189,7 @@ impl Audit {
         Ok((found, marks))
     }
 
-    /// Puts back what is missing, partition by partition.
+    /// Restores missing rows, partition by partition.
     async fn heal(&mut self, found: &mut [Findings], marks: Marks) -> Result<()> {
         let mut healer = Healer::open(&self.auditor, &self.args.group, &marks).await?;
         let mut interruptions = 0;
@@ -197,14 +197,14 @@ impl Audit {
             let before = healer.healed();
             for window in OffsetRange::new(findings.low, findings.mark).windows(WINDOW) {
                 loop {
-                    // Asked anew: others may have put it back.
+                    // The question is repeated, since another healer may have restored rows.
                     let missing = self.auditor.missing(findings.partition, window).await?;
                     match healer.heal(&mut self.auditor.ranges, findings.partition, &missing).await {
                         // A rebalance, mostly.
                         Err(error) if error.is::<Interrupted>() && interruptions < INTERRUPTIONS => interruptions += 1,
                         healed => break healed?,
                     }
-                    tracing::info!("an ingester has opened a lease: asking again what is missing");
+                    tracing::info!("an ingester has opened a lease: asking again which messages are missing");
                     healer.open_again(&self.auditor, &self.args.group, &marks).await?;
                 }
             }
@@ -212,7 +212,7 @@ impl Audit {
             findings.healed.events = healed.events - before.events;
             findings.healed.rejects = healed.rejects - before.rejects;
             self.say(&format!(
-                "partition {}: healed: {} events and {} rejects put back",
+                "partition {}: healed: {} events and {} rejects restored",
                 findings.partition,
                 grouped(findings.healed.events),
                 grouped(findings.healed.rejects),
@@ -225,13 +225,13 @@ impl Audit {
         found.iter().try_for_each(|findings| self.say(&findings.to_string()))
     }
 
-    /// What no healing brings back, a line for each range.
+    /// Prints a line for each range that cannot be healed.
     fn print_expired(&self, findings: &Findings) -> Result<()> {
         let Findings { partition, expired, .. } = findings;
         for tally in [&expired.missing, &expired.unread] {
             for range in &tally.first {
                 self.say(&format!(
-                    "partition {partition}: cannot be healed: {range}: not stored, and retention has deleted it from the topic"
+                    "partition {partition}: cannot be healed: {range}: not stored, and retention has deleted these messages from the topic"
                 ))?;
             }
             let more = tally.ranges - tally.first.len() as u64;
@@ -242,7 +242,7 @@ impl Audit {
         Ok(())
     }
 
-    /// The findings as JSON, if that is wanted, and an error where they are not good.
+    /// Prints the findings as JSON, if requested; an error if there are faults.
     fn conclude(&self, found: &[Findings], others: &OtherSources) -> Result<()> {
         if self.args.format == Format::Json {
             let Auditor { topic, source, .. } = &self.auditor;
@@ -264,12 +264,12 @@ impl Audit {
             return Ok(());
         }
         let mut found = format!(
-            "{} committed messages are missing, {} stand there more than once",
+            "{} committed messages are missing, {} are stored more than once",
             grouped(missing),
             grouped(duplicates)
         );
         if beyond > 0 {
-            found += &format!(", {} rows lie beyond the topic's end", grouped(beyond));
+            found += &format!(", {} rows are beyond the topic's end", grouped(beyond));
         }
         if returned > 0 {
             found += &format!(", {} that were erased are stored again", grouped(returned));
@@ -278,25 +278,25 @@ impl Audit {
             found += &format!(", {} are lost: the topic deleted them, and they are not stored", grouped(lost));
         }
         if twice > 0 {
-            found += &format!(", {} of a sample stand under another _source, too", grouped(twice));
+            found += &format!(", {} of a sample are stored under another _source, too", grouped(twice));
         }
         let mut help = Vec::new();
         if missing > 0 {
-            help.push("--heal puts back what the topic still has");
+            help.push("--heal restores messages that the topic still has");
         }
         if duplicates > 0 {
-            help.push("FINAL hides duplicates, OPTIMIZE TABLE … FINAL ends them");
+            help.push("FINAL hides duplicates, OPTIMIZE TABLE … FINAL removes them");
         }
         if beyond > 0 {
-            help.push("what lies beyond the end was not written by ingest, or the topic has lost messages");
+            help.push("another program wrote the rows beyond the end, or the topic has lost messages");
         }
         if returned > 0 {
             help.push(
-                "unless an erasure is at work, `clickstream erase --recorded` deletes what was erased and is stored",
+                "unless an erasure is running, `clickstream erase --recorded` deletes erased rows that are stored",
             );
         }
         if lost > 0 {
-            help.push("nothing brings back what was deleted; docs/operations.md says how retention is to be set");
+            help.push("deleted messages cannot be restored; docs/operations.md says how to set the topic's retention");
         }
         if twice > 0 {
             help.push(
@@ -307,13 +307,13 @@ impl Audit {
         bail!("{found}: {}", help.join("; "))
     }
 
-    /// A line for people.
+    /// Prints a line for people.
     fn say(&self, line: &str) -> Result<()> {
         if self.args.format == Format::Text { output::line(line) } else { Ok(()) }
     }
 }
 
-/// The group's committed offsets, and what its members have noted of this topic beside them.
+/// The group's committed offsets, and its members' notes about this topic beside them.
 fn committed(client: &Client, identity: &TopicIdentity, partitions: &[i32]) -> Result<(Marks, BTreeMap<i32, Notes>)> {
     let topic = &identity.name;
     let mut list = TopicPartitionList::new();
@@ -321,7 +321,7 @@ fn committed(client: &Client, identity: &TopicIdentity, partitions: &[i32]) -> R
         list.add_partition(topic, partition);
     }
     let committed = native::committed(client.client().native_client(), list, ANSWER).map_err(|error| {
-        anyhow!("cannot ask what the group has committed: {}", admin::explain(client, "DESCRIBE", topic, &error))
+        anyhow!("cannot read the group's committed offsets: {}", admin::explain(client, "DESCRIBE", topic, &error))
     })?;
     let (mut marks, mut noted) = (Marks::new(), BTreeMap::new());
     for place in committed.elements() {

@@ -6,28 +6,28 @@ use clap::Args;
 use std::path::PathBuf;
 use url::Url;
 
-/// Where ClickHouse is.
+/// The address of ClickHouse.
 #[derive(Args, Clone, Debug)]
 pub struct ClickHouseArgs {
     /// ClickHouse's HTTP interface
     #[arg(long, env = "CLICKSTREAM_CLICKHOUSE_URL", default_value = "http://localhost:8123", value_parser = HttpUrl, hide_env_values = true)]
     pub clickhouse_url: Url,
 
-    /// The user there
+    /// ClickHouse's user
     #[arg(long, env = "CLICKSTREAM_CLICKHOUSE_USER", default_value = "default", value_parser = header_value)]
     pub clickhouse_user: String,
 
-    /// A file with the user's password, in one line
+    /// A file with the user's password in one line
     #[arg(long, env = "CLICKSTREAM_CLICKHOUSE_PASSWORD_FILE", value_name = "FILE")]
     pub clickhouse_password_file: Option<PathBuf>,
 
-    /// The database
+    /// ClickHouse's database
     #[arg(long, env = "CLICKSTREAM_DATABASE", default_value = "clickstream", value_parser = identifier)]
     pub database: String,
 }
 
 impl ClickHouseArgs {
-    /// What the adapter takes of it.
+    /// The configuration of the adapter.
     pub fn config(&self) -> ClickHouseConfig {
         ClickHouseConfig {
             url: self.clickhouse_url.clone(),

@@ -23,10 +23,10 @@ pub struct DashboardArgs {
     pub hosts: HostArgs,
 }
 
-/// Serves until a stop is requested, also while ClickHouse is away.
+/// Serves until a shutdown is requested, also while ClickHouse is away.
 ///
 /// # Errors
-/// When the address cannot be listened at, or the password's file cannot be read.
+/// When it cannot listen at the address, or read the password's file.
 pub async fn run(args: DashboardArgs) -> Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let reader = Reader::new(&args.clickhouse.config())?;

@@ -27,7 +27,7 @@ pub struct DemoArgs {
     #[arg(long, env = "CLICKSTREAM_RATE", default_value = "100", value_parser = demo_rate)]
     pub rate: Rate,
 
-    /// How many shoppers there are
+    /// The number of shoppers
     #[arg(long, env = "CLICKSTREAM_USERS", default_value = "500")]
     pub users: NonZeroUsize,
 
@@ -35,11 +35,11 @@ pub struct DemoArgs {
     #[arg(long = "for", env = "CLICKSTREAM_FOR", value_parser = some_time, value_name = "TIME")]
     pub duration: Option<Duration>,
 
-    /// The dashboard's port; where it is taken, the next free one
+    /// The dashboard's port; if it is taken, the next free one
     #[arg(long, env = "CLICKSTREAM_PORT", default_value_t = 3000)]
     pub port: u16,
 
-    /// Keep ClickHouse's data in this directory [default: a temporary one, removed in the end]
+    /// Keep ClickHouse's data in this directory [default: a temporary one, removed at the end]
     #[arg(long, env = "CLICKSTREAM_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
@@ -47,7 +47,7 @@ pub struct DemoArgs {
     #[arg(long, env = "CLICKSTREAM_OPEN", value_parser = switch)]
     pub open: bool,
 
-    /// The time within which an event can be queried (`ingest` has 5s)
+    /// Latency target: a batch is flushed early enough that its oldest event is queryable within this time (5s in `ingest`)
     #[arg(long, env = "CLICKSTREAM_BATCH_TIMEOUT", default_value = "1s", value_parser = some_time, value_name = "TIME")]
     pub batch_timeout: Duration,
 }
@@ -62,7 +62,7 @@ impl DemoArgs {
 /// Runs until a stop is requested or the time is over; drains, reports, and leaves nothing behind.
 ///
 /// # Errors
-/// When something of it cannot be started, or not everything that was sent is stored in the end.
+/// When a part of it cannot be started, or not all sent events are stored in the end.
 pub async fn run(args: DemoArgs) -> Result<()> {
     let shutdown = Shutdown::on_signals()?;
     // Other topics than those of earlier runs: the broker begins at offset 0 each time, and a kept ClickHouse has their rows.
@@ -96,7 +96,7 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     outcome
 }
 
-/// Everything behind a ClickHouse that answers.
+/// The rest of the demo, once ClickHouse answers.
 async fn show(
     args: &DemoArgs,
     shutdown: &Shutdown,
@@ -111,7 +111,7 @@ async fn show(
         () = shutdown.requested() => return Ok(()),
     };
     output::line("tables      clickstream.events, clickstream.rejected")?;
-    // Served until everything has ended: who looks while it drains sees the last rows come in.
+    // The page is served until everything has ended, so that a visitor sees the last rows.
     let site = Site::open(args.port, &clickhouse_as(&READER, work_dir)?).await?;
     if args.open {
         site.open_browser()?;
@@ -134,7 +134,7 @@ async fn show(
             () = late(shutdown) => Err(anyhow!(
                 "the drain took longer than {} s: {}; ClickHouse or the broker did not answer",
                 DRAIN.as_secs(),
-                left(sent, pipelines).unwrap_or("all that the broker acknowledged is stored".into())
+                left(sent, pipelines).unwrap_or("all acknowledged events are stored".into())
             )),
             () = ticking => unreachable!("it has no end"),
         }
@@ -160,7 +160,7 @@ fn all_is_stored(sent: &Metrics, pipelines: &Pipelines) -> Result<()> {
     }
 }
 
-/// What is not stored, if anything is not.
+/// The number of events that are not stored, if there are any.
 fn left(sent: &Metrics, pipelines: &Pipelines) -> Option<String> {
     let (sent, rows) = (Metrics::read(&sent.events), pipelines.rows());
     (rows < sent).then(|| format!("{} of {} events were not stored", grouped(sent - rows), grouped(sent)))

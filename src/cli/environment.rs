@@ -10,20 +10,20 @@ use clap::{Arg, CommandFactory, FromArgMatches};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 
-/// What is not an option of one command.
+/// The part of the help that is not about one command.
 const AFTER_HELP: &str = "CLICKSTREAM_LOG says how much is logged, to standard error: error, warn, info, debug or trace, \
                           or one for each part (info,librdkafka=debug).\nA variable that is empty is not set.";
 
-/// Reads the command line, and the environment for what is not on it.
+/// Reads the command line, and the environment for options that are not on it.
 ///
 /// # Errors
-/// What is wrong with it; or the help, or the version.
+/// The fault of the command line; or the help, or the version.
 pub fn parse() -> Result<Command, clap::Error> {
     let args: Vec<_> = std::env::args_os().collect();
     read(&args, None).map_err(|error| if error.use_stderr() { explain(&args, error) } else { error })
 }
 
-/// Reads it as if one variable were not set.
+/// Reads the command line as if one variable were not set.
 fn read(args: &[OsString], ignored: Option<&OsStr>) -> Result<Command, clap::Error> {
     let mut command = command(ignored);
     let mut matches = command.try_get_matches_from_mut(args)?;
@@ -36,7 +36,7 @@ fn command(ignored: Option<&OsStr>) -> clap::Command {
         .after_help(AFTER_HELP)
 }
 
-/// Behind what a command says for itself.
+/// The text after a command's own help.
 fn with_help(command: clap::Command) -> clap::Command {
     let own = command.get_after_help().map(|help| format!("{help}\n\n")).unwrap_or_default();
     command.after_help(own + AFTER_HELP)
@@ -48,7 +48,7 @@ fn environment(arg: Arg, ignored: Option<&OsStr>) -> Arg {
     if is_set(&name) && ignored != Some(&name) {
         return arg;
     }
-    // Without its variable, its help would not name it any more.
+    // Without its variable, its help would no longer name it.
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
     arg.env(Resettable::Reset).help(format!("{help} [env: {}]", name.display()))
 }
@@ -57,7 +57,7 @@ fn is_set(variable: &OsStr) -> bool {
     std::env::var_os(variable).is_some_and(|value| !value.is_empty())
 }
 
-/// Names the variable that is at fault, if one is: the one without which the error is not there.
+/// Names the faulty variable, if there is one: without it, the error disappears.
 fn explain(args: &[OsString], error: clap::Error) -> clap::Error {
     let why = reason(&error);
     let is_at_fault = |name: &OsString| match read(args, Some(name)) {
@@ -70,24 +70,23 @@ fn explain(args: &[OsString], error: clap::Error) -> clap::Error {
     }
 }
 
-/// What is wrong, without the usage, which depends on the variables that are set.
+/// The error without the usage, which depends on the set variables.
 fn reason(error: &clap::Error) -> String {
     error.to_string().trim_start_matches("error: ").split("\n\n").next().unwrap_or_default().to_owned()
 }
 
-/// The variables that are set and that some command knows.
+/// The set variables that some command knows.
 fn variables() -> BTreeSet<OsString> {
     let command = Cli::command();
     let args = command.get_subcommands().flat_map(clap::Command::get_arguments);
     args.filter_map(Arg::get_env).filter(|name| is_set(name)).map(OsStr::to_owned).collect()
 }
 
-/// A word that belongs to no option may be half of a password that was typed without quotes: it is not repeated.
+/// A word without an option may be half of a password that was typed without quotes, so it is not repeated.
 fn discreet(error: clap::Error) -> clap::Error {
     match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(word)) if error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-') => {
-            let why =
-                "there is a word that belongs to no option (not repeated here): a value with spaces needs quotes\n";
+            let why = "a word belongs to no option (it is not repeated here): put quotes around a value with spaces\n";
             clap::Error::raw(ErrorKind::UnknownArgument, why)
         }
         _ => error,

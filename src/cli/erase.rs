@@ -13,7 +13,7 @@ use flows::{Failure, Table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// How often ClickHouse is asked how far it is, and how often that is said.
+/// The interval between questions about ClickHouse's progress, and between log lines about it.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 /// How long a mutation may fail, which ClickHouse tries again and again, before this gives up.
@@ -26,7 +26,7 @@ const LEFT: &str = "not erased: messages that are still to be ingested (run this
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Kafka keeps its copy of the messages until retention deletes them. docs/erasure.md says what else is left."
+    after_help = "Kafka keeps its copy of the messages until retention deletes them. docs/erasure.md lists other remaining copies."
 )]
 pub struct EraseArgs {
     #[command(flatten)]
@@ -35,11 +35,11 @@ pub struct EraseArgs {
     #[command(flatten)]
     pub what: EraseWhat,
 
-    /// Why, in a few words, to be kept with the positions: a case number, say, and never the name of the person
+    /// A short reason that is kept with the positions: a case number, for example, and never the person's name
     #[arg(long, default_value = "", hide_default_value = true, value_parser = short_text, value_name = "TEXT")]
     pub reason: String,
 
-    /// Only count what would be erased
+    /// Only count the rows
     #[arg(long)]
     pub dry_run: bool,
 
@@ -47,7 +47,7 @@ pub struct EraseArgs {
     #[arg(long)]
     pub wait: bool,
 
-    /// How long to wait for a ClickHouse that does not answer at the start
+    /// Time to wait for a ClickHouse that does not answer at the start
     #[arg(long, env = "CLICKSTREAM_CONNECT_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub connect_timeout: Duration,
 }
@@ -56,15 +56,15 @@ pub struct EraseArgs {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 pub struct EraseWhat {
-    /// All rows of this user, in `events` and `rejected`; may be repeated, which is cheaper than to run it again
+    /// Erase all rows of this user, in `events` and `rejected`; may be repeated, which is cheaper than several runs
     #[arg(long, value_parser = not_empty, value_name = "ID")]
     pub user: Vec<String>,
 
-    /// The rows of `events` that meet this condition: SQL that ClickHouse is given as it is, one expression, in brackets
+    /// Erase the rows of `events` that meet this condition: one SQL expression, which ClickHouse gets unchanged, in brackets
     #[arg(long = "where", value_name = "CONDITION")]
     pub condition: Option<Condition>,
 
-    /// The rows that stand again at positions that were erased before: after a backup was restored, or an erasure cut short
+    /// Erase rows that are stored again at erased positions, after a restored backup or an unfinished erasure
     #[arg(long)]
     pub recorded: bool,
 }

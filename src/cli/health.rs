@@ -13,12 +13,12 @@ use std::time::Duration;
 
 /// How long the answer may take: `/readyz` itself waits a second for ClickHouse.
 const ANSWER: Duration = Duration::from_secs(2);
-/// What is read of an answer, which is one line.
+/// The read limit of an answer, which is one line.
 const ANSWER_BYTES: usize = 1_024;
 
 #[derive(Args, Debug)]
 pub struct HealthArgs {
-    /// The HOST:PORT that `produce` or `ingest` was given; where that is every address, this machine is asked
+    /// The HOST:PORT of --metrics in `produce` or `ingest`; for an address of all interfaces, the loopback one is used
     #[arg(long, env = "CLICKSTREAM_METRICS", value_name = "HOST:PORT", value_parser = address)]
     pub metrics: String,
 
@@ -54,7 +54,7 @@ async fn ask(url: &str) -> Result<(bool, String)> {
     Ok((status.is_success(), if line.is_empty() { format!("{url} answers {status}") } else { line }))
 }
 
-/// Who listens at all addresses is asked at the loopback one.
+/// Maps an address that means all interfaces to the loopback one.
 fn reachable(address: &str) -> String {
     match address.parse::<SocketAddr>() {
         Ok(SocketAddr::V4(all)) if all.ip().is_unspecified() => format!("127.0.0.1:{}", all.port()),

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The `--instance-id` of a member that has no name.
+/// The `--instance-id` that turns static membership off.
 const NO_NAME: &str = "none";
 
 #[derive(Args, Debug)]
@@ -31,32 +31,32 @@ pub struct IngestArgs {
     #[arg(long, env = "CLICKSTREAM_GROUP", default_value = "clickstream", value_parser = not_empty)]
     pub group: String,
 
-    /// The name under which this member has its partitions back at once when it is started again (static membership), or
-    /// `none` [default: a random one that is kept in --state-dir]
+    /// The member's group.instance.id (static membership): a restarted member gets its partitions again at once. `none`
+    /// turns this off [default: a random id, kept in --state-dir]
     #[arg(long, env = "CLICKSTREAM_INSTANCE_ID", value_name = "NAME", value_parser = not_empty)]
     pub instance_id: Option<String>,
 
-    /// The directory where that name is kept from one start to the next [default: one in the directory for temporary files]
+    /// The directory that keeps this id from one start to the next [default: one in the directory for temporary files]
     #[arg(long, env = "CLICKSTREAM_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
-    /// Take the topic's rows over from this other group, whose members stop then
+    /// Take over the topic's rows from this other group, whose members then stop
     #[arg(long, env = "CLICKSTREAM_TAKE_OVER", value_name = "GROUP", value_parser = not_empty)]
     pub take_over: Option<String>,
 
-    /// Rows of a batch
+    /// Maximum number of rows in a batch
     #[arg(long, env = "CLICKSTREAM_BATCH_ROWS", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=500_000))]
     pub batch_rows: u32,
 
-    /// The time within which an event can be queried: a batch that is not full leaves early enough for that
+    /// Latency target: a partial batch is flushed early enough that its oldest event is queryable within this time
     #[arg(long, env = "CLICKSTREAM_BATCH_TIMEOUT", default_value = "5s", value_parser = some_time, value_name = "TIME")]
     pub batch_timeout: Duration,
 
-    /// Inserts under way at the same time
+    /// Number of inserts in flight at the same time
     #[arg(long, env = "CLICKSTREAM_IN_FLIGHT", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub in_flight: u8,
 
-    /// Stop when everything is stored that the topic held at the start, however long that takes
+    /// Stop when all messages that the topic held at the start are stored, however long that takes
     #[arg(long, env = "CLICKSTREAM_UNTIL_END", value_parser = switch)]
     pub until_end: bool,
 
@@ -65,7 +65,7 @@ pub struct IngestArgs {
 }
 
 impl IngestArgs {
-    /// What the pipeline takes of it.
+    /// The configuration of the pipeline.
     fn config(&self) -> IngestConfig {
         IngestConfig {
             kafka: self.kafka.config(),
@@ -87,10 +87,10 @@ impl IngestArgs {
     }
 }
 
-/// Ingests until a stop is requested or, with `--until-end`, everything is stored that was there at the start.
+/// Ingests until a stop is requested or, with `--until-end`, until all messages of the start are stored.
 ///
 /// # Errors
-/// When something does not fit at the start, when a failure will not pass by itself, or when the drain took too long.
+/// When a check of the start fails, when a failure will not pass by itself, or when the drain timed out.
 pub async fn run(args: IngestArgs) -> Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let (metrics, ready) = (Arc::new(Metrics::default()), Arc::new(Ready::default()));

@@ -38,7 +38,7 @@ use std::time::Duration;
 /// The exit code of wrong usage.
 const USAGE: u8 = 2;
 
-/// What still blocks a thread at the end (a name that is being resolved, a broker that does not answer) ends with the process.
+/// The time for blocked threads to end: a name resolution, or a request to a silent broker, ends with the process.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Click events from Kafka to ClickHouse: nothing lost, nothing twice, in less than five seconds.
@@ -51,37 +51,37 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run all of it on this machine, with a broker and a ClickHouse of its own and a live dashboard; no set-up
+    /// Run the whole pipeline on this machine, with its own broker, ClickHouse and live dashboard; no set-up
     Demo(demo::DemoArgs),
-    /// Create the topic and the tables, where they are missing
+    /// Create the topic and the tables, if they are missing
     Setup(setup::SetupArgs),
-    /// Simulate shoppers into the topic
+    /// Produce simulated shop traffic
     Produce(produce::ProduceArgs),
-    /// Take the topic's events into ClickHouse, each exactly once
+    /// Ingest the topic's events into ClickHouse, each exactly once
     Ingest(ingest::IngestArgs),
-    /// Show the dashboards as live web pages, without Grafana
+    /// Serve the dashboards as live web pages, without Grafana
     Dashboard(dashboard::DashboardArgs),
-    /// Show the latencies in log files
+    /// Report on latency logs
     Report(report::ReportArgs),
     /// For `demo`: run the ClickHouse of its directory until standard input ends
     #[command(hide = true)]
     Guard { home: PathBuf },
-    /// For `demo`: be the server that libchdb is
+    /// For `demo`: run libchdb as a server
     #[command(hide = true)]
     Libchdb { home: PathBuf },
-    /// Prove, offset by offset, that the tables hold what the topic held
+    /// Prove, offset by offset, that the tables hold the topic's messages
     Audit(audit::AuditArgs),
-    /// List the messages that are no events, and replay them after a fix
+    /// List rejected messages, and re-publish them after a fix
     Rejects(rejects::RejectsArgs),
-    /// Delete the rows of a user, or those that meet a condition, for good: no audit, no ingester puts them back
+    /// Delete the rows of a user, or rows that meet a condition, for good: no audit or ingester restores them
     Erase(erase::EraseArgs),
-    /// Make the passwords of an installation and ClickHouse's users file, where they are missing
+    /// Create the passwords of an installation and ClickHouse's users file, if they are missing
     Secrets(secrets::SecretsArgs),
-    /// Ask a running `produce` or `ingest` how it is; exit code 1 if it is not well
+    /// Check the health of a running `produce` or `ingest`; exit code 1 if it is not healthy
     Health(health::HealthArgs),
 }
 
-/// The program: reads the command line, runs its command, and says how that ended.
+/// The program: reads the command line, runs its command, and reports its outcome.
 pub fn main() -> ExitCode {
     let command = environment::parse().and_then(|command| log::begin(level(&command)).map(|()| command));
     match command {
@@ -95,7 +95,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// How much is logged, if nothing else is asked for. The demo's panel is drawn where the log would be.
+/// The default log level. The demo draws its panel in place of the log.
 fn level(command: &Command) -> &'static str {
     let quiet = matches!(command, Command::Demo(_)) && std::io::stderr().is_terminal();
     if quiet { "error" } else { "info" }
@@ -149,7 +149,7 @@ mod tests {
         let switches: Vec<_> = args.filter(|arg| !arg.get_action().takes_values() && arg.get_env().is_some()).collect();
         assert!(switches.len() >= 3, "{switches:?}");
         for arg in switches {
-            // The parser of a switch that nobody chose takes `true` and `false` alone.
+            // clap's default parser of a switch accepts only `true` and `false`.
             let parser = format!("{:?}", arg.get_value_parser());
             assert_ne!(parser, "ValueParser::bool", "{}", arg.get_id());
         }

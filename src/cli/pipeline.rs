@@ -12,14 +12,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What all pipelines that run for long have in common.
+/// The common options of `produce` and `ingest`.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// Write latency histograms to this file, an HdrHistogram interval log; one that exists is kept, the next gets a number
+    /// Write latency histograms to this file, an HdrHistogram interval log; if it exists, a number is added to the name
     #[arg(long, env = "CLICKSTREAM_LATENCY_LOG", value_name = "FILE")]
     pub latency_log: Option<PathBuf>,
 
-    /// How much time each histogram in that file covers
+    /// The time that each histogram in that file covers
     #[arg(long, env = "CLICKSTREAM_LATENCY_INTERVAL", default_value = "1s", value_parser = interval, value_name = "TIME")]
     pub latency_interval: Duration,
 
@@ -30,13 +30,13 @@ pub struct RunArgs {
     #[command(flatten)]
     pub hosts: HostArgs,
 
-    /// How long a stop may take to drain, from the signal on
+    /// Time for the drain of a shutdown, from the signal on
     #[arg(long, env = "CLICKSTREAM_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub drain_timeout: Duration,
 }
 
 impl RunArgs {
-    /// What takes and logs the latencies of a pipeline.
+    /// The recorder of a pipeline's latencies, with its log.
     ///
     /// # Errors
     /// When the log cannot be created.
@@ -44,7 +44,7 @@ impl RunArgs {
         Recorder::with_interval(metrics.clone(), self.latency_log.as_deref(), self.latency_interval)
     }
 
-    /// Serves `/metrics` and the health checks of a pipeline, if that is asked for.
+    /// Serves `/metrics` and the health checks of a pipeline, if `--metrics` is set.
     ///
     /// # Errors
     /// When the address cannot be listened at.

@@ -26,19 +26,19 @@ pub struct ProduceArgs {
     #[arg(long, env = "CLICKSTREAM_RATE", default_value = "100")]
     pub rate: Rate,
 
-    /// How many shoppers there are
+    /// The number of shoppers
     #[arg(long, env = "CLICKSTREAM_USERS", default_value = "500")]
     pub users: NonZeroUsize,
 
-    /// Stop after so many messages
+    /// Stop after this number of messages
     #[arg(long, env = "CLICKSTREAM_COUNT", value_name = "N")]
     pub count: Option<NonZeroU64>,
 
-    /// Stop after this time, or later, when all is acknowledged; give up when nothing is for --drain-timeout
+    /// Stop after this time, when all messages are acknowledged; fail if none is acknowledged for --drain-timeout
     #[arg(long = "for", env = "CLICKSTREAM_FOR", value_parser = some_time, value_name = "TIME")]
     pub duration: Option<Duration>,
 
-    /// The same seed gives the same events; without one, each run has other ones
+    /// The seed of the events: the same seed gives the same events [default: random]
     #[arg(long, env = "CLICKSTREAM_SEED", value_name = "N")]
     pub seed: Option<u64>,
 
@@ -46,11 +46,11 @@ pub struct ProduceArgs {
     #[arg(long, env = "CLICKSTREAM_MANIFEST", value_name = "FILE")]
     pub manifest: Option<PathBuf>,
 
-    /// Mix in faults: shares of messages that are bad, sent twice, or late, like bad=0.01,dup=0.01,late=0.01
+    /// Shares of faulty messages: bad, sent twice, or late, such as bad=0.01,dup=0.01,late=0.01
     #[arg(long, env = "CLICKSTREAM_FAULTS", default_value = "", hide_default_value = true, value_name = "SHARES")]
     pub faults: Faults,
 
-    /// Messages that may be unacknowledged [default: half a second's worth, 64 to 10,000]
+    /// Maximum number of unacknowledged messages [default: those of half a second, 64 to 10,000]
     #[arg(long, env = "CLICKSTREAM_PRODUCE_IN_FLIGHT", value_name = "N")]
     pub in_flight: Option<NonZeroUsize>,
 
@@ -59,7 +59,7 @@ pub struct ProduceArgs {
 }
 
 impl ProduceArgs {
-    /// What the pipeline takes of it.
+    /// The configuration of the pipeline.
     fn config(&self) -> ProduceConfig {
         ProduceConfig {
             kafka: self.kafka.config(),
@@ -77,7 +77,7 @@ impl ProduceArgs {
     }
 }
 
-/// Produces until the count or the time is reached, or a stop is requested.
+/// Produces until the count or the time is reached, or a shutdown is requested.
 ///
 /// # Errors
 /// When Kafka does not answer at the start, the manifest cannot be written, or messages were not acknowledged in the end.
@@ -95,11 +95,11 @@ pub async fn run(args: ProduceArgs) -> Result<()> {
     output::closing(report, whole(&tally, args.run.drain_timeout))
 }
 
-/// Whether Kafka has acknowledged all of it.
+/// Whether Kafka has acknowledged all messages.
 fn whole(tally: &Tally, drain_timeout: Duration) -> Result<()> {
     if tally.lost > 0 {
         bail!(
-            "{} messages were not acknowledged within --drain-timeout {}: the topic may hold them or not; who needs to know compares --manifest with the topic",
+            "{} messages were not acknowledged within {} (--drain-timeout): the topic may hold them or not. Compare --manifest with the topic to find out",
             grouped(tally.lost),
             humantime::format_duration(drain_timeout)
         );

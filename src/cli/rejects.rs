@@ -1,4 +1,4 @@
-//! `clickstream rejects`: what was no event, why, and, after a fix, once more.
+//! `clickstream rejects`: lists rejected messages with their reasons, and re-publishes them after a fix.
 
 use super::values::instant;
 use super::{ClickHouseArgs, Format, KafkaArgs};
@@ -35,35 +35,35 @@ pub struct RejectsArgs {
     #[command(flatten)]
     pub clickhouse: ClickHouseArgs,
 
-    /// Only those with this reason; may be repeated
+    /// Only rejects with this reason; may be repeated
     #[arg(long, value_parser = reason, value_name = "REASON")]
     pub reason: Vec<Reason>,
 
-    /// Only the one at this position; may be repeated
+    /// Only the reject at this position; may be repeated
     #[arg(long, value_parser = position, value_name = "PARTITION:OFFSET")]
     pub at: Vec<(i32, i64)>,
 
-    /// Only those ingested since then: a time like 2026-01-31T14:00:00Z, or so long ago, like 2h
+    /// Only rejects ingested since then: a time (2026-01-31T14:00:00Z) or an age (2h)
     #[arg(long, value_parser = instant, value_name = "TIME")]
     pub since: Option<i64>,
 
-    /// Only those ingested before then
+    /// Only rejects ingested before then
     #[arg(long, value_parser = instant, value_name = "TIME")]
     pub until: Option<i64>,
 
-    /// Show so many of each reason, the newest first
+    /// The number of rejects to show of each reason, the newest first
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub limit: u32,
 
-    /// How to print them; `json` has whole payloads, one reject a line
+    /// The output format; `json` has whole payloads, one reject a line
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 
-    /// Send them to the topic again, each once; without --yes only says which ones that would be
+    /// Re-publish the rejects to the topic, each once; without --yes it only counts them
     #[arg(long)]
     pub replay: bool,
 
-    /// Do send them
+    /// Send the messages
     #[arg(long, requires = "replay")]
     pub yes: bool,
 }
@@ -143,7 +143,10 @@ impl Rejects {
             }
         }
         if foreign > 0 {
-            output::line(format_args!("{} more are of other topics, or of one that was deleted", grouped(foreign)))?;
+            output::line(format_args!(
+                "{} more rejects are of other topics, or of one that was deleted",
+                grouped(foreign)
+            ))?;
         }
         Ok(())
     }

@@ -13,35 +13,35 @@ use std::time::Duration;
 
 #[derive(Args, Debug)]
 pub struct ReportArgs {
-    /// Latency logs, of one run or of several: their histograms are added up
+    /// Latency logs of one or several processes: their histograms are added up
     #[arg(required_unless_present = "compare", value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// Two runs, side by side, with ratios
+    /// Compare two runs side by side, with ratios
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["files", "format", "promise"])]
     pub compare: Option<Vec<PathBuf>>,
 
-    /// How to show it
+    /// The format of the report
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
 
-    /// Write to this file [default: standard output]
+    /// Write the report to this file [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// Only these stages; may be repeated
+    /// Report only these stages; may be repeated
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub stage: Vec<String>,
 
-    /// Leave out what came before, counted from the start of the first log
+    /// Leave out earlier intervals, counted from the start of the first log
     #[arg(long, value_parser = duration, value_name = "TIME")]
     pub from: Option<Duration>,
 
-    /// Leave out what came then and later
+    /// Leave out intervals from this time on
     #[arg(long, value_parser = duration, value_name = "TIME")]
     pub to: Option<Duration>,
 
-    /// What `e2e` is judged by
+    /// The limit for `e2e`
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME")]
     pub promise: Duration,
 }
@@ -49,24 +49,24 @@ pub struct ReportArgs {
 /// A form of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For the terminal, with a small chart
+    /// A table for the terminal, with a small chart
     Table,
-    /// The percentile distribution as HdrHistogram's tools print it, of one stage
+    /// The percentile distribution of one stage, as HdrHistogram's tools print it
     Hgrm,
-    /// For programs
+    /// JSON, for programs
     Json,
     /// A page with charts, in one file
     Html,
     /// The percentile curves as a picture
     Svg,
-    /// The same, in pixels
+    /// The percentile curves as a bitmap
     Png,
 }
 
-/// Shows what all files hold together, or two of them side by side.
+/// Shows the sum of all files, or two of them side by side.
 ///
 /// # Errors
-/// When a file is no latency log or holds nothing, a stage is not there, or the output cannot be written.
+/// When a file is not a latency log or is empty, a stage is missing, or the output cannot be written.
 pub fn run(args: &ReportArgs) -> Result<()> {
     let window = Window { from: args.from, to: args.to };
     let read = |files: &[_]| {
@@ -82,7 +82,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     }
     let run = read(&args.files)?;
     let promised_ns = u64::try_from(args.promise.as_nanos()).unwrap_or(u64::MAX);
-    // What is not shown is not remarked upon either; but the shape of one stage is told by the others.
+    // There are no remarks on hidden stages; but other stages explain the shape of a shown one.
     let remarks = remarks(&run);
     let text = match args.format {
         Format::Table => shown(&run, promised_ns, &remarks),
@@ -91,7 +91,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         Format::Html => html::render(&run, promised_ns, &remarks),
         Format::Svg => svg::render(&run, promised_ns),
         Format::Png if output.is_none() && std::io::stdout().is_terminal() => {
-            bail!("--format png is no text: write it to a file with --output FILE")
+            bail!("--format png is not text: write it to a file with --output FILE")
         }
         Format::Png => return write(output, &png::render(&svg::render(&run, promised_ns))?),
     };
@@ -114,10 +114,10 @@ fn write(output: Option<&Path>, bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Looks whether a file can be written, before logs are read for it, and leaves it as it is.
+/// Checks that a file can be written, before logs are read for it, and does not change it.
 fn check_output(path: &Path) -> Result<()> {
     let checked = private::check(path).and_then(|()| match std::fs::metadata(path) {
-        // A pipe or a device takes what it is given when it is opened, so it is opened once.
+        // Opening a pipe or a device has effects, so it is opened once.
         Ok(about) if !about.is_file() && !about.is_dir() => Ok(()),
         Ok(_) => OpenOptions::new().append(true).open(path).map(drop),
         Err(_) => File::create_new(path).and_then(|_| std::fs::remove_file(path)),

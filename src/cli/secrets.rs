@@ -9,16 +9,16 @@ use std::path::PathBuf;
 
 #[derive(Args, Debug)]
 pub struct SecretsArgs {
-    /// Where: in it come owner/password, writer/password, eraser/password, reader/password and clickhouse/users.xml
+    /// The directory for owner/password, writer/password, eraser/password, reader/password and clickhouse/users.xml
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
 
-    /// Who may read the files, as for chmod: 600 is nobody else, 444 everybody who can reach them
+    /// The mode of the files, as for chmod: 600 is for their owner only, 444 for every user who can reach them
     #[arg(long, env = "CLICKSTREAM_SECRETS_MODE", default_value = "600", value_parser = mode, value_name = "MODE")]
     pub mode: u32,
 }
 
-/// Makes the passwords and ClickHouse's users file, or keeps those that are there. Says which, and never a password.
+/// Creates the passwords and ClickHouse's users file, or keeps existing ones. Prints which, and never a password.
 ///
 /// # Errors
 /// When the directory cannot be read or written.
@@ -31,7 +31,7 @@ pub fn run(args: &SecretsArgs) -> Result<()> {
     output::line(format_args!("passwords {word}: {}", args.dir.display()))
 }
 
-/// Files that their owner can read, and that nobody can execute.
+/// Parses a mode: the owner can read, and nobody can execute.
 fn mode(text: &str) -> Result<u32, &'static str> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode & !0o666 == 0 && mode & 0o400 != 0 => Ok(mode),

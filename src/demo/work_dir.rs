@@ -39,7 +39,7 @@ impl WorkDir {
         let lock = private::file().write(true).create(true).open(path.join("lock"));
         let lock = lock.with_context(|| format!("cannot write in {}", path.display()))?;
         if lock.try_lock().is_err() {
-            bail!("--data-dir {} is in use by another demo: stop it, or take another directory", path.display());
+            bail!("--data-dir {} is in use by another demo: stop it, or choose another directory", path.display());
         }
         let http_port = free_port()?;
         let work_dir = Self { path, kept: data_dir.is_some(), http_port, _lock: lock };
@@ -124,7 +124,7 @@ impl Drop for WorkDir {
 /// Creates the directory, or takes an existing one of this user alone. Links in its path are followed.
 fn directory(path: &Path) -> Result<PathBuf> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     }
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     private::directory(&path)?;

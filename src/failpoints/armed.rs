@@ -62,13 +62,13 @@ pub fn check() -> Result<()> {
     let text = std::env::var(VARIABLE).unwrap_or_default();
     let armed: Vec<_> = text.split(',').filter(|part| !part.is_empty()).map(parse).collect::<Result<_>>()?;
     if !armed.is_empty() {
-        tracing::warn!("{VARIABLE}={text}: this run is to fail");
+        tracing::warn!("{VARIABLE}={text}: this run has failpoints");
     }
-    ARMED.set(armed).map_err(|_| anyhow!("failpoints are armed once"))
+    ARMED.set(armed).map_err(|_| anyhow!("failpoints can be armed only once"))
 }
 
 fn parse(text: &str) -> Result<Failpoint> {
-    let what = || format!("{VARIABLE}: {text} is no STEP=die|stall:TIME|fail[@N|%PERCENT]");
+    let what = || format!("{VARIABLE}: {text} is not STEP=die|stall:TIME|fail[@N|%PERCENT]");
     let (name, rest) = text.split_once('=').with_context(what)?;
     let &(_, step) = STEPS.iter().find(|(known, _)| *known == name).with_context(what)?;
     let (action, when) = match (rest.split_once('@'), rest.split_once('%')) {

@@ -82,7 +82,7 @@ pub fn find(client: &Client, topic: &str, patience: Duration) -> KafkaResult<Fou
 /// When Kafka does not say, and why.
 pub fn watermarks(client: &Client, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, (i64, i64)>> {
     ends(client, topic, partitions, ANSWER).map_err(|error| {
-        anyhow!("cannot ask for the ends of topic {topic}: {}", explain(client, "DESCRIBE", topic, &error))
+        anyhow!("cannot read the end offsets of topic {topic}: {}", explain(client, "DESCRIBE", topic, &error))
     })
 }
 
@@ -134,7 +134,10 @@ pub fn offsets_since(client: &Client, topic: &str, partitions: &[i32], since_ms:
         wanted.add_partition_offset(topic, partition, Offset::Offset(since_ms)).context("a time that Kafka takes")?;
     }
     let unanswered = |error| {
-        anyhow!("cannot ask for the offsets of topic {topic} at a time: {}", explain(client, "DESCRIBE", topic, &error))
+        anyhow!(
+            "cannot read the offsets of topic {topic} at a given time: {}",
+            explain(client, "DESCRIBE", topic, &error)
+        )
     };
     let found = native::offsets_for_times(client.client().native_client(), wanted, ANSWER).map_err(unanswered)?;
     let mut offsets = BTreeMap::new();
@@ -178,7 +181,7 @@ pub fn committed(
 /// When its coordinator does not say.
 pub fn committed_or_why(client: &Client, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, Option<i64>>> {
     committed(client, topic, partitions, ANSWER * 2).map_err(|error| {
-        anyhow!("cannot ask what the group has committed: {}", explain(client, "DESCRIBE", topic, &error))
+        anyhow!("cannot read the group's committed offsets: {}", explain(client, "DESCRIBE", topic, &error))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// How a setting is named that nobody gave: as the flag that would give it.
+/// The name of a setting that was not given: the flag that would give it.
 const FLAG: &str = "--kafka";
 
 /// Where Kafka is, and which topic it is about.
@@ -23,12 +23,12 @@ pub struct Setting {
     pub key: String,
     /// Byte for byte. Perhaps a password: it is never shown.
     pub value: String,
-    /// What gave it: a flag, a file or a variable, as the user would find it.
+    /// The origin of the setting, a flag, a file or a variable, in the user's terms.
     pub from: &'static str,
 }
 
 impl fmt::Display for Setting {
-    /// Where it comes from and what it sets. Without the value, which may be a password.
+    /// The origin and the key of the setting, without the value, which may be a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}=…", self.from, self.key)
     }

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 /// Fetches, heartbeats and messages are answered within a second; a fetch, if nothing comes, after `fetch.wait.max.ms`.
 const LONGER_THAN_AN_ANSWER: Duration = Duration::from_secs(5);
 
-/// The brokers that owe a client an answer.
+/// The brokers that have not answered a client's request.
 pub struct Hanging {
     patience: Duration,
-    /// Since when each of them has owed it, or when it was last heard of.
+    /// The time at which each broker's answer became due, or at which it last answered.
     since: BTreeMap<String, Instant>,
 }
 
 impl Hanging {
-    /// For a client whose fetches may wait for so long.
+    /// For a client whose fetches may wait this long.
     pub fn new(fetch_wait: Duration) -> Self {
         Self { patience: fetch_wait + LONGER_THAN_AN_ANSWER, since: BTreeMap::new() }
     }
@@ -59,7 +59,7 @@ mod tests {
         assert!(!hangs(7, 1, 200));
         assert!(!hangs(12, 1, 4_900));
         assert!(hangs(13, 1, 5_900));
-        // And is asked something new.
+        // The client sends it a new request.
         assert!(!hangs(14, 0, 6_900));
         assert!(!hangs(15, 1, 7_900));
     }

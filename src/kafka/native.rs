@@ -1,11 +1,11 @@
-//! What librdkafka offers and its Rust binding does not: reading a queue in batches, ids of topics and clusters, known watermarks, whether one is
-//! a member, answers with error codes that nobody knows, and a setting of the mock cluster.
+//! Functions of librdkafka that its Rust binding lacks: reading a queue in batches, ids of topics and clusters, known
+//! low and high watermarks, membership in a group, answers with unknown error codes, and a setting of the mock cluster.
 //!
 //! All the unsafe code of the project is in this file and, where libchdb is loaded, in `demo/guard.rs`.
 //!
-//! Brokers choose the codes of errors, and librdkafka passes on those that it does not know. The binding's enum has no such
-//! values, and a Rust enum must never hold another one (rust-rdkafka, issue 127): codes are read here as the integers that they
-//! are in C, and then converted.
+//! Brokers choose the codes of errors, and librdkafka passes on unknown ones. The binding's enum has no such values,
+//! and a Rust enum must never hold another value (rust-rdkafka, issue 127). So codes are read here as the integers that
+//! they are in C, and then converted.
 
 use rdkafka::TopicPartitionList;
 use rdkafka::client::NativeClient;
@@ -68,7 +68,7 @@ pub struct Inbox {
 // SAFETY: a librdkafka queue may be used from any thread (rdkafka.h, "Queue API"); `batch` holds no pointer between calls.
 unsafe impl Send for Inbox {}
 
-/// A message as it lies in librdkafka's memory, or the error that a partition delivered in place of one.
+/// A message in librdkafka's memory, or the error that a partition delivered instead.
 pub struct RawRecord<'a> {
     pub partition: i32,
     pub offset: i64,
@@ -93,7 +93,8 @@ impl Inbox {
         Redirect(self.queue)
     }
 
-    /// Hands what is waiting to `each`, in order, and returns how many that were. Waits for `wait` to fill a whole batch.
+    /// Hands the waiting messages to `each`, in order, and returns their number. Waits for `wait` to fill a whole
+    /// batch.
     pub fn take(&mut self, wait: Duration, mut each: impl FnMut(RawRecord<'_>)) -> usize {
         let wait_ms = millis(wait);
         // SAFETY: `batch` has room for as many pointers as its length says; the queue lives as long as self.
@@ -103,8 +104,8 @@ impl Inbox {
         let taken = usize::try_from(taken).unwrap_or(0); // negative: an error, and nothing was taken
         for &message in &self.batch[..taken] {
             // SAFETY: librdkafka gave us this message; it is ours until it is destroyed, below, after its last use. Its
-            // pointers are null or point to as many bytes as the lengths beside them say. It is never made a reference, nor is
-            // its `err` read as the enum.
+            // pointers are null or point to as many bytes as the lengths beside them say. It is never made a reference,
+            // nor is its `err` read as the enum.
             unsafe {
                 let error = error((&raw const (*message).err).cast::<c_int>().read());
                 each(RawRecord {
@@ -137,8 +138,8 @@ unsafe impl Send for Redirect {}
 unsafe impl Sync for Redirect {}
 
 impl Redirect {
-    /// From now on, what is fetched of this partition lands in the inbox. To be called before the partition is assigned: a
-    /// redirection that the application set is kept by the assignment, and nothing slips into the consumer's own queue.
+    /// From now on, fetched messages of this partition go into the inbox. Call this before the partition is assigned:
+    /// the assignment keeps a redirection by the application, and no message gets into the consumer's own queue.
     pub fn partition(self, client: &NativeClient, topic: &str, partition: i32) {
         let Ok(topic) = CString::new(topic) else { return };
         // SAFETY: the client is alive; a queue that was got is destroyed, which gives back only our reference to it. The
@@ -170,26 +171,26 @@ pub fn known_watermarks(client: &NativeClient, topic: &str, partition: i32) -> O
     (error(code).is_none() && low >= 0 && high >= 0).then_some((low, high))
 }
 
-/// Commits these offsets as the group's member that this consumer is, and waits for the answer.
+/// Commits these offsets as this consumer's member of the group, and waits for the answer.
 ///
 /// # Errors
-/// What the coordinator says, or that it says nothing.
+/// The coordinator's answer, or that there is none.
 pub fn commit(client: &NativeClient, places: &TopicPartitionList) -> KafkaResult<()> {
     // SAFETY: the client and the list are alive; 0 is for a commit that is waited for.
     let code = unsafe { raw::rd_kafka_commit(client.ptr(), places.ptr(), 0) };
     error(code).map_or(Ok(()), |code| Err(KafkaError::ConsumerCommit(code)))
 }
 
-/// What the group has committed in these partitions, each with its own error.
+/// The group's committed offsets of these partitions, each with its own error.
 ///
 /// # Errors
-/// When nothing is known of any.
+/// When there is no answer for any of them.
 pub fn committed(
     client: &NativeClient,
     places: TopicPartitionList,
     timeout: Duration,
 ) -> KafkaResult<TopicPartitionList> {
-    // SAFETY: the client and the list are alive, and nobody else has the list.
+    // SAFETY: the client and the list are alive, and nothing else uses the list.
     let code = unsafe { raw::rd_kafka_committed(client.ptr(), places.ptr(), millis(timeout)) };
     answered(code, places)
 }
@@ -233,8 +234,8 @@ pub fn add_brokers(client: &NativeClient, brokers: &str) {
     unsafe { sys::rd_kafka_brokers_add(client.ptr(), brokers.as_ptr()) };
 }
 
-/// A consumer's id in its group: none before it has joined, and after its leaving is on its way. Whoever is put out, and joins
-/// again, has another one.
+/// A consumer's member id: none before it has joined, and while it leaves. A member that is evicted and joins again has
+/// another one.
 pub fn member_id(client: &NativeClient) -> Option<String> {
     // SAFETY: the client is alive; the result is null or a text of ours, read before it is freed.
     unsafe {
@@ -257,8 +258,8 @@ pub fn cluster_id(client: &NativeClient, timeout: Duration) -> Option<String> {
     }
 }
 
-/// Has the mock cluster that hangs on this client, if there is one, wait for so long before it gives a group's first member
-/// its partitions, instead of 3 s.
+/// Makes this client's mock cluster, if there is one, wait this long before it assigns partitions to a group's first
+/// member, instead of 3 s.
 pub fn first_rebalance_after(client: &NativeClient, wait: Duration) {
     let wait_ms = millis(wait);
     // SAFETY: the client is alive, and its mock cluster lives as long as it does; null means that it has none.
@@ -270,16 +271,16 @@ pub fn first_rebalance_after(client: &NativeClient, wait: Duration) {
     }
 }
 
-/// The id of a topic (KIP-516), base64 as Kafka's tools print it. None where the broker says that it has none.
+/// The id of a topic (KIP-516), base64 as Kafka's tools print it. None if the broker says that it has none.
 ///
 /// # Errors
-/// What the broker says of the topic: that it does not exist, say. Or that no answer came within `timeout`: that is never taken
-/// for a topic without an id, whose rows would not be found under its id.
+/// The broker's error, for example that the topic does not exist. Or that no answer came within `timeout`: this never
+/// counts as a topic without an id, whose rows would not be found under its id.
 pub fn topic_id(client: &NativeClient, topic: &str, timeout: Duration) -> Result<Option<String>, RDKafkaErrorCode> {
     let Ok(name) = CString::new(topic) else { return Ok(None) };
     let timeout_ms = millis(timeout);
-    // SAFETY: every object is made by librdkafka and destroyed once, after its last use; what the event owns (result,
-    // descriptions, id) is read before the event is destroyed; the error text buffer is as long as it is said to be.
+    // SAFETY: every object is made by librdkafka and destroyed once, after its last use. The event's result,
+    // descriptions and id are read before the event is destroyed. The error text buffer has the given length.
     unsafe {
         let rk = client.ptr();
         let names = &mut [name.as_ptr()];
@@ -307,8 +308,8 @@ unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Result<Option<Strin
     if event.is_null() {
         return Err(RDKafkaErrorCode::OperationTimedOut);
     }
-    // SAFETY: librdkafka's accessors accept any event of theirs and give null for one of another kind; the descriptions and
-    // the id belong to the event.
+    // SAFETY: librdkafka's accessors accept any event of theirs and give null for one of another kind; the descriptions
+    // and the id belong to the event.
     unsafe {
         match error(raw::rd_kafka_event_error(event)) {
             None => {}
@@ -438,7 +439,7 @@ mod tests {
 
     #[test]
     fn a_broker_that_does_not_answer_has_not_said_that_there_is_no_id() {
-        // Nobody listens there.
+        // A closed port.
         let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", "127.0.0.1:1").create().unwrap();
         assert!(topic_id(client.client().native_client(), "clicks", Duration::from_millis(200)).is_err());
         assert_eq!(cluster_id(client.client().native_client(), Duration::from_millis(200)), None);

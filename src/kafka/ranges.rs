@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 /// How long Kafka may take to give the next record.
 const ANSWER: Duration = Duration::from_secs(10);
-/// A range that begins so few offsets further on is read on to: that is quicker than to fetch anew.
+/// The reader reads on to a range that begins at most this many offsets later: that is quicker than another fetch.
 const NEAR: i64 = 10_000;
 
-/// Settings of whoever reads ranges, unless `--kafka` says otherwise.
+/// Settings of range readers, unless `--kafka` overrides them.
 pub const DEFAULTS: &[(&str, &str)] = &[
     ("fetch.queue.backoff.ms", "10"),
     ("fetch.wait.max.ms", "100"),
@@ -112,7 +112,7 @@ impl Ranges {
                 Some(Err(error)) => {
                     let low = self.consumer.fetch_watermarks(&self.topic, partition, ANSWER).map(|(low, _)| low);
                     match low {
-                        // Retention has got ahead of us: what it has left is read.
+                        // Retention has passed this offset: the remaining messages are read.
                         Ok(low) if was_deleted(&error) && low > range.first => {
                             if low >= range.next {
                                 self.at = None;
@@ -127,7 +127,10 @@ impl Ranges {
                 }
                 None if Instant::now() > deadline => {
                     let why = self.why(&KafkaError::Global(RDKafkaErrorCode::OperationTimedOut));
-                    bail!("Kafka did not give partition {partition} from offset {} within 10 s: {why}", range.first)
+                    bail!(
+                        "Kafka returned no messages of partition {partition} from offset {} within 10 s: {why}",
+                        range.first
+                    )
                 }
                 None => {}
             }
@@ -166,7 +169,7 @@ impl Ranges {
 enum Passed {
     /// In the range or before it, and there may be more.
     More,
-    /// It was the last that is wanted; all up to here was read.
+    /// This was the last wanted offset; all earlier ones were read.
     Last(i64),
     /// Behind the range.
     Behind,

@@ -1,4 +1,4 @@
-//! What stands in the way of one client of Kafka at the moment.
+//! The present problems of one Kafka client.
 
 use super::hanging::Hanging;
 use super::reason::{Protocol, Reason, Resource, words};
@@ -28,7 +28,7 @@ pub struct Reasons {
     is_logging: bool,
     /// The group has taken this client as a member.
     has_joined: AtomicBool,
-    /// Kafka has let this client do what it is there for.
+    /// Notes that Kafka has let this client do its work.
     is_allowed: AtomicBool,
     known: Mutex<BTreeMap<String, Known>>,
     hanging: Mutex<Hanging>,
@@ -53,7 +53,7 @@ impl Reasons {
         Self { is_logging: true, topic: topic.to_owned(), ..Self::of_asker(config, operation) }
     }
 
-    /// For a client that asks something now and then. Whoever asks says the reason.
+    /// For a client that only sends occasional requests. Its caller reports the reason.
     pub fn of_asker(config: &ClientConfig, operation: &'static str) -> Self {
         let setting = |key| config.get(key).unwrap_or_default().to_owned();
         let fetch_wait = Duration::from_millis(setting("fetch.wait.max.ms").parse().unwrap_or(500));
@@ -109,7 +109,7 @@ impl Reasons {
         self.known().values().map(|known| &known.reason).find(|reason| reason.is_denied()).cloned()
     }
 
-    /// The right that is missing, where this client never had it: one that was taken away may come back.
+    /// The missing right, if this client never had it: a right that was revoked may come back.
     pub fn refusal(&self) -> Option<Reason> {
         let known = self.known();
         let mut denied = known.values().map(|known| &known.reason).filter(|reason| reason.is_denied());
@@ -121,7 +121,7 @@ impl Reasons {
         had.load(Relaxed)
     }
 
-    /// Notes brokers that hang, and forgets what is about brokers that are connected and answer.
+    /// Notes brokers that hang, and forgets problems of brokers that are connected and answer.
     pub fn follow(&self, statistics: &Statistics) {
         let mut up: HashSet<&str> = HashSet::new();
         up.extend(statistics.brokers.values().filter(|broker| broker.is_up()).map(|broker| broker.nodename.as_str()));
@@ -181,7 +181,7 @@ impl Reasons {
         let logged = before.and_then(|before| before.logged);
         let is_new = before.is_none_or(|before| !before.reason.is_like(&reason));
         let is_due = is_new || logged.is_none_or(|logged| logged.elapsed() > LOG_AGAIN);
-        // Whoever meets a right that was never there ends, and says so.
+        // A client that never had a right ends, and reports that.
         let is_refusal = reason.is_denied() && !self.had_right(&reason);
         let is_logged = is_logged && is_due && self.is_logging && !is_refusal;
         if is_logged {
@@ -221,7 +221,7 @@ impl Reasons {
     }
 }
 
-/// What a request ends with that Kafka did not answer.
+/// The error of a request that Kafka did not answer.
 const SILENCE: [Code; 11] = [
     Code::BrokerTransportFailure,
     Code::AllBrokersDown,
@@ -236,7 +236,7 @@ const SILENCE: [Code; 11] = [
     Code::PurgeInflight,
 ];
 
-/// What Kafka answers where a right is missing.
+/// Kafka's error code for a missing right.
 const DENIALS: [Code; 4] = [
     Code::TopicAuthorizationFailed,
     Code::GroupAuthorizationFailed,

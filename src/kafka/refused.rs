@@ -81,7 +81,7 @@ fn look_at(path: &str, may_be_directory: bool) -> io::Result<()> {
     match found.is_dir() {
         true if may_be_directory => fs::read_dir(path).map(drop),
         true => Err(io::Error::from(io::ErrorKind::IsADirectory)),
-        // To open a pipe would take what is in it.
+        // Opening a pipe would consume its contents.
         false if !found.is_file() => Ok(()),
         false => File::open(path).map(drop),
     }

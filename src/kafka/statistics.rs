@@ -4,7 +4,7 @@ use serde::Deserialize;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// What a client reports of itself every `statistics.interval.ms`.
+/// The statistics that a client reports every `statistics.interval.ms`.
 #[derive(Deserialize)]
 pub struct Statistics {
     /// By librdkafka's name for each: `HOST:PORT/ID`, or the role of one that only points to a broker.
@@ -85,8 +85,8 @@ impl Statistics {
             .ok()
     }
 
-    /// Brokers that owe an answer, by librdkafka's name. A coordinator owes none to whoever joins a group: it answers when the
-    /// other members have joined.
+    /// Brokers with an unanswered request, by librdkafka's name. A coordinator does not count while a member joins a
+    /// group: it answers when the other members have joined.
     pub fn owing(&self) -> impl Iterator<Item = (&String, &Broker)> {
         let is_member = self.cgrp.join_state == "steady";
         let owes = move |broker: &Broker| broker.is_up() && broker.waitresp_cnt > 0 && (broker.is_real() || is_member);

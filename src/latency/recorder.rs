@@ -75,7 +75,7 @@ impl Recorder {
             log.end_interval(now(), true);
             drop(log.intervals);
             if log.writer.join().is_err() {
-                tracing::error!("the latency log is not complete: its writer crashed");
+                tracing::error!("the latency log is incomplete: its writer crashed");
             }
         }
         self.total

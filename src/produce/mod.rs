@@ -143,8 +143,8 @@ async fn end(duration: Option<Duration>, shutdown: &Shutdown, topic: &KafkaTopic
     }
 }
 
-/// Resolves when unacknowledged messages have to be given up. This is the drain timeout after a stop was requested. It
-/// is also the end of `--for`, if no message was acknowledged for the drain timeout. A producer that is only slow
+/// Resolves when unacknowledged messages have to be given up. This is the drain timeout after a shutdown was requested.
+/// It is also the end of `--for`, if no message was acknowledged for the drain timeout. A producer that is only slow
 /// continues.
 async fn too_late(config: &ProduceConfig, shutdown: &Shutdown, metrics: &Metrics) {
     let patience = config.drain_timeout;

@@ -1,9 +1,9 @@
-//! Sending rejected messages to their topic again, each once.
+//! Re-publishing rejected messages to their topic, each once.
 //!
-//! A message and the mark that it was replayed are written in one Kafka transaction: the message into the topic, the mark into
-//! `TOPIC.replayed`, which is compacted, so it keeps a mark for each position for ever. Whoever begins to replay first ends
-//! what another one has begun (they share a transactional id, so Kafka fences the older one), and only then reads the marks:
-//! a message without a mark was never sent, or its transaction never became visible to an ingester.
+//! One Kafka transaction writes the message into the topic, and the mark that it was replayed into `TOPIC.replayed`.
+//! That topic is compacted, so it keeps a mark for each position forever. Replayers share a transactional id, so Kafka
+//! fences the older one. A new replayer first ends the transaction of a previous one, and only then reads the marks. A
+//! message without a mark was never sent, or its transaction never became visible to an ingester.
 
 use crate::kafka::Reason;
 use crate::kafka::admin::{self, Client, Found};
@@ -38,7 +38,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("queue.buffering.max.kbytes", "262144"),
 ];
 
-/// What is sent again.
+/// A message to send again.
 pub struct Rejected {
     pub partition: i32,
     pub offset: i64,
@@ -86,7 +86,7 @@ fn position(key: &[u8], source: &str) -> Option<(i32, i64)> {
     Some((partition.parse().ok()?, offset.parse().ok()?))
 }
 
-/// Who sends.
+/// The producer of replayed messages.
 pub struct Replayer {
     producer: FutureProducer<Reports>,
     reports: Reports,

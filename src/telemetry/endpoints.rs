@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
-/// How long ClickHouse may take to answer before it counts as away; a health check waits two or three seconds.
+/// The time after which ClickHouse counts as away; a health check waits two or three seconds.
 const ANSWER: Duration = Duration::from_secs(1);
 /// The pause after a question to ClickHouse: at any rate of requests, it is asked twenty times a second at most.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -35,7 +35,7 @@ pub struct Observed {
     since: Instant,
     /// The time of the last question to ClickHouse, and whether it answered. Locked while it is asked.
     asked: Arc<Mutex<Option<(Instant, bool)>>>,
-    /// Held while a page of metrics is rendered, and while that rests.
+    /// Locked while a page of metrics is rendered, and in the pause after that.
     rendering: Arc<Mutex<()>>,
 }
 
@@ -66,7 +66,7 @@ impl Observed {
             .with_state(Arc::new(self))
     }
 
-    /// Why it is not ready.
+    /// The reason why the pipeline is not ready.
     async fn missing(&self) -> Option<String> {
         match self.of {
             Pipeline::Produce if !self.ready.is_producing() => Some("Kafka has not answered yet".into()),

@@ -1,4 +1,4 @@
-//! The counters as Prometheus reads them: its text format, version 0.0.4. `docs/metrics.md` says what each one means.
+//! The counters in Prometheus' text format, version 0.0.4. `docs/metrics.md` explains each one.
 
 use super::status::Pipeline;
 use crate::latency::percentile;
@@ -12,7 +12,7 @@ const QUANTILES: [(&str, f64); 4] = [("0.5", 50.0), ("0.9", 90.0), ("0.99", 99.0
 /// An ingester's state beside its metrics.
 pub struct Ingester<'a> {
     pub stuck: &'a Stuck,
-    /// When the process began.
+    /// The start of the process.
     pub since: Instant,
 }
 
@@ -63,30 +63,30 @@ fn ingest(page: &mut Page, metrics: &Metrics, ingester: &Ingester<'_>) {
     page.head(
         "rejected_bytes_total",
         "counter",
-        "Bytes of their keys and payloads, before ClickHouse compresses them.",
+        "Key and payload bytes of rows in rejected, before ClickHouse compresses them.",
     );
     page.value("rejected_bytes_total", "", metrics.rejects.bytes());
     page.head("messages_lost_total", "counter", "Messages that the topic lost before they were read, as far as known.");
     for (cause, count) in [("expired", &metrics.expired), ("reset", &metrics.reset)] {
         page.value("messages_lost_total", &format!("{{cause=\"{cause}\"}}"), Metrics::read(count));
     }
-    page.counter("topic_resets_total", "Times that a partition was made again or cut back.", &metrics.resets);
-    page.counter("skipped_total", "Offsets passed over because their rows were stored before.", &metrics.skipped);
+    page.counter("topic_resets_total", "Partitions of a topic that was created again or truncated.", &metrics.resets);
+    page.counter("skipped_total", "Offsets skipped because an earlier owner had stored their rows.", &metrics.skipped);
     page.counter("batches_total", "Batches settled.", &metrics.batches);
-    page.counter("inserts_total", "Inserts sent, the failed ones included.", &metrics.inserts);
-    page.counter("retries_total", "Inserts and questions that failed and were tried again.", &metrics.retries);
+    page.counter("inserts_total", "Inserts sent, including failed ones.", &metrics.inserts);
+    page.counter("retries_total", "Inserts and queries that failed and were retried.", &metrics.retries);
     page.counter("commits_total", "Commits that Kafka confirmed.", &metrics.commits);
     page.counter(
         "commits_owed_total",
         "Commits that failed or were late; a later one covers them.",
         &metrics.commits_owed,
     );
-    page.counter("rebalances_total", "Times that the group told this member what it owns.", &metrics.rebalances);
-    page.counter("lease_failures_total", "Attempts to open a lease that failed.", &metrics.lease_failures);
-    page.gauge("partitions", "Partitions at hand.", Metrics::read(&metrics.partitions));
+    page.counter("rebalances_total", "Assignments of partitions by the group.", &metrics.rebalances);
+    page.counter("lease_failures_total", "Failed attempts to open a lease.", &metrics.lease_failures);
+    page.gauge("partitions", "Assigned partitions.", Metrics::read(&metrics.partitions));
     page.gauge(
         "partitions_without_lease",
-        "Those of them of which nothing is read, as no lease is open.",
+        "Assigned partitions that are not read, because no lease is open.",
         Metrics::read(&metrics.unleased),
     );
     stuck(page, &At::INGEST, ingester.stuck);
@@ -97,17 +97,17 @@ fn ingest(page: &mut Page, metrics: &Metrics, ingester: &Ingester<'_>) {
     );
     page.gauge("in_flight_batches", "Batches that are being settled.", Metrics::read(&metrics.in_flight));
     let lag = Metrics::read(&metrics.lag);
-    page.gauge("lag_messages", "Messages of the partitions at hand that are not accounted for yet.", lag);
+    page.gauge("lag_messages", "Messages of assigned partitions that are not stored yet.", lag);
     page.gauge(
         "lag_seconds",
-        "Age of the newest event accounted for while messages wait, else 0.",
+        "Age of the newest stored event while messages wait, else 0.",
         lag_seconds(metrics, lag, ingester.since),
     );
-    page.head("failures_total", "counter", "Failed attempts by what they mean for the next one.");
+    page.head("failures_total", "counter", "Failed attempts by kind.");
     for (kind, count) in ErrorKind::ALL.iter().zip(&metrics.failures) {
         page.value("failures_total", &format!("{{class=\"{}\"}}", kind.as_str()), Metrics::read(count));
     }
-    page.head("last_failure_timestamp_seconds", "gauge", "When an attempt of that kind last failed, Unix time.");
+    page.head("last_failure_timestamp_seconds", "gauge", "Unix time of the last failed attempt of that kind.");
     for (kind, at) in ErrorKind::ALL.iter().zip(&metrics.failed_ms).filter(|(_, at)| Metrics::read(at) > 0) {
         let at = Metrics::read(at) as f64 / 1e3;
         page.value("last_failure_timestamp_seconds", &format!("{{class=\"{}\"}}", kind.as_str()), at);
@@ -115,7 +115,7 @@ fn ingest(page: &mut Page, metrics: &Metrics, ingester: &Ingester<'_>) {
 }
 
 fn stuck(page: &mut Page, places: &[At], stuck: &Stuck) {
-    page.head("stuck_seconds", "gauge", "For how long the flow has been stuck there, 0 while it flows.");
+    page.head("stuck_seconds", "gauge", "Time that the flow has been stuck there, 0 while it flows.");
     for &at in places {
         page.value("stuck_seconds", &format!("{{at=\"{}\"}}", at.as_str()), stuck.lasts(at).as_secs_f64());
     }
@@ -124,7 +124,7 @@ fn stuck(page: &mut Page, places: &[At], stuck: &Stuck) {
 fn lag_seconds(metrics: &Metrics, lag: u64, since: Instant) -> f64 {
     match Metrics::read(&metrics.newest_ms) {
         _ if lag == 0 => 0.0,
-        // How old the last event was that an earlier process accounted for is not known.
+        // The age of the last event of an earlier process is not known.
         0 => since.elapsed().as_secs_f64(),
         newest => (flows::now() as f64 / 1e6 - newest as f64).max(0.0) / 1e3,
     }

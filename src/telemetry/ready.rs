@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-/// Asks the service that an ingester writes to whether it answers.
+/// Checks whether an ingester's sink answers.
 type Probe = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// Whether a pipeline does its work. The pipeline writes it, `/readyz` reads it.

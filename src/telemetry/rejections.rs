@@ -1,6 +1,6 @@
-//! Says in the log that messages are rejected: how many, what share, mostly why, and the command that shows them.
+//! Warns of rejected messages: their number, their share, the most frequent reason, and the command that shows them.
 //!
-//! A producer that changes its format has every message rejected, while lag, failures and latency look as they always do.
+//! If a producer changes its format, all of its messages are rejected, while lag, failures and latency look as usual.
 
 use crate::log_throttle::LogThrottle;
 use crate::numbers::grouped;
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 /// The window in which rejects are counted before a warning.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Where most messages are good, no more often than this.
+/// The shortest time between two warnings while most messages are good.
 const FEW_AGAIN: Duration = Duration::from_secs(60);
 
-/// Looks at one ingester's rejects.
+/// Watches the rejects of one ingester.
 pub struct Rejections {
     metrics: Arc<Metrics>,
     since: Instant,

@@ -11,12 +11,12 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often the line is drawn, and latencies are taken at least.
+/// The interval of drawing the line, and the longest one of taking latencies.
 pub const TICK: Duration = Duration::from_secs(1);
-/// How often a line is logged where there is no terminal.
+/// The interval of log lines without a terminal.
 const LOG_EVERY: u32 = 10;
 
-/// Which pipeline it is.
+/// The kind of a pipeline.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Pipeline {
     Produce,
@@ -29,7 +29,7 @@ pub struct Status {
     metrics: Arc<Metrics>,
     bar: ProgressBar,
     ticks: u32,
-    /// When it was last shown, and the rows and rejects up to then.
+    /// The time of the last status, and the rows and rejects up to then.
     last: (Instant, u64, u64),
     rejections: Rejections,
     stuck: Arc<Stuck>,
@@ -43,7 +43,7 @@ impl Status {
         Self { of, metrics, bar, ticks: 0, last: (Instant::now(), 0, 0), rejections, stuck }
     }
 
-    /// Shows how it goes.
+    /// Shows the present status.
     pub fn tick(&mut self, recorder: &Recorder) {
         let line = self.line(recorder);
         self.ticks += 1;

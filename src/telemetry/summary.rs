@@ -1,9 +1,9 @@
-//! The line that an ingester ends with.
+//! The closing line of an ingester.
 
 use crate::numbers::grouped;
 use flows::Metrics;
 
-/// All that a pipeline has stored, in one line.
+/// The totals of a pipeline, in one line.
 pub fn summary(metrics: &Metrics) -> String {
     let lost = Metrics::read(&metrics.expired) + Metrics::read(&metrics.reset);
     let lost =

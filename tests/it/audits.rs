@@ -71,7 +71,7 @@ fn healers_that_die_and_healers_that_meet_restore_nothing_twice() {
     env.lose("cityHash64(_partition, _offset) % 3 > 0");
     for _ in 0..3 {
         let mut heal = env.run("audit", &["--heal"]);
-        eventually(WAIT_TIMEOUT, "it has begun to put back", || is(heal.stdout().contains("waiting"), ()));
+        eventually(WAIT_TIMEOUT, "it has begun to heal", || is(heal.stdout().contains("waiting"), ()));
         // The random moment is the fault.
         std::thread::sleep(Duration::from_millis(rand::random_range(0..700)));
         heal.kill();
@@ -95,7 +95,7 @@ fn a_healer_that_was_frozen_does_not_go_on_where_another_has_healed() {
         env.lose("cityHash64(_partition, _offset) % 3 > 0");
         let left = env.stored();
         let mut heal = env.run("audit", &["--heal"]);
-        eventually(WAIT_TIMEOUT, "it has begun to put back", || is(env.stored() > left, left));
+        eventually(WAIT_TIMEOUT, "it has begun to heal", || is(env.stored() > left, left));
         heal.freeze();
         // Whatever is on its way to ClickHouse now is not the last of it. A fast one is given another try.
         if env.stored() < (left + all) / 2 {
@@ -166,7 +166,7 @@ fn doubled_rows_are_found_also_where_the_topic_has_nothing_left() {
     env.sql("INSERT INTO db.events SELECT * FROM db.events WHERE _offset IN (3, 17, 18)");
     raw::delete_before(&env, 0, 150);
     let (said, why) = fails(env.run("audit", &[]));
-    assert!(why.contains("3 stand there more than once"), "{said}{why}");
+    assert!(why.contains("3 are stored more than once"), "{said}{why}");
 }
 
 #[test]
@@ -190,5 +190,5 @@ fn rows_beyond_the_end_of_the_topic_are_found() {
     env.sql(&format!("INSERT INTO db.events SELECT * REPLACE (_offset + 1000 AS _offset) FROM {first}"));
     let (out, err) = fails(env.run("audit", &[]));
     assert!(out.contains("beyond the topic's end: 1000..=1002"), "{out}");
-    assert!(err.contains("3 rows lie beyond the topic's end"), "{err}");
+    assert!(err.contains("3 rows are beyond the topic's end"), "{err}");
 }

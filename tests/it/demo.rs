@@ -62,7 +62,7 @@ fn a_taken_port_is_said_and_two_demos_run_side_by_side() {
     let (one, other) = (Demo::start(&["--port", "13120"]), Demo::start(&["--port", "13120"]));
     assert_eq!(one.url, "http://127.0.0.1:13121");
     assert_eq!(other.url, "http://127.0.0.1:13122");
-    assert!(one.program.stdout().contains("port 13120 is taken: 13121 it is"), "{}", one.program.stdout());
+    assert!(one.program.stdout().contains("port 13120 is taken: using 13121"), "{}", one.program.stdout());
     stores(&one, 1);
     stores(&other, 1);
     let sources = |demo: &Demo| demo.clickhouse().run("SELECT DISTINCT _source FROM clickstream.events");
@@ -95,7 +95,7 @@ fn a_directory_in_use_is_said() {
         .expect("the program was built");
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(1));
-    assert!(said.contains("is in use by another demo: stop it, or take another directory"), "{said}");
+    assert!(said.contains("is in use by another demo: stop it, or choose another directory"), "{said}");
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_clickhouse_that_is_killed_comes_back_and_nothing_is_lost_or_doubled() {
         demo.kill_clickhouse();
         eventually(WAIT_TIMEOUT, "the page is told", || {
             let status = demo.json("/api/status");
-            is(status["note"] == "ClickHouse ended and is being started again", status)
+            is(status["note"] == "ClickHouse ended, and is being restarted", status)
         });
         eventually(WAIT_TIMEOUT, "ClickHouse is back", || {
             let (status, text) = demo.get(&Demo::panel("clickstream", 4, 300));

@@ -6,7 +6,7 @@ use crate::support::process::Program;
 use crate::support::test_env::TestEnv;
 use std::collections::BTreeMap;
 
-/// Nobody listens at these.
+/// Closed ports.
 const NO_BROKER: [&str; 4] = ["--brokers", "127.0.0.1:1", "--connect-timeout", "1s"];
 const NO_CLICKHOUSE: [&str; 4] = ["--clickhouse-url", "http://127.0.0.1:1", "--connect-timeout", "1s"];
 
@@ -238,10 +238,10 @@ fn an_audit_finds_missing_and_doubled_rows() {
     env.sql(&format!("CREATE TABLE db.without ENGINE = Memory AS SELECT * FROM db.events WHERE NOT ({this})"));
 
     env.sql(&format!("INSERT INTO db.events SELECT * FROM db.events WHERE {this}"));
-    fails_and_names(env.run("audit", &[]), &["0 committed messages are missing", "1 stand there more than once"]);
+    fails_and_names(env.run("audit", &[]), &["0 committed messages are missing", "1 are stored more than once"]);
     env.sql("TRUNCATE TABLE db.events");
     env.sql("INSERT INTO db.events SELECT * FROM db.without");
-    fails_and_names(env.run("audit", &[]), &["1 committed messages are missing", "0 stand there more than once"]);
+    fails_and_names(env.run("audit", &[]), &["1 committed messages are missing", "0 are stored more than once"]);
 }
 
 #[test]

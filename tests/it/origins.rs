@@ -95,7 +95,7 @@ fn offsets_translated_from_another_cluster_go_on_where_they_are() {
     // Nobody has taken it over yet: the audit knows from the offset alone that the messages before it were read elsewhere.
     let mut audit = env.run("audit", &[]);
     audit.succeeds();
-    assert!(audit.stdout().contains("not compared: what lies before 60"), "{}", audit.stdout());
+    assert!(audit.stdout().contains("not compared: offsets before 60"), "{}", audit.stdout());
 
     let ingester = read_all(&env);
     assert_eq!((ingester.said(TRANSLATED), ingester.said(MADE_AGAIN)), (1, 0), "{}", ingester.stderr());
@@ -108,8 +108,8 @@ fn offsets_translated_from_another_cluster_go_on_where_they_are() {
 
     let mut audit = env.run("audit", &["--heal"]);
     audit.succeeds();
-    assert!(audit.stdout().contains("not compared: what lies before 60"), "{}", audit.stdout());
-    assert_eq!(rows(&env), (140, 140), "nothing is put back that was read in the other cluster");
+    assert!(audit.stdout().contains("not compared: offsets before 60"), "{}", audit.stdout());
+    assert_eq!(rows(&env), (140, 140), "no message that was read in the other cluster is restored");
 
     // Also the next member hands it on, and is at home here.
     send(&env, 0, 5);
@@ -209,12 +209,12 @@ fn an_audit_finds_events_that_are_stored_under_another_source_too() {
         let mut audit = env.run("audit", &["--format", "json"]);
         assert_eq!(audit.exit_code(WAIT_TIMEOUT), Some(1), "{part}");
         let why = audit.stderr();
-        assert!(why.contains("stand under another _source, too") && why.contains("events_once"), "{part}: {why}");
+        assert!(why.contains("are stored under another _source, too") && why.contains("events_once"), "{part}: {why}");
         let found: Value = serde_json::from_str(&audit.stdout()).expect("one JSON document");
         assert!(found["whole"] == false && found["other_sources"]["mirrored"].as_i64() > Some(20), "{part}: {found}");
         let mut audit = env.run("audit", &[]);
         assert_eq!(audit.exit_code(WAIT_TIMEOUT), Some(1), "{part}");
-        assert!(audit.stdout().contains("stand under another _source, too: mirrored\n"), "{}", audit.stdout());
+        assert!(audit.stdout().contains("are stored under another _source, too: mirrored\n"), "{}", audit.stdout());
         env.lose("_source = 'mirrored'");
     }
     env.run("audit", &[]).succeeds();

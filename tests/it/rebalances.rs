@@ -128,6 +128,9 @@ fn a_name_that_a_living_ingester_has_is_refused() {
     let mut first = env.ingester_at_work(&["--instance-id", "eu-1"]);
     let mut second = env.ingest(&["--instance-id", "eu-1"]);
     assert_eq!(second.exit_code(WAIT_TIMEOUT), Some(1));
-    assert_eq!(second.stderr(), "clickstream: --instance-id eu-1: another ingester of this machine has it\n");
+    assert_eq!(
+        second.stderr(),
+        "clickstream: --instance-id eu-1: another ingester of this machine uses it: stop that one, or choose another name\n"
+    );
     first.drains();
 }

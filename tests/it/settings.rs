@@ -198,7 +198,7 @@ fn keeps_its_promises(env: &TestEnv, user: &str) {
     ));
     fails_and_names(
         run_as(env, user, "audit", &[]),
-        &["0 committed messages are missing", "1 stand there more than once"],
+        &["0 committed messages are missing", "1 are stored more than once"],
     );
     let mut rejects = run_as(env, user, "rejects", &["--format", "json", "--limit", "1000"]);
     rejects.succeeds();

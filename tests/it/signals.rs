@@ -157,7 +157,12 @@ fn a_producer_whose_time_is_over_gives_up_when_nothing_is_acknowledged() {
         program.says("producing into", 1);
         kafka.freeze(1);
         assert_eq!(program.exit_code(WAIT_TIMEOUT), Some(1), "{options:?}");
-        assert_eq!(program.said("messages were not acknowledged within --drain-timeout 2s"), 1, "{}", program.stderr());
+        assert_eq!(
+            program.said("messages were not acknowledged within 2s (--drain-timeout)"),
+            1,
+            "{}",
+            program.stderr()
+        );
         kafka.wake(1);
     }
 }

@@ -172,7 +172,7 @@ fn a_library_that_is_not_the_pinned_one_is_not_loaded() {
         .expect("the program was built");
     let said = String::from_utf8_lossy(&demo.stderr).into_owned();
     assert_eq!(demo.status.code(), Some(1));
-    assert!(said.contains("libchdb.so was not loaded: it is not the ClickHouse that is pinned here"), "{said}");
+    assert!(said.contains("libchdb.so was not loaded: it is not the pinned ClickHouse"), "{said}");
     assert!(!loaded.exists(), "it was loaded");
     assert_eq!(Demo::temporary(&dir), Vec::<String>::new());
     let _ = std::fs::remove_dir_all(&dir);

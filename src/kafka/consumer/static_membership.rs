@@ -25,7 +25,8 @@ pub struct InstanceFile {
 }
 
 impl InstanceFile {
-    /// The first file in the directory that no living process has; `of` says what is shared: the cluster, the topic, the group.
+    /// The first file in the directory that no living process has locked; `of` is the shared context: the cluster, the
+    /// topic, the group.
     ///
     /// # Errors
     /// When the directory cannot be written, or belongs to another user.
@@ -43,7 +44,7 @@ impl InstanceFile {
             };
             return Ok(Self { name, is_random: true, _locked: file });
         }
-        bail!("all {MOST} names in {} are in use", directory.display())
+        bail!("all {MOST} instance files in {} are in use", directory.display())
     }
 
     /// The file of a name that the user has given: one process of this machine at a time has it.
@@ -52,7 +53,11 @@ impl InstanceFile {
     /// As for [`acquire`](Self::acquire), and when a living process has the name.
     pub fn acquire_named(directory: Option<&Path>, name: &str, of: &[&str]) -> Result<Self> {
         let path = prepared(directory)?.join(format!("{}.named", digest(&[of, &[name]].concat())));
-        let Some(file) = locked(&path)? else { bail!("--instance-id {name}: another ingester of this machine has it") };
+        let Some(file) = locked(&path)? else {
+            bail!(
+                "--instance-id {name}: another ingester of this machine uses it: stop that one, or choose another name"
+            )
+        };
         Ok(Self { name: name.to_owned(), is_random: false, _locked: file })
     }
 
@@ -176,7 +181,10 @@ mod tests {
         let owner = named().unwrap();
         assert_eq!((owner.name(), owner.is_random()), ("eu-1", false));
         let refused = named().unwrap_err().to_string();
-        assert_eq!(refused, "--instance-id eu-1: another ingester of this machine has it");
+        assert_eq!(
+            refused,
+            "--instance-id eu-1: another ingester of this machine uses it: stop that one, or choose another name"
+        );
         drop(owner);
         named().unwrap();
     }

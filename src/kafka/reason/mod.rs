@@ -1,6 +1,6 @@
-//! Why Kafka does not do what it is asked, and what to do about it: from librdkafka's codes and texts to a sentence and a remedy.
+//! Why Kafka refuses a request, and the remedy: from librdkafka's codes and texts to a sentence.
 //!
-//! Nothing in here is a secret: librdkafka knows passwords, and repeats none.
+//! These sentences hold no secret: librdkafka knows passwords, and repeats none.
 
 mod read;
 
@@ -40,7 +40,7 @@ enum Kind {
     Other,
 }
 
-/// What an access control list protects.
+/// The object of an access control list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resource {
     Topic(String),
@@ -80,7 +80,7 @@ impl Resource {
 /// The broker that takes a group's or a transaction's requests: librdkafka has a connection of its own to it.
 const COORDINATOR: &str = "the coordinator";
 
-/// What a code means, in Kafka's words.
+/// The meaning of a code, in Kafka's words.
 pub fn words(code: Code) -> String {
     // `NAME (WORDS)`
     let whole = code.to_string();
@@ -115,12 +115,12 @@ impl Reason {
         Self { kind: Kind::Silent, broker, said: format!("for {} s", since.as_secs()) }
     }
 
-    /// An error that says what it is itself.
+    /// An error that explains itself.
     pub fn words(error: &impl Display) -> Self {
         Self { kind: Kind::Other, broker: None, said: error.to_string() }
     }
 
-    /// Whether to ask again does not help, until somebody changes the settings here or the rights there.
+    /// Whether another attempt is useless until somebody changes the settings here or the rights there.
     pub fn is_final(&self) -> bool {
         self.rank() <= 1
     }
@@ -156,7 +156,7 @@ impl Reason {
         matches!(self.kind, Kind::WantsTls | Kind::SpeaksNoTls | Kind::WantsSasl)
     }
 
-    /// The same without the guess.
+    /// The sentence without the guess.
     pub fn disconnected(self) -> Self {
         Self { kind: Kind::Disconnected, ..self }
     }
@@ -173,7 +173,7 @@ impl Reason {
         self.broker.as_ref().map(|broker| broker.address.as_str())
     }
 
-    /// How much it explains: of several reasons, the lowest is said.
+    /// The rank of a reason: of several, the lowest one is reported.
     pub fn rank(&self) -> u8 {
         match self.kind {
             Kind::Credentials | Kind::Mechanism | Kind::NoSasl | Kind::Certificate | Kind::ClientCertificate => 0,

@@ -5,7 +5,7 @@ use super::{Broker, COORDINATOR, Kind, Reason};
 use rdkafka::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-/// What `security.protocol` says of a client.
+/// The client's `security.protocol`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Protocol {
     tls: bool,
@@ -22,13 +22,13 @@ impl Protocol {
 /// A disconnection this soon after the first request has to do with it: brokers close at once what they do not understand.
 const AT_ONCE_MS: u64 = 2_000;
 
-/// What a server answers that is not Kafka, where Kafka's protocol has the length of the answer.
+/// The first bytes of an answer that is not Kafka's, where Kafka's protocol has the length of the answer.
 const HTTP: u32 = u32::from_be_bytes(*b"HTTP");
-/// The same for TLS: an alert, of version 3.x.
+/// The first bytes of a TLS alert, of version 3.x, in the same place.
 const TLS_ALERT: u32 = 0x1503;
 
 impl Reason {
-    /// Out of an error that librdkafka reports with this text; none where it says nothing that other reports do not say better.
+    /// The reason in an error that librdkafka reports with this text; none if other reports explain it better.
     pub fn read(code: Code, text: &str, protocol: Protocol) -> Option<Self> {
         // The reasons came before; and the end of a partition is not an error.
         if matches!(code, Code::AllBrokersDown | Code::PartitionEOF) {
@@ -62,7 +62,8 @@ fn kind(code: Code, said: &str, state: &State<'_>, protocol: Protocol) -> Kind {
     if code == Code::InconsistentGroupProtocol {
         return Kind::Assignor;
     }
-    // Each of these is an answer of the broker. A handshake that was cut, or a token endpoint that is away, has the same code.
+    // Each of these is an answer of the broker. A handshake that was cut, and a token endpoint that is away, have the
+    // same code.
     if code == Code::Authentication && has("Unsupported SASL mechanism") {
         return Kind::Mechanism;
     }
@@ -154,7 +155,7 @@ mod tests {
     const TLS: Protocol = Protocol { tls: true, sasl: false };
     const SASL: Protocol = Protocol { tls: false, sasl: true };
 
-    /// What librdkafka 2.12 said to Kafka 4.3, word for word, and what is made of it.
+    /// Errors of librdkafka 2.12 with Kafka 4.3, word for word, and the sentences made of them.
     #[test]
     fn each_text_of_librdkafka_is_its_own_reason_and_says_what_to_do() {
         let cases: &[(Code, Protocol, &str, &[&str])] = &[

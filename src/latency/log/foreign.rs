@@ -106,7 +106,7 @@ fn a_text_that_is_not_a_log_is_known_by_its_first_line() {
         let said = of(text).unwrap_err().to_string();
         assert!(said.contains(&format!("foreign.hlog: line {line}: not a latency log")), "{said}");
     }
-    assert!(of("# only comments\n").unwrap_err().to_string().contains("no latencies in it"));
+    assert!(of("# only comments\n").unwrap_err().to_string().contains("the log has no latencies"));
 }
 
 proptest! {

@@ -62,13 +62,15 @@ pub fn read(path: &Path, mut each: impl FnMut(&Interval) -> Result<(), String>) 
         let line = std::str::from_utf8(&bytes).map_err(|_| "it is not text".to_owned());
         let Err(why) = line.and_then(|line| log.take(line, &mut each)) else { continue };
         if !log.is_one() {
-            bail!("{name}: line {nth}: not a latency log, which has comments (#) and histograms of intervals: {why}");
+            bail!(
+                "{name}: line {nth}: not a latency log, whose lines are comments (#) and histograms of intervals: {why}"
+            );
         }
         bad += 1;
         first.get_or_insert_with(|| format!("{name}: line {nth}: not the histogram of an interval: {why}"));
     }
     match (log.intervals, first) {
-        (0, None) => bail!("{name}: no latencies in it"),
+        (0, None) => bail!("{name}: the log has no latencies"),
         (0, Some(first)) => bail!(first),
         (_, first) => {
             let more = if bad > 1 { format!(", nor are {} more lines", bad - 1) } else { String::new() };

@@ -42,7 +42,7 @@ pub fn create_new(path: &Path) -> Result<(File, PathBuf)> {
         match OpenOptions::new().write(true).create_new(true).open(&taken) {
             Ok(file) => {
                 if taken != path {
-                    tracing::info!("{} is there already: logging latencies to {}", path.display(), taken.display());
+                    tracing::info!("{} exists: logging latencies to {}", path.display(), taken.display());
                 }
                 return Ok((file, taken));
             }
@@ -102,9 +102,9 @@ impl Writer {
     fn say(&self, written: &Result<()>, failing: bool) -> bool {
         let path = self.path.display();
         match written {
-            Ok(()) if failing => tracing::info!("the latency log {path} is written again: nothing is missing in it"),
+            Ok(()) if failing => tracing::info!("the latency log {path} can be written again: it is complete"),
             Err(error) if !failing => tracing::warn!(
-                "cannot write the latency log {path}: {error:#}. The pipeline goes on, and its table at the end is complete. \
+                "cannot write the latency log {path}: {error:#}. The pipeline continues, and its table at the end is complete. \
                  Make room: the log goes on by itself"
             ),
             _ => {}

@@ -71,17 +71,21 @@ fn limit(run: &Run) -> Option<String> {
     let events = stage(run, Stage::EndToEnd)?.histogram.len();
     let rate = grouped((events as f64 / run.seconds().max(0.001)) as u64);
     let limit = if commit > batch + insert {
-        format!("commit limits: {} on average", shown(commit))
+        format!("the bottleneck is commit: {} on average", shown(commit))
     } else if batch > QUEUED * insert {
-        format!("insert limits: it takes {}, and batches wait {} for their turn", shown(insert), shown(batch))
+        format!(
+            "the bottleneck is insert: it takes {}, and batches wait {} for their turn",
+            shown(insert),
+            shown(batch)
+        )
     } else {
         format!(
-            "transit limits: what is read is inserted at once (after {}), so it is the reading that takes its time",
+            "the bottleneck is transit: messages are inserted soon after they are read (after {}), so reading takes most of the time",
             shown(batch)
         )
     };
     Some(format!(
-        "a backlog, taken in at {rate} events/s: events were read {} after their time, on average. {limit}",
+        "a backlog, ingested at {rate} events/s: events were read {} after their time, on average; {limit}",
         shown(transit)
     ))
 }
@@ -91,7 +95,7 @@ fn producer(run: &Run) -> Option<String> {
     let shown = |nanos: f64| time(nanos as u64);
     Some(if slip > ack {
         format!(
-            "slip takes most of the time: events are handed over {} late on average, the schedule is not kept",
+            "slip takes most of the time: events are sent {} late on average, so the schedule is not kept",
             shown(slip)
         )
     } else {
@@ -171,9 +175,12 @@ mod tests {
     #[test]
     fn with_a_backlog_it_is_the_stage_that_the_others_wait_for() {
         says(&ingest(20_000, 90, 120, 5), "taken in at 10 events/s: events were read 20.0 s after their time");
-        says(&ingest(20_000, 90, 120, 5), "insert limits: it takes 120 ms, and batches wait 90.0 ms for their turn");
-        says(&ingest(20_000, 1, 120, 5), "transit limits: what is read is inserted at once");
-        says(&ingest(20_000, 90, 120, 900), "commit limits: 900 ms on average");
+        says(
+            &ingest(20_000, 90, 120, 5),
+            "the bottleneck is insert: it takes 120 ms, and batches wait 90.0 ms for their turn",
+        );
+        says(&ingest(20_000, 1, 120, 5), "the bottleneck is transit: messages are inserted soon after they are read");
+        says(&ingest(20_000, 90, 120, 900), "the bottleneck is commit: 900 ms on average");
     }
 
     #[test]
