@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The time between two lines of a lasting problem.
-const AGAIN: Duration = Duration::from_secs(10);
+const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Lets the first of many similar messages through, and then one every ten seconds, or at another interval.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct LogThrottle {
 
 impl Default for LogThrottle {
     fn default() -> Self {
-        Self::every(AGAIN)
+        Self::every(REPEAT_INTERVAL)
     }
 }
 

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_contract_allows_is_no_reject() {
+    fn an_event_of_the_contract_is_not_a_reject() {
         for (from, to, ms) in [
             (".123Z", "Z", 1_705_329_000_000),
             (".123Z", ".1239999Z", 1_705_329_000_123),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_is_wrong_is_a_reject_with_its_reason() {
+    fn every_other_fault_is_a_reject_with_its_reason() {
         for (from, to, expected) in [
             (GOOD, "", Reason::NotJson),
             (GOOD, "null", Reason::NotJson),

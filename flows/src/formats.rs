@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_producers_send_in_place_of_json_is_recognised() {
+    fn usual_formats_in_place_of_json_are_recognised() {
         for (payload, expected) in [
             (b"\0\0\0\0\x07{\"a\":1}".to_vec(), "a schema registry's prefix (schema id 7) before JSON"),
             (
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_resembles_nothing_is_not_given_a_name() {
+    fn unknown_formats_get_no_name() {
         for payload in
             [&b"hello"[..], b"\x07\x08", b"tru", b"user_0042,page_view", b"\0", b"\0\0\0\0\x01", b"\x86", b"Hello"]
         {

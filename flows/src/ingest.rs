@@ -50,14 +50,14 @@ fn spawn<D: Send + 'static>(
     }
 }
 
-/// What ends an ingest before its source does.
+/// The reason why an ingest ended before its source.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IngestError {
     /// A batch could not be settled.
     #[error(transparent)]
     Settle(#[from] SettleError),
-    /// A durable batch does not chain to the watermark: a bug of ours, or a topic that went back.
+    /// A durable batch does not chain to the ledger's position: a bug of ours, or a topic that went back.
     #[error(transparent)]
     OutOfOrder(#[from] OutOfOrder),
     /// A settling task panicked.

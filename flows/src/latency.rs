@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_out_of_range_is_clamped_and_counted() {
+    fn values_out_of_range_are_clamped_and_counted() {
         let mut latencies = Latencies::default();
         latencies.record(Stage::Transit, -5);
         latencies.record(Stage::Transit, 0);

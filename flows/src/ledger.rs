@@ -1,4 +1,4 @@
-//! The ledger: one watermark for each partition, moved forward by durable batches and by nothing else.
+//! The ledger: one position for each partition, which only durable batches move forward.
 
 use crate::{Durable, Metrics, OutOfOrder, Stage, now};
 use std::collections::BTreeMap;
@@ -6,13 +6,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Where watermarks are committed. Implemented over the consumer group; by a double in tests.
+/// The place where offsets are committed: the consumer group, or a double in tests.
 pub trait Offsets: Send {
-    /// Commits, for each partition, the offset at which to go on. Returns when that is confirmed.
+    /// Commits, for each partition, the offset at which to resume. Returns when the group has confirmed that.
     ///
     /// # Errors
-    /// [`CommitFailed`] when it is not confirmed yet. Nothing is lost by that: whoever implements this goes on trying, and
-    /// a later commit covers an earlier one.
+    /// [`CommitFailed`] when it is not confirmed yet. Nothing is lost by that: an implementation keeps trying, and a
+    /// later commit covers an earlier one.
     fn commit(&self, marks: &[(i32, i64)]) -> impl Future<Output = Result<(), CommitFailed>> + Send;
 }
 
@@ -27,7 +27,7 @@ impl<O: Offsets + Sync> Offsets for Arc<O> {
 #[error("offsets not committed yet: {0}")]
 pub struct CommitFailed(pub String);
 
-/// Commits in order, records latency, and is the only one who can.
+/// Commits in order, and records latency. Nothing else can commit.
 #[derive(Debug)]
 pub struct Ledger<O> {
     marks: BTreeMap<i32, i64>,
@@ -41,11 +41,11 @@ impl<O: Offsets> Ledger<O> {
         Self { marks: starts.into_iter().collect(), offsets, metrics }
     }
 
-    /// Moves the watermarks over `durable` and commits them.
+    /// Moves the positions over `durable` and commits them.
     ///
     /// # Errors
-    /// [`OutOfOrder`] when a range does not begin at its partition's watermark, or the partition is not on the ledger; nothing
-    /// is committed then.
+    /// [`OutOfOrder`] when a range does not begin at its partition's position, or the partition is not on the ledger;
+    /// nothing is committed then.
     pub async fn commit(mut self, durable: Durable) -> Result<Self, OutOfOrder> {
         let ranges = durable.batch().ranges();
         for &(partition, range) in ranges {
@@ -59,7 +59,7 @@ impl<O: Offsets> Ledger<O> {
         Ok(self)
     }
 
-    /// The watermarks: for each partition the first offset that is not accounted for.
+    /// The position of each partition: the first offset that is not accounted for.
     pub fn marks(&self) -> impl Iterator<Item = (i32, i64)> {
         self.marks.iter().map(|(&partition, &mark)| (partition, mark))
     }

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_into_the_struct_weighs() {
+    fn bytes_outside_the_struct_weigh() {
         let long = "x".repeat(1_000);
         assert_eq!(weight(event("user_0042", "prod_123")), 0);
         for (payload, bytes) in [(event(&long, "p"), 1_000), (event("u", &long), 1_000), (event(&long, &long), 2_000)] {

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn who_buys_has_put_it_into_the_cart_and_who_does_has_seen_it() {
+    fn a_buyer_has_put_the_product_into_the_cart_and_viewed_it() {
         let mut balance: HashMap<(CompactString, CompactString, EventType), i64> = HashMap::new();
         let mut prices: HashMap<CompactString, i64> = HashMap::new();
         for event in events(2, 100_000) {

@@ -1,10 +1,12 @@
-//! Whatever happens, every record is stored once, and committed after that: random topics, settings, and failures of ClickHouse and the
-//! group, under processes that take partitions over from each other, in order, by a crash, or unawares: frozen out of Kafka, removed by
-//! hand, or with the instance id of another one. Requests come up to a minute and a half late, twice, or after their sender was given up;
-//! so do leases. Offsets are set back, the table of leases is emptied, and an audit heals what ClickHouse lost, beside all that.
+//! Every record is stored once, and committed after that: for random topics, settings, and failures of ClickHouse and
+//! the group. Processes take over partitions from each other: in order, by a crash, or unnoticed. They are frozen out
+//! of Kafka, removed by hand, or share an instance id. Requests arrive up to a minute and a half late, twice, or after
+//! their sender was given up; so do leases. Offsets are set back, the table of leases is
+//! emptied, and an audit heals rows that ClickHouse lost, beside all that.
 //!
-//! The state machine, the leases and the pipeline are the real ones. Checked all the time: nothing is committed that is not stored, no
-//! commit goes backwards, nothing is stored twice. Checked in the end, when all has come that was on its way: everything is stored.
+//! The state machine, the leases and the pipeline are the real ones. At every step: no offset is committed that is not
+//! stored, no commit goes backwards, no row is stored twice. In the end, when every late request has arrived,
+//! everything is stored.
 
 mod support;
 
@@ -65,7 +67,7 @@ fn batching() -> impl Strategy<Value = BatchConfig> {
     })
 }
 
-/// Who owns what for a time, and what happens to the processes meanwhile.
+/// The owners of the partitions for a time, and the faults of that time.
 #[derive(Clone, Debug)]
 struct Epoch {
     /// The process that each partition is given to.
@@ -74,12 +76,12 @@ struct Epoch {
     fates: [(Fate, Duration, u64); PROCESSES],
     /// A second process that joins with the instance id of this one, which notices only when the epoch is over.
     twin: Option<usize>,
-    /// How far somebody sets the offsets back before it, if the group has no members.
+    /// The number of offsets that are set back before it, if the group has no members.
     set_back: i64,
-    /// ClickHouse has lost each committed row whose offset leaves this rest when it is divided by 7. All processes stop, an audit heals,
-    /// and this long after it has begun the offsets are set back and the processes start again.
+    /// ClickHouse has lost each committed row whose offset leaves this rest when it is divided by 7. All processes stop, and an
+    /// audit heals. This long after its beginning, the offsets are set back and the processes start again.
     healed: Option<(i64, Duration)>,
-    /// Somebody empties the table of leases, so long after it has begun.
+    /// The table of leases is emptied this long after its beginning.
     emptied: Option<Duration>,
 }
 
@@ -87,16 +89,17 @@ const PARTITIONS: usize = 4;
 const PROCESSES: usize = 3;
 const ALL: [i32; PARTITIONS] = [0, 1, 2, 3];
 
-/// What becomes of a process.
+/// The fate of a process.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
-    /// It goes on into the next epoch: some partitions may be revoked.
+    /// The process continues into the next epoch: some partitions may be revoked.
     Stays,
-    /// It drains and leaves its group.
+    /// The process drains and leaves its group.
     Drained,
-    /// It is gone with all that is under way; its inserts go on.
+    /// The process crashes; its inserts on the server continue.
     Crashed,
-    /// It is cut off from Kafka, and goes on: the group has given its partitions away, and it hears of that so long after the epoch.
+    /// The process is cut off from Kafka, and continues: the group has reassigned its partitions, and it learns that
+    /// this long after the epoch.
     CutOff(Duration),
     /// Somebody removes it from its group by hand: its client joins again as another member, unawares.
     Removed,
@@ -144,7 +147,7 @@ fn records(topic: &[TopicRecord]) -> Vec<(Duration, Record)> {
 struct World {
     shop: Arc<Shop>,
     processes: [Option<Process>; PROCESSES],
-    /// Processes that are not members any more, and what they do when they notice.
+    /// Processes that are not members any more, and their reaction when they notice.
     unaware: Vec<tokio::task::JoinHandle<()>>,
 }
 

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::block_in_place;
 
-/// How long ClickHouse may fail to answer one question.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest time of failing attempts at one question to ClickHouse.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The clients of both sides of the comparison.
 pub struct Auditor {
@@ -175,7 +175,7 @@ impl Auditor {
 /// # Errors
 /// A failure that does not pass, or not within a minute.
 pub async fn patiently<A>(question: impl AsyncFn() -> Result<A, Failure>) -> Result<A> {
-    let (mut backoff, deadline) = (Backoff::default(), Instant::now() + PATIENCE);
+    let (mut backoff, deadline) = (Backoff::default(), Instant::now() + RETRY_TIMEOUT);
     loop {
         match question().await {
             Err(failure) if failure.kind != ErrorKind::Permanent && Instant::now() < deadline => {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::block_in_place;
 
-const ANSWER: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The number of leases that others may open during a healing: in a group that rebalances all the time, no healing succeeds.
 const INTERRUPTIONS: u32 = 100;
 
@@ -320,7 +320,7 @@ fn committed(client: &Client, identity: &TopicIdentity, partitions: &[i32]) -> R
     for &partition in partitions {
         list.add_partition(topic, partition);
     }
-    let committed = native::committed(client.client().native_client(), list, ANSWER).map_err(|error| {
+    let committed = native::committed(client.client().native_client(), list, REQUEST_TIMEOUT).map_err(|error| {
         anyhow!("cannot read the group's committed offsets: {}", admin::explain(client, "DESCRIBE", topic, &error))
     })?;
     let (mut marks, mut noted) = (Marks::new(), BTreeMap::new());

@@ -11,10 +11,10 @@ use hyper_util::rt::TokioExecutor;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How long the answer may take: `/readyz` itself waits a second for ClickHouse.
-const ANSWER: Duration = Duration::from_secs(2);
+/// The longest time until the answer: `/readyz` itself waits a second for ClickHouse.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The read limit of an answer, which is one line.
-const ANSWER_BYTES: usize = 1_024;
+const RESPONSE_BYTES: usize = 1_024;
 
 #[derive(Args, Debug)]
 pub struct HealthArgs {
@@ -34,8 +34,9 @@ pub struct HealthArgs {
 pub async fn run(args: HealthArgs) -> Result<()> {
     let path = if args.ready { "readyz" } else { "healthz" };
     let url = format!("http://{}/{path}", reachable(&args.metrics));
-    let answer = tokio::time::timeout(ANSWER, ask(&url)).await;
-    let (good, line) = answer.map_err(|_| anyhow!("{url} does not answer within {} s", ANSWER.as_secs()))??;
+    let answer = tokio::time::timeout(RESPONSE_TIMEOUT, ask(&url)).await;
+    let (good, line) =
+        answer.map_err(|_| anyhow!("{url} does not answer within {} s", RESPONSE_TIMEOUT.as_secs()))??;
     if !good {
         bail!("{line}");
     }
@@ -48,7 +49,7 @@ async fn ask(url: &str) -> Result<(bool, String)> {
     let uri = url.parse().with_context(|| format!("{url} is no address: see --metrics, HOST:PORT"))?;
     let response = client.get(uri).await.with_context(|| format!("{url} does not answer"))?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
+    let body = Limited::new(response.into_body(), RESPONSE_BYTES).collect().await;
     let body = body.map_err(|error| anyhow!("{url} answers {status} and then: {error}"))?.to_bytes();
     let line = String::from_utf8_lossy(&body).lines().next().unwrap_or_default().trim().to_owned();
     Ok((status.is_success(), if line.is_empty() { format!("{url} answers {status}") } else { line }))

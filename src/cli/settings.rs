@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_setting_is_refused_and_not_repeated() {
+    fn a_text_that_is_not_a_setting_is_refused_and_not_repeated() {
         assert_eq!(flag("").unwrap_err(), EXPECTED);
         for text in ["secret", "=secret", "sasl password=secret", "sasl.password =secret", "c2VjcmV0Cg=="] {
             assert_eq!(flag(text).unwrap_err(), EXPECTED);

@@ -190,8 +190,7 @@ pub fn instant(text: &str) -> Result<i64, &'static str> {
         return Ok(now() / 1_000_000 - ago_ms);
     }
     let time = chrono::DateTime::parse_from_rfc3339(text);
-    time.map(|time| time.timestamp_millis())
-        .map_err(|_| "expected a time like 2026-01-31T14:00:00Z, or 2h for so long ago")
+    time.map(|time| time.timestamp_millis()).map_err(|_| "expected a time like 2026-01-31T14:00:00Z, or an age like 2h")
 }
 
 #[cfg(test)]
@@ -199,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_query_may_not_hold_is_refused_without_its_value() {
+    fn a_forbidden_key_of_a_query_is_refused_without_its_value() {
         let url = |query: &str| Url::parse(&format!("http://localhost:8123/{query}")).unwrap();
         for query in
             ["?user=x", "?a=b&Password=secret", "?query=secret", "?query_id=x", "?param_source=x", "?database=secret"]

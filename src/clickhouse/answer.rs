@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_asked_for_is_an_error() {
+    fn an_unexpected_answer_is_an_error() {
         for body in
             ["[1.5]", "[-1]", "[\"1\"]", "[null]", "[1,2]", "[]", "1", "{\"n\":1}", "[1", "[1]\n[2", "\u{80}\u{80}@"]
         {

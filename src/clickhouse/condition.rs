@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_reach_beyond_its_brackets_is_refused() {
+    fn a_condition_that_could_reach_beyond_its_brackets_is_refused() {
         for bad in [
             "",
             " \n",

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_clickhouse_says_nothing_for_good() {
+    fn answers_of_other_servers_are_never_final() {
         let page = "<html><head><title>404 Not Found</title></head><body>Code: 60. is what they say</body></html>";
         for (status, body, said) in [
             (404, page, "HTTP status 404"),

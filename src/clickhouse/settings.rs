@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_profile_forbids_is_named_with_what_it_would_do() {
+    fn a_forbidden_setting_is_named_with_its_effect() {
         let settings = Settings::new("writer");
         for (code, said, names) in [
             (452, "Setting limit should not be changed.", ["writer may not set limit = 0", "lost"]),

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_refused() {
+    fn an_unknown_macro_is_refused() {
         assert_eq!(expand("$__rateInterval", RANGE).unwrap_err(), "the macro $__rateInterval is not known here");
         assert_eq!(expand("$__timeFilter", RANGE).unwrap_err(), "$__timeFilter needs one argument");
     }

@@ -18,10 +18,10 @@ use url::Url;
 /// The longest time for storing sent events after a Ctrl-C, or after the shoppers' time is over. A ClickHouse that was
 /// just killed is back within some seconds.
 pub const DRAIN: Duration = Duration::from_secs(10);
-/// How long to wait for the broker and for ClickHouse, which have answered before.
+/// The longest wait for the broker and for ClickHouse, which have answered before.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it is looked at then.
-const LOOK: Duration = Duration::from_millis(20);
+/// The interval of checks then.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The traffic of a demo.
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +128,6 @@ pub fn clickhouse_as(account: &Account, work_dir: &WorkDir) -> Result<ClickHouse
 
 async fn until(reached: impl Fn() -> bool) {
     while !reached() {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

@@ -13,12 +13,12 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::Instant;
 
-/// How long it may take to answer; a library that has to be read from the disk takes some seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest time until ClickHouse answers after its start; reading the library from the disk takes some seconds.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// The interval between pings while ClickHouse does not answer: short, since it delays the demo's start.
-const AGAIN: Duration = Duration::from_millis(50);
+const START_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The interval between pings while ClickHouse answers.
-const LOOK: Duration = Duration::from_secs(1);
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// After this silence it counts as away, and after the other one it is killed and started again. A busy machine is silent for some
 /// seconds now and then.
 const AWAY: Duration = Duration::from_secs(3);
@@ -52,7 +52,7 @@ impl<'a> Server<'a> {
     }
 
     async fn answers(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if ping(self.work_dir.http_port).await {
                 return Ok(());
@@ -65,9 +65,9 @@ impl<'a> Server<'a> {
                 );
             }
             if Instant::now() > deadline {
-                bail!("ClickHouse does not answer after {} s: its log is {}", PATIENCE.as_secs(), log.display());
+                bail!("ClickHouse does not answer after {} s: its log is {}", START_TIMEOUT.as_secs(), log.display());
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(START_POLL_INTERVAL).await;
         }
     }
 
@@ -101,7 +101,7 @@ impl<'a> Server<'a> {
         loop {
             let port = self.work_dir.http_port;
             let asked = async {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(PING_INTERVAL).await;
                 ping(port).await
             };
             let answers = tokio::select! {

@@ -38,10 +38,10 @@ const FIXED: Refused = &[
     ("enable.partition.eof", "the client's batches would leave messages out"),
 ];
 
-/// What `auto.offset.reset` says of a group that has committed nothing: to begin at the end of the topic.
+/// The values of `auto.offset.reset` with which a group without committed offsets begins at the end of the topic.
 const AT_THE_END: [&str; 3] = ["latest", "largest", "end"];
 
-/// What a rebalance may take beside the drain: the last commits, and waiting for inserts that were let go of.
+/// The time that a rebalance may take besides the drain: for the last commits, and for waiting on dropped inserts.
 const BESIDE_THE_DRAIN: Duration = Duration::from_secs(30);
 /// `max.poll.interval.ms`: what librdkafka has without a setting, and the most that it takes.
 const USUAL_POLL_MS: u128 = 300_000;
@@ -71,7 +71,8 @@ pub fn client_config(config: &IngestConfig) -> Result<ClientConfig> {
         ),
         _ => {}
     }
-    // Who drains does not poll, and who has not polled for this long is put out, without the time that a session would leave.
+    // A draining consumer does not poll. Kafka evicts a member that has not polled for this long, so a drain must be
+    // shorter.
     let (drain, poll) =
         (config.drain_timeout, client.get("max.poll.interval.ms").and_then(|ms| ms.parse::<u128>().ok()));
     let shortest = (drain + BESIDE_THE_DRAIN).as_millis();

@@ -20,12 +20,12 @@ use tokio_util::task::AbortOnDropHandle;
 /// Fenced twice within this window: another process probably uses the same instance id.
 const TWIN_WINDOW: Duration = Duration::from_secs(30);
 
-/// What [`run`] ingests, where from and where to.
+/// The input and the target of [`run`].
 #[derive(Clone, Debug)]
 pub struct IngestConfig {
-    /// The topic, which is there.
+    /// The topic, which exists.
     pub kafka: KafkaConfig,
-    /// What tells the topic from another one of the same name.
+    /// The identity of the topic, which differs from that of a later one of the same name.
     pub naming: Naming,
     /// The consumer group.
     pub group: String,
@@ -47,7 +47,7 @@ pub struct IngestConfig {
     pub drain_timeout: Duration,
 }
 
-/// The name by which a member has its partitions back at once when it is started again (static membership).
+/// The `group.instance.id` (static membership), with which a restarted member gets its partitions again at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Instance {
     /// None: after a crash the partitions wait for the session timeout.
@@ -144,7 +144,7 @@ async fn ingest_lease<K: Sink + LeaseTable>(
     let (records, lease) = lease.split();
     let (ownership, ledger) = (lease.ownership(), lease.ledger(metrics));
     let flow = flows::ingest(records, batching, lease.sink(), ownership.clone(), metrics.clone(), ledger);
-    // Dropping the flow drops what is under way; nothing of it is committed.
+    // Dropping the flow drops the batches under way; nothing of them is committed.
     let outcome = tokio::select! {
         outcome = flow => Some(outcome),
         () = ownership.lost() => None,

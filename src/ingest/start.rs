@@ -1,4 +1,4 @@
-//! What is waited for, and checked, before a member joins its group.
+//! The checks, and the waiting for services, before a member joins its group.
 
 use super::IngestConfig;
 use crate::clickhouse::{ClickHouse, Role};
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a broker may take to say what is behind an open transaction.
+/// The longest time until a broker names the offsets behind an open transaction.
 const TRANSACTIONS: Duration = Duration::from_secs(5);
 
 /// Waits for both services and checks what has to be there.
@@ -49,7 +49,8 @@ pub async fn start(config: &IngestConfig, claim: &Claim) -> Result<(Arc<ClickHou
     Ok((clickhouse, config.until_end.then_some(until)))
 }
 
-/// Says which messages `--until-end` leaves out, because a transaction before them is open: nobody reads them before it ends.
+/// Warns of messages that `--until-end` leaves out because a transaction before them is open: no consumer reads them
+/// before it ends.
 async fn warn_of_open_transactions(
     client: &Arc<Client>,
     mut config: ClientConfig,

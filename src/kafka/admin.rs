@@ -16,14 +16,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const ANSWER: Duration = Duration::from_secs(5);
-/// How long it may take until a new topic is known to each broker of a cluster.
-const NEWS: Duration = Duration::from_secs(3);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest time until each broker of a cluster knows a new topic.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What asking for a topic found.
+/// The result of a request for a topic.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
-    /// It has these partitions.
+    /// The topic exists, with these partitions.
     Partitions(Vec<i32>),
     /// The cluster answers, and has no such topic.
     Missing,
@@ -47,15 +47,16 @@ pub fn explain(client: &Client, operation: &'static str, topic: &str, error: &Ka
     client.context().explain(operation, topic, error)
 }
 
-/// Hears what librdkafka has to report: it waits until somebody asks.
+/// Polls librdkafka's events, which wait until a client asks for them.
 pub fn listen(client: &Client) {
     while client.poll(Duration::from_millis(1)).is_some() {}
 }
 
-/// Asks for a topic. Of several brokers, one that does not know it may not have heard of it yet: then this takes [`NEWS`].
+/// Requests a topic. A broker that does not know it may not have heard of it yet, so with several brokers this takes up
+/// to [`METADATA_TIMEOUT`].
 ///
 /// # Errors
-/// When no broker answers within `patience`, or what one answers of the topic.
+/// When no broker answers within `patience`, or when a broker's answer is an error of the topic.
 pub fn find(client: &Client, topic: &str, patience: Duration) -> KafkaResult<Found> {
     let began = Instant::now();
     loop {
@@ -66,22 +67,22 @@ pub fn find(client: &Client, topic: &str, patience: Duration) -> KafkaResult<Fou
                 return Ok(Found::Partitions(found.partitions().iter().map(|partition| partition.id()).collect()));
             }
             None | Some((_, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic))) => {
-                if metadata.brokers().len() == 1 || began.elapsed() > NEWS {
+                if metadata.brokers().len() == 1 || began.elapsed() > METADATA_TIMEOUT {
                     return Ok(Found::Missing);
                 }
-                std::thread::park_timeout(NEWS / 20);
+                std::thread::park_timeout(METADATA_TIMEOUT / 20);
             }
             Some((_, Some(error))) => return Err(KafkaError::MetadataFetch(error)),
         }
     }
 }
 
-/// The first offset and the one behind the last, for each partition.
+/// The first offset and the one after the last, for each partition.
 ///
 /// # Errors
-/// When Kafka does not say, and why.
+/// The reason why Kafka does not answer.
 pub fn watermarks(client: &Client, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, (i64, i64)>> {
-    ends(client, topic, partitions, ANSWER).map_err(|error| {
+    ends(client, topic, partitions, REQUEST_TIMEOUT).map_err(|error| {
         anyhow!("cannot read the end offsets of topic {topic}: {}", explain(client, "DESCRIBE", topic, &error))
     })
 }
@@ -127,7 +128,7 @@ fn end_of<C: ConsumerContext>(
 /// The first offset with a message of `since_ms` or later, for each partition that has one.
 ///
 /// # Errors
-/// When Kafka does not say.
+/// When Kafka does not answer.
 pub fn offsets_since(client: &Client, topic: &str, partitions: &[i32], since_ms: i64) -> Result<BTreeMap<i32, i64>> {
     let mut wanted = TopicPartitionList::with_capacity(partitions.len());
     for &partition in partitions {
@@ -139,7 +140,8 @@ pub fn offsets_since(client: &Client, topic: &str, partitions: &[i32], since_ms:
             explain(client, "DESCRIBE", topic, &error)
         )
     };
-    let found = native::offsets_for_times(client.client().native_client(), wanted, ANSWER).map_err(unanswered)?;
+    let found =
+        native::offsets_for_times(client.client().native_client(), wanted, REQUEST_TIMEOUT).map_err(unanswered)?;
     let mut offsets = BTreeMap::new();
     for place in found.elements() {
         place.error().map_err(unanswered)?;
@@ -150,7 +152,7 @@ pub fn offsets_since(client: &Client, topic: &str, partitions: &[i32], since_ms:
     Ok(offsets)
 }
 
-/// What the client's group has committed in each partition; nothing where it has committed nothing.
+/// The offsets that the client's group has committed in each partition; none where it has committed nothing.
 ///
 /// # Errors
 /// When its coordinator does not answer within `patience`.
@@ -175,38 +177,38 @@ pub fn committed(
     found.elements().iter().map(offset).collect()
 }
 
-/// What the client's group has committed, or why it cannot be told.
+/// The committed offsets of the client's group, or the reason why they are unknown.
 ///
 /// # Errors
-/// When its coordinator does not say.
+/// When its coordinator does not answer.
 pub fn committed_or_why(client: &Client, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, Option<i64>>> {
-    committed(client, topic, partitions, ANSWER * 2).map_err(|error| {
+    committed(client, topic, partitions, REQUEST_TIMEOUT * 2).map_err(|error| {
         anyhow!("cannot read the group's committed offsets: {}", explain(client, "DESCRIBE", topic, &error))
     })
 }
 
-/// What rows of a topic have as their `_source`: its id, or its name where the brokers have no ids.
+/// The `_source` of a topic's rows: its id, or its name if the brokers have no ids.
 ///
 /// # Errors
-/// When Kafka does not say.
+/// When Kafka does not answer.
 pub fn source(client: &Client, topic: &str) -> Result<String> {
     identity(client, topic).map(|topic| topic.source().to_owned())
 }
 
-/// Which topic of which cluster it is.
+/// The identity of the topic and its cluster.
 ///
 /// # Errors
-/// When Kafka does not say.
+/// When Kafka does not answer.
 pub fn identity(client: &Client, topic: &str) -> Result<TopicIdentity> {
-    topic_identity::ask(client.client().native_client(), topic, true, ANSWER * 2)
+    topic_identity::ask(client.client().native_client(), topic, true, REQUEST_TIMEOUT * 2)
         .map_err(|code| anyhow!("topic {topic}: {}", explain(client, "DESCRIBE", topic, &KafkaError::Global(code))))
 }
 
-/// Makes a topic; the cluster's default says how often it is replicated. Returns when the cluster knows it: its answer may come
-/// before the broker that is asked next has heard of it.
+/// Creates a topic, with the cluster's default replication factor. Returns when the cluster knows it: Kafka's answer
+/// may come before the next broker has heard of the topic.
 ///
 /// # Errors
-/// When Kafka does not make it, and why.
+/// The reason why Kafka does not create it.
 pub async fn create(
     config: &ClientConfig,
     client: Arc<Client>,
@@ -218,7 +220,8 @@ pub async fn create(
         config.create_with_context(Reasons::of_asker(config, "CREATE")).context("cannot set up the Kafka client")?;
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
     let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
-    let options = AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER * 2));
+    let options =
+        AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).request_timeout(Some(REQUEST_TIMEOUT * 2));
     let created = match admin.create_topics([&new], &options).await {
         Ok(results) => results.into_iter().next().unwrap_or(Err((topic.to_owned(), RDKafkaErrorCode::Unknown))),
         Err(KafkaError::AdminOp(code)) => Err((topic.to_owned(), code)),
@@ -230,11 +233,11 @@ pub async fn create(
             bail!("cannot create topic {topic}: {}", explain(&client, "CREATE", topic, &KafkaError::Global(code)))
         }
     }
-    let deadline = Instant::now() + ANSWER * 2;
+    let deadline = Instant::now() + REQUEST_TIMEOUT * 2;
     let mut backoff = Backoff::default();
     while Instant::now() < deadline {
         let (client, name) = (client.clone(), topic.to_owned());
-        let found = tokio::task::spawn_blocking(move || find(&client, &name, ANSWER)).await?;
+        let found = tokio::task::spawn_blocking(move || find(&client, &name, REQUEST_TIMEOUT)).await?;
         if matches!(found, Ok(Found::Partitions(known)) if known.len() == partitions as usize) {
             return Ok(());
         }
@@ -255,8 +258,8 @@ mod tests {
         config.set("bootstrap.servers", cluster.bootstrap_servers()).set("allow.auto.create.topics", "false");
         let client = client(&config).unwrap();
         std::thread::scope(|scope| {
-            let found = scope.spawn(|| find(&client, "clicks", ANSWER).unwrap());
-            std::thread::park_timeout(NEWS / 6); // the news is on its way
+            let found = scope.spawn(|| find(&client, "clicks", REQUEST_TIMEOUT).unwrap());
+            std::thread::park_timeout(METADATA_TIMEOUT / 6); // the news is on its way
             cluster.create_topic("clicks", 2, 1).unwrap();
             assert_eq!(found.join().unwrap(), Found::Partitions(vec![0, 1]));
         });

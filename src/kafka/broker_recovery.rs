@@ -1,9 +1,10 @@
-//! Brings back a client that has forgotten all its brokers.
+//! Recovers a client that has forgotten all its brokers.
 //!
-//! A broker that is going down may answer with a topic and no brokers; librdkafka (its issue 5301) then forgets every broker that
-//! it knows, those of `bootstrap.servers` too, and with none left it asks nobody any more: it would stand still for ever, without
-//! a word. Or it is left with one that it has given up and cannot free yet, and waits for a connection that this one will never
-//! make. Its statistics show both, and the cure is to give it the addresses again.
+//! A broker that shuts down may answer with a topic and no brokers (librdkafka's issue 5301). librdkafka then forgets
+//! every broker that it knows, also those of `bootstrap.servers`. Without any broker it sends no more requests, and
+//! would stall silently, without end. Or it keeps one broker that it has given up and cannot free yet, and waits for a
+//! connection that this one will never make. Its statistics show both cases, and adding the bootstrap addresses again
+//! ends them.
 
 use super::native;
 use super::statistics::{Broker, Statistics};

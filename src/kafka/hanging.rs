@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Fetches, heartbeats and messages are answered within a second; a fetch, if nothing comes, after `fetch.wait.max.ms`.
-const LONGER_THAN_AN_ANSWER: Duration = Duration::from_secs(5);
+const HANG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The brokers that have not answered a client's request.
 pub struct Hanging {
@@ -17,13 +17,13 @@ pub struct Hanging {
 impl Hanging {
     /// For a client whose fetches may wait this long.
     pub fn new(fetch_wait: Duration) -> Self {
-        Self { patience: fetch_wait + LONGER_THAN_AN_ANSWER, since: BTreeMap::new() }
+        Self { patience: fetch_wait + HANG_TIMEOUT, since: BTreeMap::new() }
     }
 
     /// Those that hang by these statistics, by librdkafka's name, and for how long.
     pub fn observe<'s>(&mut self, statistics: &'s Statistics, now: Instant) -> Vec<(&'s str, &'s Broker, Duration)> {
-        self.since.retain(|name, _| statistics.owing().any(|(owes, _)| owes == name));
-        let silent = statistics.owing().map(|(name, broker)| {
+        self.since.retain(|name, _| statistics.awaited().any(|(silent, _)| silent == name));
+        let silent = statistics.awaited().map(|(name, broker)| {
             // A connection that was idle for long has not been silent for long: nothing was asked.
             let since = self.since.entry(name.clone()).or_insert(now);
             *since = now.checked_sub(broker.silent_for()).map_or(*since, |heard| heard.max(*since));

@@ -2,7 +2,7 @@
 
 use flows::{Cause, Loss, Metrics};
 
-/// Says it, and counts it. To be called once, when it goes on behind the loss.
+/// Logs and counts a loss. Call this once, when the member resumes after it.
 pub fn report(loss: &Loss, metrics: &Metrics) {
     let Loss { partition, cause, offsets, from, to } = loss;
     let lost = offsets.len();

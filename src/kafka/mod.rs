@@ -29,8 +29,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
-/// How often a client asks which partitions its topic has: one small request. What is sent into a new partition can be queried
-/// within the latency target only if it is found well within that.
+/// The interval at which a client asks for its topic's partitions: one small request. Messages of a new partition are
+/// queryable within the latency target only if the partition is found well within that.
 const NEW_PARTITIONS_MS: &str = "1000";
 
 const STATISTICS: &str = "statistics.interval.ms";

@@ -11,8 +11,8 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-/// How long Kafka may take to give the next record.
-const ANSWER: Duration = Duration::from_secs(10);
+/// The longest time until Kafka returns the next record.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// The reader reads on to a range that begins at most this many offsets later: that is quicker than another fetch.
 const NEAR: i64 = 10_000;
 
@@ -88,11 +88,11 @@ impl Ranges {
                 Passed::More => {}
             }
         }
-        let mut deadline = Instant::now() + ANSWER;
+        let mut deadline = Instant::now() + FETCH_TIMEOUT;
         loop {
             match self.consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
-                    deadline = Instant::now() + ANSWER;
+                    deadline = Instant::now() + FETCH_TIMEOUT;
                     self.at = Some((partition, message.offset() + 1));
                     match pass(&message, range, &mut each) {
                         Passed::More => {}
@@ -110,7 +110,7 @@ impl Ranges {
                 // librdkafka looks for the coordinator of a group that is not read as a member of.
                 Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::GroupAuthorizationFailed))) => {}
                 Some(Err(error)) => {
-                    let low = self.consumer.fetch_watermarks(&self.topic, partition, ANSWER).map(|(low, _)| low);
+                    let low = self.consumer.fetch_watermarks(&self.topic, partition, FETCH_TIMEOUT).map(|(low, _)| low);
                     match low {
                         // Retention has passed this offset: the remaining messages are read.
                         Ok(low) if was_deleted(&error) && low > range.first => {

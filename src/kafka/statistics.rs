@@ -87,10 +87,11 @@ impl Statistics {
 
     /// Brokers with an unanswered request, by librdkafka's name. A coordinator does not count while a member joins a
     /// group: it answers when the other members have joined.
-    pub fn owing(&self) -> impl Iterator<Item = (&String, &Broker)> {
+    pub fn awaited(&self) -> impl Iterator<Item = (&String, &Broker)> {
         let is_member = self.cgrp.join_state == "steady";
-        let owes = move |broker: &Broker| broker.is_up() && broker.waitresp_cnt > 0 && (broker.is_real() || is_member);
-        self.brokers.iter().filter(move |(_, broker)| owes(broker))
+        let must_answer =
+            move |broker: &Broker| broker.is_up() && broker.waitresp_cnt > 0 && (broker.is_real() || is_member);
+        self.brokers.iter().filter(move |(_, broker)| must_answer(broker))
     }
 
     /// Bytes of messages that wait to be sent, or that were fetched ahead.
@@ -116,7 +117,7 @@ mod tests {
     use std::time::Instant;
 
     #[test]
-    fn what_is_queued_is_added_up_whatever_the_layout() {
+    fn queued_bytes_are_added_up_in_any_layout() {
         let json = r#"{"brokers": {}, "msg_size" : 7, "x": [],
             "topics":{"t":{"partitions":{"0":{"fetchq_size":30},"-1":{"fetchq_size":5}}}}}"#;
         assert_eq!(Statistics::read(json.as_bytes()).unwrap().queued_bytes(), 42);
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_producer_id_is_found_whatever_the_layout() {
+    fn a_producer_id_is_found_in_any_layout() {
         for (json, has) in [
             (r#"{"brokers":{},"eos":{"idemp_state":"Assigned"}}"#, true),
             (r#"{"brokers":{}, "eos": { "txn_state": "Init", "idemp_state" : "Assigned" }}"#, true),
@@ -136,15 +137,15 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_owes_an_answer_to_each_request_but_one_to_join_a_group() {
-        let owes = |member: &str, source: &str, state: &str, requests: i64| {
+    fn a_broker_must_answer_each_request_but_one_to_join_a_group() {
+        let must_answer = |member: &str, source: &str, state: &str, requests: i64| {
             let broker = format!(r#"{{"source":"{source}","state":"{state}","stateage":1,"waitresp_cnt":{requests}}}"#);
             let json = format!(r#"{{"brokers":{{"kafka:9092/1":{broker}}},"cgrp":{{"join_state":"{member}"}}}}"#);
-            Statistics::read(json.as_bytes()).unwrap().owing().count() == 1
+            Statistics::read(json.as_bytes()).unwrap().awaited().count() == 1
         };
-        assert!(owes("", "learned", "UP", 1) && owes("steady", "logical", "UP", 1));
-        assert!(!owes("wait-join", "logical", "UP", 1));
-        assert!(!owes("steady", "learned", "UP", 0) && !owes("steady", "learned", "CONNECT", 1));
+        assert!(must_answer("", "learned", "UP", 1) && must_answer("steady", "logical", "UP", 1));
+        assert!(!must_answer("wait-join", "logical", "UP", 1));
+        assert!(!must_answer("steady", "learned", "UP", 0) && !must_answer("steady", "learned", "CONNECT", 1));
     }
 
     /// Keeps the last ones.
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_librdkafka_writes_is_read() {
+    fn statistics_of_librdkafka_are_read() {
         let cluster = MockCluster::new(1).unwrap();
         let producer: BaseProducer<Kept> = ClientConfig::new()
             .set("bootstrap.servers", cluster.bootstrap_servers())

@@ -19,8 +19,9 @@ use tokio_util::task::AbortOnDropHandle;
 /// Settings of the producer, unless `--kafka` says otherwise.
 pub const DEFAULTS: &[(&str, &str)] = &[
     ("enable.idempotence", "true"), // a retry is written once, and in order
-    // With a second request behind one that fails, librdkafka (its issue 4953) takes a new producer epoch, and what another
-    // partition holds already, unacknowledged, is written once more. One partition's batch is as fast alone.
+    // With a second request behind a failed one, librdkafka (its issue 4953) takes a new producer epoch. It then writes
+    // again the unacknowledged messages that another partition has stored already. One request with the batch of one
+    // partition is as fast.
     ("max.in.flight.requests.per.connection", "1"),
     ("acks", "all"),
     ("message.timeout.ms", "0"), // late is better than never: only a stop gives up
@@ -63,7 +64,7 @@ impl Progress {
 }
 
 impl Reports {
-    /// For a producer into this topic that nobody watches.
+    /// For a producer into this topic without status reports.
     pub fn new(config: &ClientConfig, topic: &str) -> Self {
         let reasons = Arc::new(Reasons::of_worker(config, topic, "WRITE"));
         Self { reasons, ready: Arc::default(), lost: Arc::default(), progress: None }
@@ -109,7 +110,7 @@ pub struct KafkaTopic {
     /// A message was acknowledged: there may be room for another one.
     acknowledged: Arc<Notify>,
     given_up: CancellationToken,
-    _lifeline: AbortOnDropHandle<()>,
+    _recovery: AbortOnDropHandle<()>,
 }
 
 impl KafkaTopic {
@@ -128,7 +129,7 @@ impl KafkaTopic {
         let producer: FutureProducer<Reports> = config.create_with_context(reports.clone())?;
         let brokers = config.get("bootstrap.servers").unwrap_or_default().to_owned();
         let (client, lost) = (producer.clone(), reports.lost.clone());
-        let lifeline = AbortOnDropHandle::new(tokio::spawn(async move {
+        let recovery = AbortOnDropHandle::new(tokio::spawn(async move {
             loop {
                 lost.notified().await;
                 broker_recovery::readd_bootstrap(client.client().native_client(), &brokers);
@@ -141,7 +142,7 @@ impl KafkaTopic {
             idempotent: config.get("enable.idempotence") == Some("true"),
             acknowledged: Arc::default(),
             given_up: CancellationToken::new(),
-            _lifeline: lifeline,
+            _recovery: recovery,
         })
     }
 
@@ -178,7 +179,7 @@ impl KafkaTopic {
         self.producer.client().fatal_error().map_or(Ok(()), |(_, words)| Err(Refused(words)))
     }
 
-    /// Gives up what is not acknowledged yet: each of those sends is answered with [`Lost`].
+    /// Gives up unacknowledged messages: each of those sends is answered with [`Lost`].
     pub fn give_up(&self) {
         self.given_up.cancel();
         self.producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
@@ -191,7 +192,7 @@ impl KafkaTopic {
 
     /// Puts a message into librdkafka's queue, once there is room.
     async fn enqueue(&self, message: &Message) -> Result<DeliveryFuture, Lost> {
-        // What comes into the queue that was emptied would wait without end.
+        // A message that came into the purged queue would wait without end.
         while !self.given_up.is_cancelled() {
             let record = FutureRecord::to(&self.name).key(message.key.as_str());
             let record = match &message.payload {
@@ -281,7 +282,7 @@ mod tests {
         let due = schedule(Rate::Max, None).take_until(stopped.clone().cancelled_owned());
         let flow = produce(due, shoppers, &topic, 200_000, &metrics, keep);
         let give_up = async {
-            // As a drain timeout does it: somebody else's timer, on the same task.
+            // As a drain timeout does it: another timer, on the same task.
             tokio::time::sleep(late).await;
             assert!(stuck.lasts(At::Acknowledgement) > Duration::ZERO, "it is seen that none is acknowledged");
             stopped.cancel();

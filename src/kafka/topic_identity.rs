@@ -6,10 +6,10 @@ use rdkafka::client::NativeClient;
 use rdkafka::error::RDKafkaErrorCode;
 use std::time::Duration;
 
-/// Asks for the ids of a topic and of its cluster; if not `has_id`, only for the cluster's.
+/// Requests the ids of a topic and of its cluster; without `has_id`, only the cluster's.
 ///
 /// # Errors
-/// What the broker says of the topic, or that it has not answered: see [`native::topic_id`].
+/// The broker's error about the topic, or that it has not answered: see [`native::topic_id`].
 pub fn ask(
     client: &NativeClient,
     name: &str,

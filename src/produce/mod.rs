@@ -156,7 +156,7 @@ async fn too_late(config: &ProduceConfig, shutdown: &Shutdown, metrics: &Metrics
         let Some(duration) = config.duration else { return std::future::pending().await };
         tokio::time::sleep(duration).await;
         let (mut acknowledged, mut last) = (Metrics::read(&metrics.events), Instant::now());
-        while last.elapsed() < patience.max(AN_ANSWER) {
+        while last.elapsed() < patience.max(ACK_TIMEOUT) {
             tokio::time::sleep(LOOK_AGAIN).await;
             let now = Metrics::read(&metrics.events);
             if std::mem::replace(&mut acknowledged, now) != now {
@@ -171,7 +171,7 @@ async fn too_late(config: &ProduceConfig, shutdown: &Shutdown, metrics: &Metrics
 }
 
 /// Longer than Kafka's usual answer takes, so that a drain timeout of zero still receives it.
-const AN_ANSWER: Duration = Duration::from_secs(1);
+const ACK_TIMEOUT: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Runs the flow; when it is too late, what Kafka has not acknowledged is given up.

@@ -23,8 +23,8 @@ use tokio::task::block_in_place;
 
 /// The header of a replayed message: `SOURCE/PARTITION/OFFSET` of the rejected one.
 const REPLAY_OF: &str = "clickstream-replay-of";
-const ANSWER: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Settings of the producer, whatever `--kafka` says.
 const SETTINGS: &[(&str, &str)] = &[
@@ -75,7 +75,7 @@ pub fn replayed(config: &ClientConfig, client: &Client, topic: &str, source: &st
 }
 
 fn find(client: &Client, name: &str) -> Result<Found> {
-    let found = block_in_place(|| admin::find(client, name, LOOK));
+    let found = block_in_place(|| admin::find(client, name, METADATA_TIMEOUT));
     found.map_err(|error| anyhow!("Kafka: {}", admin::explain(client, "DESCRIBE", name, &error)))
 }
 
@@ -113,7 +113,7 @@ impl Replayer {
         let producer: FutureProducer<Reports> =
             config.create_with_context(reports.clone()).context("cannot set up the Kafka producer")?;
         let replayer = Self { producer, reports, topic: topic.to_owned(), source: source.to_owned() };
-        let begun = block_in_place(|| replayer.producer.init_transactions(ANSWER));
+        let begun = block_in_place(|| replayer.producer.init_transactions(REQUEST_TIMEOUT));
         begun.map_err(|error| anyhow!("cannot begin transactions: {}", replayer.why(topic, &error)))?;
         Ok(replayer)
     }
@@ -130,7 +130,7 @@ impl Replayer {
         let committed = sent.and_then(|()| self.commit());
         if let Err(error) = committed {
             // If this fails too, the transaction times out, or the next replayer ends it.
-            let _ = block_in_place(|| self.producer.abort_transaction(ANSWER));
+            let _ = block_in_place(|| self.producer.abort_transaction(REQUEST_TIMEOUT));
             return Err(error);
         }
         Ok(())
@@ -138,7 +138,7 @@ impl Replayer {
 
     fn commit(&self) -> Result<()> {
         loop {
-            match block_in_place(|| self.producer.commit_transaction(ANSWER)) {
+            match block_in_place(|| self.producer.commit_transaction(REQUEST_TIMEOUT)) {
                 Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
                 Err(error) => bail!("the transaction was not committed: {}", self.why(&self.topic, &error)),
                 Ok(()) => return Ok(()),

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 /// The time after which ClickHouse counts as away; a health check waits two or three seconds.
-const ANSWER: Duration = Duration::from_secs(1);
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause after a question to ClickHouse: at any rate of requests, it is asked twenty times a second at most.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Rendering pauses for this multiple of its own time: at any rate of requests, it takes a quarter of a core at most.
@@ -96,7 +96,7 @@ impl Observed {
         }
         let asking = tokio::spawn(async move {
             let at = Instant::now();
-            let answered = tokio::time::timeout(ANSWER, question).await.unwrap_or(false);
+            let answered = tokio::time::timeout(PING_TIMEOUT, question).await.unwrap_or(false);
             *asked = Some((at, answered));
             tokio::time::sleep(PAUSE).await;
             answered

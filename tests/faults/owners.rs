@@ -87,7 +87,7 @@ pub fn instance_id_twice(run: &mut ScenarioRun) {
         run.moment(WARM_UP);
         two.wake();
         let mut twins = [one, two];
-        let stays = who_stays(&mut twins);
+        let stays = survivor(&mut twins);
         here = (here + stays) % 2;
         one = twins.into_iter().nth(stays).expect("one of two");
         run.recovers(&env);
@@ -103,7 +103,7 @@ pub fn instance_id_twice(run: &mut ScenarioRun) {
 
 /// Waits until one of them has given up, with one line that names the shared id. Returns the one that is left.
 #[track_caller]
-fn who_stays(twins: &mut [Program; 2]) -> usize {
+fn survivor(twins: &mut [Program; 2]) -> usize {
     let ended = eventually(WAIT_TIMEOUT, "one of the two gives up", || {
         twins.iter_mut().position(Program::has_ended).ok_or("both are running")
     });

@@ -16,7 +16,7 @@ pub struct Commit {
     pub member: String,
     /// The id of the topic.
     pub source: String,
-    /// The offset of each partition, and what is noted of it.
+    /// The offset of each partition, and its notes.
     pub offsets: Vec<(i32, i64, Notes)>,
     /// Some of it is not confirmed yet; otherwise it is sent for its notes, or to ask whether this client is still a member.
     pub is_pending: bool,
@@ -26,10 +26,10 @@ pub struct Commit {
     epoch: u64,
 }
 
-/// What the committing thread has to do.
+/// The next work of the committing thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextCommit {
-    /// This, and to say how it ended.
+    /// Send this commit, and report its outcome.
     Now(Box<Commit>),
     /// To ask again then, or as soon as something has changed.
     At(Instant),
@@ -111,7 +111,7 @@ impl Member {
         }
     }
 
-    /// Whether the group has taken a commit that was sent after so many.
+    /// Whether the group has taken a commit that was sent after this many.
     pub(super) const fn is_confirmed_since(&self, sent: u64) -> bool {
         self.commits.taken > sent
     }
@@ -131,7 +131,7 @@ impl Member {
         self.positions.values().any(|position| position.progress().is_some())
     }
 
-    /// Whether there is nothing to wait for: all is committed, or no commit can succeed any more.
+    /// Whether there is nothing to wait for: all offsets are committed, or no commit can succeed any more.
     pub(super) fn is_committed(&self) -> bool {
         self.commits.is_evicted || (!self.commits.in_flight && !self.is_commit_pending())
     }

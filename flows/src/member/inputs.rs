@@ -17,12 +17,12 @@ pub enum Input {
     Revoked {
         /// Which.
         partitions: Vec<i32>,
-        /// Others may own them already: nothing is stored or committed any more.
+        /// Other members may own them already: nothing more is stored or committed.
         is_lost: bool,
     },
     /// The id that the client has now; none where it is in no group. To be told now and then, and after [`Action::AskId`].
     Id(Option<String>),
-    /// What the lookup with this number has found.
+    /// The result of the lookup with this number.
     StartOffsets(u64, StartOffsets),
     /// The lookup with this number has found that another owner opened a lease meanwhile.
     RaceLost(u64),
@@ -44,9 +44,9 @@ pub enum Input {
     Gap(i32),
     /// Messages of a partition were deleted before they were read.
     Deleted(i32, OffsetRange),
-    /// This process ends: store and commit what is under way, then leave the group.
+    /// This process ends: store and commit the received records, then leave the group.
     Shutdown,
-    /// This client is not a member any more, or something failed for good: end at once. Nothing can be committed.
+    /// This client is not a member any more, or something failed permanently: end at once. Nothing can be committed.
     Abandon,
     /// Time has passed: see [`Member::deadline`].
     Tick,
@@ -68,7 +68,7 @@ pub enum Ended {
 pub enum Outcome {
     /// The group has it.
     Taken,
-    /// It is not known to have it; to be tried again.
+    /// The group is not known to have taken it: try again.
     Failed,
     /// The coordinator says that this client is not the member that it was.
     Evicted,
@@ -92,7 +92,7 @@ pub enum Action {
     LookUp {
         /// The number of the lookup.
         lookup: u64,
-        /// Partitions that are new, or of which it is not known what is stored.
+        /// Partitions that are new, or whose stored offsets are unknown.
         partitions: Vec<i32>,
         /// Another owner has opened a lease since this member's last one.
         after_fence: bool,
@@ -108,11 +108,11 @@ pub enum Action {
         /// Messages that were found to be gone; to be told to the user.
         losses: Vec<Loss>,
     },
-    /// End the stream of records: the pipeline stores and commits what it has, and ends.
+    /// End the stream of records: the pipeline stores and commits its records, and ends.
     EndStream,
-    /// Stop the pipeline: what it has not stored is asked about later.
+    /// Stop the pipeline: its unstored offsets are looked up later.
     Cancel {
-        /// It had time to drain, and did not.
+        /// The pipeline did not drain within its time.
         timed_out: bool,
     },
     /// The lease is over: nothing may be sent under it.

@@ -1,4 +1,4 @@
-//! What a commit says beside its offset: which topic it is of, and what an audit must know of the offsets before it.
+//! The metadata of a commit: the topic's identity, and notes for an audit about earlier offsets.
 
 use crate::OffsetRange;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// The ranges of lost messages that are kept: Kafka takes 4 KB of metadata.
 const KEPT: usize = 16;
 
-/// What our metadata begins with, before the number of its version.
+/// The beginning of our metadata, before the number of its version.
 const MARK: &str = "clickstream/";
 const VERSION: u32 = 1;
 /// Characters of a cluster's id that are kept: Kafka's have 22.
@@ -27,7 +27,7 @@ pub enum Metadata {
     Foreign,
 }
 
-/// What ours says: `clickstream/1;cluster=ID;topic=ID`, and where they apply `;from=OFFSET`, `;read=OFFSET`, `;gaps`, and
+/// Our metadata: `clickstream/1;cluster=ID;topic=ID`, and where they apply `;from=OFFSET`, `;read=OFFSET`, `;gaps`, and
 /// `;lost=COUNT,FIRST-LAST+FIRST-LAST,TIME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ours {
@@ -35,17 +35,17 @@ pub struct Ours {
     pub cluster: Option<String>,
     /// The topic's id, or its name where the broker has no ids.
     pub topic: String,
-    /// What is noted of the partition.
+    /// The notes about the partition.
     pub notes: Notes,
 }
 
-/// What is noted of a partition.
+/// Notes about a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
     /// The group has taken this partition over from another cluster here: what lies before was read there.
     pub from: Option<i64>,
-    /// From the committed offset up to this one, no message stands in the topic: markers of transactions, say. When all of it is
-    /// deleted, none is lost.
+    /// From the committed offset up to this one the topic has no message, only transaction markers, for example. So
+    /// none is lost when they are deleted.
     pub read: Option<i64>,
     /// Offsets were passed that held no message, though nothing was deleted there: transactions, or compaction.
     pub has_gaps: bool,
@@ -126,7 +126,7 @@ impl Metadata {
             match part.split_once('=').filter(|(_, value)| !value.is_empty()) {
                 Some(("cluster", id)) => cluster = Some(id.to_owned()),
                 Some(("topic", id)) => topic = Some(id.to_owned()),
-                // A later version may say more; what is said here keeps its meaning in all of them.
+                // A later version may add fields; existing fields keep their meaning in all versions.
                 _ => _ = notes.take(part),
             }
         }
@@ -159,7 +159,8 @@ fn is_topic_id(text: &str) -> bool {
     text.len() == 22 && text.bytes().all(is_digit) && text.ends_with(['A', 'Q', 'g', 'w'])
 }
 
-/// A cluster's id in a form that fits in between. Brokers choose it: Kafka's are like the ids of topics, others have more to say.
+/// A cluster's id in a form that fits between the separators. Brokers choose it: Kafka's ids look like those of topics,
+/// other brokers' may differ.
 pub fn cluster_id(id: &str) -> Option<String> {
     let plain: String = id.chars().filter(|c| c.is_ascii_graphic() && *c != ';').take(CLUSTER).collect();
     Some(plain).filter(|id| !id.is_empty())
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_metadata_is_read_back() {
         let all = ours(Some("5L6g3nShT-eMCtK--X86sw"), TOPIC, notes());
         let text = "clickstream/1;cluster=5L6g3nShT-eMCtK--X86sw;topic=Xz9hvwy5QoOjQVYvwoGRQw;from=5;read=201;gaps;\
                     lost=70,7-26+100-149,2024-01-15T14:30:00Z";
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_other_clients_write_is_not_ours() {
+    fn metadata_of_other_clients_is_not_ours() {
         for other in [
             "",
             ";",
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_a_cluster_fits_in_between_whatever_it_is() {
+    fn an_id_of_any_cluster_fits_between_the_separators() {
         let odd = format!("a;topic=b c\n\u{e9}{}", "x".repeat(500));
         let cluster = cluster_id(&odd);
         assert_eq!(cluster.as_deref().map(|id| (&id[..10], id.len())), Some(("atopic=bcx", CLUSTER)));

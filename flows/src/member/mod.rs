@@ -41,22 +41,23 @@ const SHUTDOWN_COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// next poll, but not where a rebalance was under way.
 const STALE_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// What the member does now.
+/// The member's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// No lease: no partitions, or it is not certain that they are this member's.
     Idle,
-    /// It was fenced. Only after the coordinator has taken a commit that is sent later than so many, it may open another lease.
+    /// The member was fenced. It may open another lease only after the coordinator has taken a commit that was sent
+    /// after this many.
     Confirming { sent: u64 },
     /// Start offsets are being looked up.
     LookingUp { lookup: u64 },
     /// The lease is open.
     Consuming { lease: u64 },
-    /// The stream of records has ended; its pipeline stores and commits what it has.
+    /// The stream of records has ended; its pipeline stores and commits its records.
     Draining { lease: u64, until: Option<Instant>, is_cancelled: bool },
     /// The lease has ended; the last commits are on their way, before partitions go.
     Committing { until: Instant },
-    /// It takes part in nothing any more.
+    /// The member has left the group.
     Left,
 }
 
@@ -87,7 +88,7 @@ pub struct Member {
     /// Those partitions were lost: their new owner does not wait.
     is_lost: bool,
     leaving: Option<Leaving>,
-    /// The source has come to its end: when the lease has drained, all is done.
+    /// The source has ended: when the lease has drained, the work is done.
     is_finishing: bool,
     commits: Commits,
     lookups: u64,
@@ -96,7 +97,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// A client that has not joined yet. `drain_timeout` is how long a pipeline may take to store what it has.
+    /// A client that has not joined yet. `drain_timeout` is the time for a pipeline to store its records.
     pub fn new(drain_timeout: Duration) -> Self {
         Self {
             state: State::Idle,
@@ -227,7 +228,7 @@ impl Member {
         }
     }
 
-    /// Whether it takes part in nothing any more.
+    /// Whether the member has left the group.
     pub fn has_left(&self) -> bool {
         self.state == State::Left
     }
@@ -292,7 +293,7 @@ impl Member {
         self.end_lease(if leaving == Leaving::AtOnce { Duration::ZERO } else { self.drain_timeout }, now, actions);
     }
 
-    /// The lease does not fit any more, or there is none: opens the one that does, once the last one has drained.
+    /// The lease does not match the partitions, or there is none: opens a matching one, once the last one has drained.
     fn reopen(&mut self, now: Instant, actions: &mut Vec<Action>) {
         match self.state {
             State::Consuming { lease } => {
@@ -305,7 +306,7 @@ impl Member {
                 self.begin(actions);
             }
             State::Idle => self.begin(actions),
-            // What is new does not wait for the end of what is old.
+            // A lookup of new partitions does not wait for the end of the old lease.
             State::Draining { lease, until: None, is_cancelled } => {
                 self.is_finishing = false;
                 self.state = State::Draining { lease, until: Some(now + self.drain_timeout), is_cancelled };
@@ -345,7 +346,7 @@ impl Member {
         actions.push(Action::Cancel { timed_out });
     }
 
-    /// The pipeline has ended: what was delivered and is not stored has to be looked up.
+    /// The pipeline has ended: offsets that were delivered and are not stored have to be looked up.
     fn ended(&mut self, ended: Ended, now: Instant, actions: &mut Vec<Action>) {
         let is_whole = matches!(self.state, State::Draining { .. });
         self.was_fenced |= ended == Ended::Fenced;
@@ -360,7 +361,7 @@ impl Member {
         self.commit_last(now, actions);
     }
 
-    /// Where partitions go, or the whole member, the last commits come first. Otherwise it goes on.
+    /// If partitions are revoked, or the member leaves, the last commits come first. Otherwise the member continues.
     fn commit_last(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let patience = match self.leaving {
             Some(Leaving::AtOnce) => Duration::ZERO,
@@ -449,7 +450,7 @@ impl Member {
         if is_another {
             self.positions.values_mut().for_each(|position| *position = Position::assigned());
             if !self.positions.keys().all(|at| starts.iter().any(|(found, ..)| found == at)) {
-                // What is held of the topic of before was not asked for.
+                // The positions of the previous topic do not count as looked up.
                 self.state = State::Idle;
                 return self.begin(actions);
             }

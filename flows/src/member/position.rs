@@ -28,7 +28,7 @@ pub struct Progress {
     pub delivered: i64,
 }
 
-/// What to do with a record that was fetched.
+/// The reaction to a fetched record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// Deliver it. The range begins where the record before it ended.
@@ -37,7 +37,7 @@ pub enum Arrival {
     AlreadyStored(OffsetRange),
     /// Nothing: it is of a partition that is not this member's.
     NotOurs,
-    /// Nothing: offsets went back, so start offsets have to be looked up again.
+    /// Deliver nothing: offsets went back, so start offsets have to be looked up again.
     OutOfSync,
 }
 
@@ -62,7 +62,8 @@ impl Position {
         self.needs_lookup = true;
     }
 
-    /// The lookup says: everything before `first` is accounted for, and `stored` from there on. What this member has settled stays so.
+    /// Takes the result of a lookup: everything before `first` is accounted for, and later offsets as in `stored`.
+    /// Offsets that this member has settled stay settled.
     pub(super) fn start(&mut self, first: i64, stored: OffsetRanges) {
         let at = Progress { committed: first, pending: first, settled: first, delivered: first };
         let before = self.progress.unwrap_or(at);
@@ -76,7 +77,7 @@ impl Position {
         (self.stored, self.needs_lookup) = (stored, false);
     }
 
-    /// Offsets of before mean nothing any more: the topic is another one, or was cut back.
+    /// Forgets all offsets: the topic is another one, or was truncated.
     pub(super) fn reset(&mut self) {
         self.progress = None;
     }

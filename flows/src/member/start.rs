@@ -1,9 +1,9 @@
-//! Where to go on in a partition: at the committed offset, unless the topic does not hold it any more or it is of another topic.
+//! The start offset of a partition: the committed one, unless the topic no longer has it or it is of another topic.
 
 use super::{Notes, Origin};
 use crate::OffsetRange;
 
-/// What Kafka says of one partition.
+/// Kafka's answers about one partition.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The committed offset; none where the group has committed nothing.
@@ -16,7 +16,7 @@ pub struct Found {
     pub high: i64,
     /// How far the partition went when this member last looked; 0 where it never did.
     pub seen: i64,
-    /// What was committed when this member found the topic to be gone: Kafka deletes that with the topic.
+    /// The committed offset when this member found that the topic was gone: Kafka deletes offsets with the topic.
     pub gone_at: Option<i64>,
     /// A group that has committed nothing begins at the end.
     pub from_end: bool,
@@ -24,12 +24,12 @@ pub struct Found {
     pub may_catch_up: bool,
 }
 
-/// Where to go on, and what is known of what lies before.
+/// The start offset, and the known facts about earlier offsets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Start {
     /// The first offset to read.
     pub offset: i64,
-    /// What the group has noted of the partition.
+    /// The group's notes about the partition.
     pub notes: Notes,
     /// Messages that are gone.
     pub loss: Option<Loss>,
@@ -77,29 +77,29 @@ pub fn start_offset(partition: i32, found: Found) -> Result<Start, AboveEnd> {
     Ok(Start { offset, notes, loss })
 }
 
-/// Messages of a partition that the topic does not hold any more, though the group has not read them.
+/// Messages of a partition that the topic no longer has, and that the group has not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
     /// The partition.
     pub partition: i32,
     /// Why they are gone.
     pub cause: Cause,
-    /// Offsets that no reader is given any more; empty where it is not known how many there were.
+    /// Offsets that no consumer can read any more; empty if their number is unknown.
     pub offsets: OffsetRange,
     /// The committed offset.
     pub from: i64,
-    /// Where it goes on.
+    /// The offset at which the member resumes.
     pub to: i64,
 }
 
 /// Why messages are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Retention, or somebody who deleted records.
+    /// Retention, or deleted records.
     Expired,
-    /// The topic was deleted, and made again.
+    /// The topic was deleted, and created again.
     MadeAgain,
-    /// The topic ends before what was read of it.
+    /// The topic ends before offsets that were read.
     CutBack,
 }
 
@@ -114,17 +114,17 @@ impl Loss {
         if mark < low {
             return Self::expired(partition, mark, low);
         }
-        // Rows are stored at these offsets: other messages that come to stand there are taken for them.
+        // Rows are stored at these offsets, so new messages at the same offsets count as stored.
         Self { partition, cause: Cause::CutBack, offsets: OffsetRange::new(high, mark), from: mark, to: low }
     }
 
-    /// What was read up to `mark` is of a topic that was deleted; it went up to `seen` when this member last looked.
+    /// The offsets up to `mark` are of a deleted topic, which ended at `seen` when this member last looked.
     pub fn made_again(partition: i32, mark: i64, seen: i64, low: i64) -> Self {
         let offsets = OffsetRange::new(mark, seen.max(mark));
         Self { partition, cause: Cause::MadeAgain, offsets, from: mark, to: low }
     }
 
-    /// The partition and the offsets that retention has deleted, if that is what it is.
+    /// The partition and the offsets that retention has deleted, if this is such a loss.
     pub fn expired_offsets(&self) -> Option<(i32, OffsetRange)> {
         (self.cause == Cause::Expired).then_some((self.partition, self.offsets))
     }

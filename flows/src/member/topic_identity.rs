@@ -2,7 +2,7 @@
 
 use super::{Metadata, Notes, Ours};
 
-/// A topic of a cluster. A topic that was deleted and made again has the same name, and another id.
+/// A topic of a cluster. A topic that was deleted and created again has the same name, and another id.
 #[derive(Clone, Debug)]
 pub struct TopicIdentity {
     /// Its name.
@@ -27,7 +27,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// What is noted of this topic.
+    /// The notes about this topic.
     pub fn notes(self) -> Notes {
         match self {
             Self::Here(notes) => notes,
@@ -37,7 +37,7 @@ impl Origin {
 }
 
 impl TopicIdentity {
-    /// What rows of it carry as `_source`: the id, or the name where the broker has no ids.
+    /// The `_source` of its rows: the id, or the name if the broker has no ids.
     pub fn source(&self) -> &str {
         self.id.as_deref().unwrap_or(&self.name)
     }

@@ -1,4 +1,5 @@
-//! When a lease is opened and ended, which records are delivered, what is committed, and when partitions may go.
+//! Laws of the member: when it opens and ends leases, which records it delivers and commits, and when partitions may be
+//! given back.
 
 use flows::{
     Action, Arrival, Commit, Ended, Input, Loss, Member, NextCommit, Notes, OffsetRange, OffsetRanges, Outcome, Start,
@@ -20,7 +21,7 @@ impl Driven {
         Self { member: Member::new(DRAIN_TIMEOUT), now: Instant::now() }
     }
 
-    /// One that consumes these partitions from these offsets on; what it commits at the start is taken.
+    /// A member that consumes these partitions from these offsets on; its commits at the start are taken.
     fn consuming(starts: &[(i32, i64)]) -> Self {
         let mut driven = Self::new();
         driven.assign(starts.iter().map(|(at, _)| *at));
@@ -116,7 +117,7 @@ fn nothing_is_looked_up_while_the_client_has_another_id_than_its_partitions_were
 }
 
 #[test]
-fn what_is_stored_already_passes_and_a_gap_belongs_to_the_record_after_it() {
+fn stored_offsets_pass_and_a_gap_belongs_to_the_record_after_it() {
     let mut driven = Driven::new();
     driven.assign([0]);
     let stored = OffsetRanges::new(vec![OffsetRange::new(3, 5)]);
@@ -142,7 +143,7 @@ fn partitions_go_when_their_pipeline_has_drained_and_the_commit_is_taken() {
     assert_eq!(offsets(&commit), [(0, 3), (1, 0)]);
     let actions = driven.tell(Input::Committed(commit, Outcome::Taken));
     assert_eq!(actions, [Action::Release(vec![(0, Some(3))]), Action::AskId]);
-    // What is kept goes on where it was, without a question.
+    // A kept partition continues at its position, without a lookup.
     assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some((vec![], false)));
     assert_eq!(driven.starts(2, &[]), [Action::Consume { lease: 2, starts: vec![(1, 0)], losses: vec![] }]);
 }
@@ -174,7 +175,7 @@ fn a_client_that_is_evicted_waits_for_no_commit() {
 }
 
 #[test]
-fn what_was_lost_is_cancelled_and_waits_only_for_its_pipeline_to_notice() {
+fn a_lost_lease_is_cancelled_and_waits_only_for_its_pipeline_to_notice() {
     let mut driven = Driven::consuming(&[(0, 0)]);
     driven.deliver(0, 0..3);
     assert_eq!(driven.revoke([0], true), [Action::EndStream, Action::Cancel { timed_out: false }]);
@@ -184,11 +185,11 @@ fn what_was_lost_is_cancelled_and_waits_only_for_its_pipeline_to_notice() {
     let mut driven = Driven::consuming(&[(0, 0)]);
     driven.revoke([0], true);
     driven.passes(Duration::from_secs(5));
-    assert!(!driven.member.is_releasing(), "nor for ever");
+    assert!(!driven.member.is_releasing(), "nor at any later time");
 }
 
 #[test]
-fn a_drain_that_takes_too_long_is_cancelled_and_what_it_had_is_looked_up() {
+fn a_drain_that_takes_too_long_is_cancelled_and_its_offsets_are_looked_up() {
     let mut driven = Driven::consuming(&[(0, 0), (1, 0)]);
     driven.deliver(1, 0..3);
     driven.revoke([0], false);
@@ -198,7 +199,7 @@ fn a_drain_that_takes_too_long_is_cancelled_and_what_it_had_is_looked_up() {
 }
 
 #[test]
-fn what_was_delivered_and_not_drained_is_looked_up_and_what_is_settled_stays_so() {
+fn delivered_offsets_that_did_not_drain_are_looked_up_and_settled_ones_stay_settled() {
     let mut driven = Driven::consuming(&[(0, 0)]);
     driven.deliver(0, 0..9);
     driven.tell(Input::Settled(1, vec![(0, 4)]));
@@ -256,7 +257,7 @@ fn new_partitions_end_the_lease_and_what_is_kept_is_not_looked_up() {
     driven.tell(Input::Settled(1, vec![(0, 3)]));
     driven.tell(Input::Ended(1, Ended::Drained(vec![(0, 3)])));
     assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some((vec![1], false)));
-    // Meanwhile another one is given, and goes again: the lookup does not fit any more.
+    // Meanwhile another partition is assigned and revoked, so the lookup no longer matches.
     assert_eq!(driven.tell(Input::Assigned { partitions: vec![2], id: id() }), [Action::StopLookup, Action::AskId]);
     assert_eq!(driven.starts(2, &[(1, 9)]), [], "its answer is not taken");
     assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some((vec![1, 2], false)));
@@ -321,7 +322,7 @@ fn offsets_of_a_topic_that_was_deleted_are_not_committed_for_its_namesake() {
 }
 
 #[test]
-fn what_is_kept_of_a_topic_that_was_made_again_is_looked_up_too() {
+fn kept_partitions_of_a_topic_that_was_created_again_are_looked_up_too() {
     let mut driven = Driven::consuming(&[(0, 10)]);
     driven.tell(Input::Assigned { partitions: vec![1], id: id() });
     driven.tell(Input::Ended(1, Ended::Drained(vec![(0, 10)])));
@@ -375,7 +376,7 @@ fn a_shutdown_waits_for_its_drain_and_for_the_last_commits_for_ten_seconds() {
     assert!(!driven.member.has_left());
     driven.passes(Duration::from_millis(100));
     assert!(driven.member.has_left() && driven.member.is_commit_pending());
-    // What comes afterwards changes nothing.
+    // Later events change nothing.
     driven.revoke([0], false);
     assert!(!driven.member.is_releasing());
     assert_eq!(driven.tell(Input::Assigned { partitions: vec![0], id: id() }), []);

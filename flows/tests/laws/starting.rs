@@ -1,8 +1,8 @@
-//! Where to go on in a partition, by what is committed, by whom, and by what the topic holds.
+//! Laws of start offsets: by the committed offset, its writer, and the topic's range.
 
 use flows::{AboveEnd, Found, Loss, Notes, Origin, Start, start_offset};
 
-/// A partition that holds the offsets from 100 up to 200, and what is committed there by a member of ours.
+/// A partition with the offsets from 100 up to 200, and a committed offset of one of our members.
 fn found(committed: Option<i64>) -> Found {
     let origin = Origin::Here(Notes::default());
     Found { committed, origin, low: 100, high: 200, seen: 0, gone_at: None, from_end: false, may_catch_up: false }
@@ -13,7 +13,7 @@ fn at(offset: i64) -> Start {
 }
 
 #[test]
-fn a_committed_offset_that_the_topic_holds_counts_whoever_has_committed_it() {
+fn a_committed_offset_that_the_topic_holds_counts_for_any_committer() {
     for offset in [100, 150, 200] {
         assert_eq!(start_offset(0, found(Some(offset))), Ok(at(offset)));
         let foreign = Found { origin: Origin::Foreign, ..found(Some(offset)) };
@@ -28,7 +28,7 @@ fn a_committed_offset_that_the_topic_holds_counts_whoever_has_committed_it() {
 fn without_a_committed_offset_it_begins_where_the_topic_does_or_at_its_end_if_that_is_wanted() {
     assert_eq!(start_offset(0, found(None)), Ok(at(100)));
     assert_eq!(start_offset(0, Found { from_end: true, ..found(None) }), Ok(at(200)));
-    // Kafka forgets what was committed of a topic that is deleted; this member does not.
+    // Kafka forgets the committed offsets of a deleted topic; this member does not.
     let gone = Found { gone_at: Some(70), seen: 90, from_end: true, ..found(None) };
     assert_eq!(start_offset(0, gone), Ok(Start { loss: Some(Loss::made_again(0, 70, 90, 100)), ..at(100) }));
 }

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 /// How long a client waits for a coordinator that it cannot reach.
 const UNREACHABLE: Duration = Duration::from_secs(5);
 
-/// It panics where a commit is taken of what is not stored, and where one would go backwards.
+/// A coordinator that panics if it takes a commit of offsets that are not stored, or one that goes backwards.
 pub struct Coordinator {
     clickhouse: Arc<FakeClickHouse>,
     book: Mutex<Book>,
@@ -53,7 +53,7 @@ impl Coordinator {
         id
     }
 
-    /// It is not a member any more: it has left, its session is over, or somebody has removed it.
+    /// Ends a membership: the member has left, its session is over, or it was removed by hand.
     pub fn remove(&self, id: &str) {
         self.book().members.remove(id);
     }
@@ -71,7 +71,7 @@ impl Coordinator {
         self.book().committed.clone()
     }
 
-    /// Somebody sets all offsets back by so many. Kafka allows that only where a group has no members.
+    /// Sets all offsets back by this number. Kafka allows that only if a group has no members.
     pub fn set_back(&self, by: i64) {
         if !self.has_members() {
             self.book().committed.values_mut().for_each(|offset| *offset = (*offset - by).max(0));

@@ -26,7 +26,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the ledger waits for a commit.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What all processes work on.
+/// The shared world of all processes.
 pub struct Shop {
     /// The records of the topic, each with the pause before it.
     pub topic: Vec<(Duration, Record)>,
@@ -37,7 +37,7 @@ pub struct Shop {
     pub seed: u64,
 }
 
-/// A process. Dropping it is a crash: nothing of it goes on, except what it has sent.
+/// A process. Dropping it is a crash: only its sent requests continue.
 pub struct Process {
     inner: Arc<Inner>,
     _tasks: [AbortOnDropHandle<()>; 2],
@@ -63,7 +63,7 @@ struct Assignment {
     pipeline: Option<AbortOnDropHandle<()>>,
     records: Option<mpsc::UnboundedSender<Record>>,
     closed: CancellationToken,
-    /// What the topic will bring, and when the first of it comes.
+    /// The messages that the topic will bring, and the time of the first one.
     coming: VecDeque<(Duration, Record)>,
     due: Instant,
 }
@@ -126,18 +126,18 @@ impl Process {
         self.id().iter().for_each(|id| self.inner.shop.coordinator.remove(id));
     }
 
-    /// Finds out that it is not a member any more, for good.
+    /// The process learns that it is not a member any more, for good.
     pub async fn abandon(&self) {
         self.inner.handle(Input::Abandon);
         self.inner.until(Member::has_left).await;
     }
 
-    /// Kafka cannot be reached any more, or again.
+    /// Kafka cannot be reached any more, or can be reached again.
     pub fn connect(&self, is_connected: bool) {
         self.inner.is_connected.store(is_connected, SeqCst);
     }
 
-    /// It was removed from its group; the client joins again, as another member.
+    /// The member was removed from its group; the client joins again, as another member.
     pub fn is_removed(&self) {
         let id = self.id();
         id.iter().for_each(|id| self.inner.shop.coordinator.remove(id));
@@ -261,7 +261,8 @@ impl Inner {
     async fn look_up(self: Arc<Self>, lookup: u64, partitions: Vec<i32>) {
         let Shop { coordinator, clickhouse, .. } = &*self.shop;
         let claim = Claim::Group { group: "group".into(), take_over: None };
-        // What is committed is asked at first, as a member does: until the question what is stored it may move on.
+        // The committed offset is read first, as a member does: it may move on before the question which offsets are
+        // stored.
         let committed = coordinator.committed();
         let mut backoff = Backoff::default();
         loop {

@@ -1,4 +1,4 @@
-//! What happens in the consumer's callbacks: a rebalance ends the lease.
+//! The consumer's callbacks: a rebalance ends the lease.
 
 use super::lag::Reach;
 use super::shared::Shared;
@@ -48,7 +48,7 @@ impl Callbacks {
         }
     }
 
-    /// What is fetched of assigned partitions goes there.
+    /// The queue for fetched messages of assigned partitions.
     pub fn redirect_into(&self, redirect: Redirect) {
         // Called once, where the consumer is made.
         let _ = self.redirect.set(redirect);
@@ -59,7 +59,7 @@ impl Callbacks {
         self.has_no_brokers.swap(false, Relaxed)
     }
 
-    /// What stands in this member's way.
+    /// The present problems of this member.
     pub const fn reasons(&self) -> &Reasons {
         &self.reasons
     }
@@ -79,7 +79,7 @@ impl Callbacks {
         self.topic_is_gone.store(true, Relaxed);
     }
 
-    /// The stream ends, what is under way is stored and committed, and only then the partitions go.
+    /// The stream ends, received records are stored and committed, and only then the partitions are given back.
     fn revoke(&self, consumer: &Client, gone: &[i32]) {
         self.shared.handle(Input::Revoked { partitions: gone.to_vec(), is_lost: consumer.assignment_lost() });
         let released = self.shared.released();

@@ -15,11 +15,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// How long a pipeline waits for a commit before it goes on without: the commit stays pending.
+/// The time that a pipeline waits for a commit before it continues without it: the commit stays pending.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is said to a client that is not a member any more: by the coordinator, and by librdkafka once it was told that others have its
-/// name. (A wrong generation is only behind the times.)
+/// The errors of a client that is not a member any more: from the coordinator, and from librdkafka once it knows that
+/// another client has its name. (A wrong generation is only out of date.)
 const EVICTED: [RDKafkaErrorCode; 3] =
     [RDKafkaErrorCode::UnknownMemberId, RDKafkaErrorCode::FencedInstanceId, RDKafkaErrorCode::Fatal];
 
@@ -61,7 +61,7 @@ impl Committer {
             drop(client);
             self.shared.handle(Input::Committed(commit, outcome));
             if !self.shared.lock().member.is_commit_pending() {
-                // All partitions have gone meanwhile, say.
+                // For example, all partitions were revoked meanwhile.
                 self.stuck.is_over(At::Commit);
             }
         }
@@ -102,7 +102,7 @@ const fn unavailable(_: Injected) -> KafkaError {
     KafkaError::ConsumerCommit(RDKafkaErrorCode::CoordinatorNotAvailable)
 }
 
-/// A commit as librdkafka takes it, with both ids and what is noted as metadata.
+/// A commit in librdkafka's form, with both ids and the notes as metadata.
 fn offsets(topic: &str, cluster: Option<String>, commit: &Commit) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(commit.offsets.len());
     for (partition, offset, notes) in &commit.offsets {

@@ -14,8 +14,9 @@ use tokio::sync::Semaphore;
 /// Records taken at a time; they travel to the pipeline in one vector.
 pub const FETCH_RECORDS: usize = 1_000;
 
-/// With so many bytes on their way to the ledger, no more are taken out of librdkafka's queue. Each is there twice while it is
-/// inserted, and the last fetch may come on top, up to all that the queue holds (16 MB, and one answer of each broker).
+/// With this many bytes on their way to the ledger, no more are taken out of librdkafka's queue. An insert holds a
+/// second copy of its bytes. The last fetch may come on top, up to the size of the queue (16 MB, and one answer of each
+/// broker).
 const BUDGET_BYTES: usize = 24 * 1024 * 1024;
 
 /// Takes records, as long as there is room for them.
@@ -40,7 +41,7 @@ impl Fetcher {
         Self { inbox, budget: Arc::new(Semaphore::new(BUDGET_BYTES)) }
     }
 
-    /// Hands what is waiting to the pipeline; false where there was nothing to do.
+    /// Hands the waiting messages to the pipeline; false if there was nothing to do.
     pub fn fetch(&mut self, client: &Client, topic: &str, shared: &Shared, metrics: &Metrics) -> bool {
         let callbacks = client.context();
         let mut assignment = shared.lock();

@@ -1,4 +1,5 @@
-//! How many messages of the partitions at hand are not accounted for: also where no lease is open, and where nothing is fetched.
+//! The number of messages in the assigned partitions that are not stored yet: also without an open lease, and if
+//! nothing is fetched.
 
 use super::shared::Shared;
 use super::{Client, ConsumerConfig};
@@ -14,16 +15,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often the brokers are asked where the partitions end. What is fetched says so too, but only while it is fetched.
-const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// The interval at which brokers are asked for the end offsets. Fetched messages show them too, but only while they are
+/// fetched.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long a broker may take to answer.
-const ANSWER: Duration = Duration::from_secs(5);
+/// The longest time until a broker answers.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A lease that takes longer than this to open counts from the topic's beginning, if nothing better is known.
 const USUALLY_OPENED_IN: Duration = Duration::from_secs(5);
 
-/// What is known of the partitions at hand.
+/// The known offsets of the assigned partitions.
 #[derive(Default)]
 pub struct Reach(Mutex<BTreeMap<i32, Known>>);
 
@@ -35,9 +37,9 @@ struct Known {
     ends: Option<(i64, i64)>,
     /// The largest end that was seen while a lease was open.
     seen: i64,
-    /// Up to where no message stands behind what is committed, while a lease is open.
+    /// The offset up to which there is no message after the committed one, while a lease is open.
     read: i64,
-    /// What was committed when the topic was found to be gone. Kafka deletes that with the topic.
+    /// The committed offsets when the topic was found to be gone. Kafka deletes them with the topic.
     gone_at: Option<i64>,
 }
 
@@ -51,12 +53,12 @@ impl Reach {
         }
     }
 
-    /// These partitions are not ours any more.
+    /// Removes revoked partitions.
     pub fn forget(&self, partitions: &[i32]) {
         self.known().retain(|partition, _| !partitions.contains(partition));
     }
 
-    /// These partitions are not ours any more, because their topic was deleted: what it held beyond the committed offset is lost.
+    /// Removes partitions of a deleted topic: its messages beyond the committed offset are lost.
     pub fn topic_gone(&self, committed: &[(i32, Option<i64>)]) {
         let mut known = self.known();
         for &(partition, gone_at) in committed {
@@ -65,7 +67,7 @@ impl Reach {
         }
     }
 
-    /// What was committed of a partition of the topic that is gone.
+    /// The committed offset in a partition of the deleted topic.
     pub fn gone_at(&self, partition: i32) -> Option<i64> {
         self.of(partition).gone_at
     }
@@ -134,7 +136,8 @@ impl Lag {
     }
 }
 
-/// How many messages wait in what is held, as far as it is known; and for each partition that is read to its end, that end.
+/// The number of messages that wait in the assigned partitions, as far as it is known; and the end of each partition
+/// that is read to its end.
 fn waiting<S>(client: &Client, config: &ConsumerConfig<S>, shared: &Shared) -> (u64, Vec<(i32, i64)>) {
     let read_to = client.position().ok();
     let reach = &client.context().reach;
@@ -179,8 +182,9 @@ pub fn deleted(client: &Client, topic: &str, partition: i32, passed: OffsetRange
     (!deleted.is_empty()).then_some(deleted)
 }
 
-/// Has a thread of its own ask the brokers now and then where the partitions at hand begin and end: a broker that is away is
-/// waited for, and nothing waits for this. It ends when the consumer is gone.
+/// Starts a thread that asks the brokers from time to time for the first and the end offsets of the assigned
+/// partitions. It may wait for a broker that is away, and nothing waits for it. The thread ends when the consumer is
+/// dropped.
 pub fn keep_asking(client: &Arc<Client>, topic: &str, stuck: &Arc<Stuck>) -> std::io::Result<()> {
     let (client, topic, stuck) = (Arc::downgrade(client), topic.to_owned(), stuck.clone());
     let keep_asking = move || {
@@ -199,20 +203,20 @@ pub fn keep_asking(client: &Arc<Client>, topic: &str, stuck: &Arc<Stuck>) -> std
                 }
             }
             drop(client);
-            std::thread::park_timeout(ASK_AGAIN);
+            std::thread::park_timeout(REFRESH_INTERVAL);
         }
     };
     std::thread::Builder::new().name("lag".into()).spawn(keep_asking).map(drop)
 }
 
-/// The ends of the partitions at hand; where there are none, whether a broker knows the topic at all.
+/// The ends of the assigned partitions; without any, whether a broker knows the topic at all.
 fn ask(client: &Client, topic: &str) -> KafkaResult<BTreeMap<i32, (i64, i64)>> {
     let partitions: Vec<_> = client.context().shared().lock().member.positions().keys().copied().collect();
     if partitions.is_empty() {
-        let metadata = client.fetch_metadata(Some(topic), ANSWER)?;
+        let metadata = client.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
         if let Some(code) = metadata.topics().iter().find_map(|topic| topic.error()) {
             return Err(KafkaError::MetadataFetch(code.into()));
         }
     }
-    admin::ends(client, topic, &partitions, ANSWER)
+    admin::ends(client, topic, &partitions, REQUEST_TIMEOUT)
 }

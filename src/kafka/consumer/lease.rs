@@ -43,7 +43,7 @@ pub struct Lease<K> {
     is_over: bool,
 }
 
-/// What belongs to a lease, as it was opened.
+/// The parts of a lease when it is opened.
 pub struct Opened<K> {
     pub sink: Arc<K>,
     pub identity: Identity,
@@ -53,7 +53,7 @@ pub struct Opened<K> {
 }
 
 impl<K: Sink + LeaseTable> Lease<K> {
-    /// Both ends of the lease with this number.
+    /// The pipeline's end and the thread's end of the lease with this number.
     pub fn open(number: u64, starts: Vec<(i32, i64)>, opened: Opened<K>, shared: &Arc<Shared>) -> (RecordSender, Self) {
         let (sender, records) = mpsc::channel(CHANNEL_CAPACITY);
         let timed_out = Arc::new(AtomicBool::new(false));
@@ -72,7 +72,7 @@ impl<K: Sink + LeaseTable> Lease<K> {
         (RecordSender { records: Some(sender), closed, timed_out }, lease)
     }
 
-    /// What is delivered, and the lease without it.
+    /// The stream of records, and the lease without it.
     pub fn split(mut self) -> (impl Stream<Item = Record> + use<K>, Self) {
         let records = self.records.take();
         (stream::iter(records).flat_map(|Records(fetches)| fetches.flat_map(stream::iter)), self)
@@ -94,10 +94,11 @@ impl<K: Sink + LeaseTable> Lease<K> {
         self.ownership.clone()
     }
 
-    /// Tells the member how its pipeline has ended; whether that was in order. `outcome` is none where the lease was lost.
+    /// Tells the member how its pipeline has ended, and whether that was in order. `outcome` is none if the lease was
+    /// lost.
     ///
     /// # Errors
-    /// What has stopped the pipeline, unless another owner did.
+    /// The reason why the pipeline has stopped, unless another owner stopped it.
     pub fn end<O: Offsets>(mut self, outcome: Option<Result<Ledger<O>, IngestError>>) -> Result<bool, IngestError> {
         let (ended, in_order) = match outcome {
             Some(Ok(ledger)) => (Ended::Drained(ledger.marks().collect()), Ok(true)),
@@ -131,7 +132,7 @@ impl RecordSender {
         self.records = None;
     }
 
-    /// Stops the pipeline. What is under way may still be stored.
+    /// Stops the pipeline. Running inserts may still be stored.
     pub fn cancel(&self, timed_out: bool) {
         if timed_out {
             tracing::warn!(
@@ -159,7 +160,7 @@ pub struct LeaseOwnership<K> {
 }
 
 impl<K> LeaseOwnership<K> {
-    /// Resolves when the lease is lost: the group has given it away, or the topic is not the same any more.
+    /// Resolves when the lease is lost: the group has reassigned its partitions, or the topic is another one.
     pub async fn lost(&self) {
         while tokio::time::timeout(TOPIC_CHECK_INTERVAL, self.closed.cancelled()).await.is_err() {
             if !self.identity.still_holds().await {

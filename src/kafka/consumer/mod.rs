@@ -46,11 +46,11 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 pub(crate) type Client = BaseConsumer<Callbacks>;
 
-/// What a consumer needs to know.
+/// The configuration and the collaborators of a consumer.
 pub struct ConsumerConfig<S> {
     /// The topic that it reads.
     pub topic: String,
-    /// What tells the topic from another one of the same name.
+    /// The identity of the topic, which differs from that of a later one of the same name.
     pub naming: Naming,
     /// librdkafka's settings.
     pub client: ClientConfig,
@@ -58,11 +58,11 @@ pub struct ConsumerConfig<S> {
     pub store: Arc<S>,
     /// Whose leases it may replace.
     pub claim: Claim,
-    /// How long a pipeline may take to store what it has, when partitions go.
+    /// The time for a pipeline to store its records when partitions are revoked.
     pub drain_timeout: Duration,
     /// Within this time a partial batch is stored.
     pub batch_timeout: Duration,
-    /// Where it says what it waits for.
+    /// The place for reports about a stuck flow.
     pub stuck: Arc<Stuck>,
     /// Where to stop, for each partition; none to go on without end.
     pub until: Option<BTreeMap<i32, i64>>,
@@ -91,7 +91,8 @@ pub enum Evicted {
     /// Another client has joined under its instance id.
     #[error("Kafka has removed this member from its group: {0}: does another process use the same --instance-id?")]
     Fenced(RDKafkaErrorCode),
-    /// Its session was over during a rebalance, and librdkafka, which has joined again, goes on with the partitions of before.
+    /// The member's session ended during a rebalance, and librdkafka, which has joined again, continues with the
+    /// earlier partitions.
     #[error("the group has given this member's partitions to others")]
     StaleMemberId,
 }
@@ -113,8 +114,8 @@ impl<S: Store> Consumer<S> {
         Ok(Self { leases, thread })
     }
 
-    /// What this member owns, one lease after the other: each until the next rebalance or the shutdown. The stream ends when the member
-    /// has left its group, and with an error when there can be no lease any more.
+    /// The leases of this member, one after the other: each until the next rebalance or the shutdown. The stream ends
+    /// when the member has left its group, and with an error when no lease is possible any more.
     pub fn leases(&mut self) -> impl Stream<Item = Result<Lease<S::Sink>>> + use<S> {
         let closed = mpsc::unbounded_channel().1;
         UnboundedReceiverStream::new(std::mem::replace(&mut self.leases, closed))

@@ -1,4 +1,4 @@
-//! The thread that polls: it tells the state machine what has happened, and does what it says.
+//! The thread that polls: it reports events to the state machine, and executes its actions.
 
 use super::fetching::{FETCH_RECORDS, Fetcher};
 use super::lag::{self, Lag};
@@ -46,7 +46,7 @@ struct PollLoop<S: Store> {
     /// The answers of lookups, by number.
     answers: mpsc::Receiver<Answer<S>>,
     answer: mpsc::Sender<Answer<S>>,
-    /// What the last lookup has found besides offsets.
+    /// The result of the last lookup besides offsets.
     opened: Option<Opened<S::Sink>>,
     shutdown: Shutdown,
     end: Option<End>,
@@ -63,7 +63,8 @@ enum End {
     Evicted,
 }
 
-/// Starts the thread, as a member that joins the group. It ends after `shutdown`, or when there can be no lease any more.
+/// Starts the thread, as a member that joins the group. It ends after `shutdown`, or when no lease is possible any
+/// more.
 pub fn start<S: Store>(
     config: ConsumerConfig<S>,
     metrics: Arc<Metrics>,
@@ -150,7 +151,7 @@ impl<S: Store> PollLoop<S> {
                 let question = Lookup::new(&self.client, &self.config, &self.metrics, partitions, after_fence);
                 let answers = self.answer.clone();
                 let task = self.runtime.spawn(async move {
-                    // The loop that does not listen any more has ended.
+                    // The receiver is dropped, so the loop has ended.
                     let _ = answers.send((lookup, question.answer().await));
                 });
                 self.shared.looks_up(tokio_util::task::AbortOnDropHandle::new(task));
@@ -191,8 +192,8 @@ impl<S: Store> PollLoop<S> {
         }
     }
 
-    /// Wherever the consumer stands, there it goes on, also in a partition that was kept: around a rebalance librdkafka pauses and
-    /// resumes at what it takes for the application's position.
+    /// Seeks the consumer to its own position, also in a kept partition: around a rebalance librdkafka pauses, and
+    /// resumes at its idea of the application's position.
     fn seek(&self, starts: &[(i32, i64)]) -> Result<(), String> {
         for &(partition, first) in starts {
             let seek = || self.client.seek(&self.config.topic, partition, Offset::Offset(first), SEEK_TIMEOUT);
@@ -213,15 +214,15 @@ impl<S: Store> PollLoop<S> {
         member_id(self.client.client().native_client())
     }
 
-    /// What has to be looked at now and then.
+    /// The periodic checks.
     fn check(&mut self) {
         let callbacks = self.client.context();
-        // A user who never had the right to read has to be given it first. One whose right was taken away may get it back.
+        // A user who never had the right to read needs it first. A user whose right was revoked may get it back.
         if let Some(missing) = callbacks.reasons().refusal() {
             return self.end_for(anyhow!("Kafka: {missing}"));
         }
         self.lag.check(&self.client, &self.config, &self.shared, &self.metrics);
-        // Where Kafka is what the flow waits for, what it was heard to say explains more than what this member did last.
+        // While the flow waits for Kafka, Kafka's own reason explains more than the last action of this member.
         let worst = callbacks.reasons().worst().map(|reason| reason.to_string());
         for at in [At::Kafka, At::Group, At::Commit] {
             self.config.stuck.because(at, worst.clone());
@@ -253,8 +254,8 @@ impl<S: Store> PollLoop<S> {
         }
     }
 
-    /// Whether the consumer has read up to `end`, where the last offsets before it may hold no record for us (the marker of a
-    /// transaction, say).
+    /// Whether the consumer has read up to `end`. The last offsets before it may have no record, such as the marker of
+    /// a transaction.
     fn has_read_up_to(&self, partition: i32, end: i64) -> bool {
         let position = self.client.position().ok();
         let place = position.as_ref().and_then(|list| list.find_partition(&self.config.topic, partition));

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
-/// A [`Member`], what it has open, and what the polling thread has to do for it.
+/// A [`Member`], its open lease, and the actions for the polling thread.
 pub struct Shared {
     assignment: Mutex<Assignment>,
     changed: Condvar,
     progressed: Notify,
 }
 
-/// What is behind the lock. It is never held across a `poll`, an answer, or anything else that waits.
+/// The state behind the lock. The lock is never held across a `poll`, a request, or any other wait.
 pub struct Assignment {
     pub member: Member,
     /// The end of the open lease at which records go in.
@@ -39,7 +39,7 @@ impl Shared {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Assignment> {
-        // A panic in the state machine is a bug; what it says afterwards is not trusted with offsets, but with an orderly end.
+        // A panic in the state machine is a bug. After that its offsets are not trusted, but it may still end in order.
         self.assignment.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -61,7 +61,7 @@ impl Shared {
         self.progressed.notify_waiters();
     }
 
-    /// What the polling thread has to do next.
+    /// The next action of the polling thread.
     pub fn next_action(&self) -> Option<Action> {
         self.lock().actions.pop_front()
     }
@@ -70,7 +70,7 @@ impl Shared {
         self.lock().lookup = Some(lookup);
     }
 
-    /// Resolves when the state machine has been told something. To be called before what is waited for is looked at.
+    /// Resolves at the next event of the state machine. Call this before checking the awaited condition.
     pub fn progress(&self) -> impl Future<Output = ()> {
         self.progressed.notified()
     }
@@ -84,7 +84,7 @@ impl Shared {
         std::mem::take(&mut assignment.released)
     }
 
-    /// Waits until the member takes part in nothing any more.
+    /// Waits until the member has left the group.
     pub fn left(&self) {
         let mut assignment = self.lock();
         while !assignment.member.has_left() {

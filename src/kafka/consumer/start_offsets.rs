@@ -1,4 +1,4 @@
-//! Where to go on: asks Kafka what is committed, opens a lease, and asks what is stored already.
+//! Start offsets: reads the committed offsets from Kafka, opens a lease, and asks which offsets are stored already.
 
 use super::lease::Opened;
 use super::{Client, ConsumerConfig};
@@ -16,14 +16,14 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// How long Kafka may take for one answer before it is asked again.
+/// The longest time until Kafka answers one request, before it is repeated.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a committed offset may lie above the topic's end: a partition's new leader learns only after a moment how far the
 /// old one had come.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What was found.
+/// The result of a lookup.
 pub struct Found<K> {
     pub offsets: StartOffsets,
     pub opened: Opened<K>,
@@ -33,11 +33,11 @@ pub struct Found<K> {
 pub enum LookupError {
     /// Another owner has opened a lease meanwhile.
     RaceLost,
-    /// It will not pass by itself.
+    /// A failure that will not pass by itself.
     Permanent(Failure),
 }
 
-/// What is asked, and of whom.
+/// The inputs of a lookup, and its clients.
 pub struct Lookup<S> {
     client: Arc<Client>,
     config: ConsumerConfig<S>,
@@ -46,15 +46,16 @@ pub struct Lookup<S> {
     /// Another owner has opened a lease since this member's last one.
     after_fence: bool,
     since: Instant,
-    /// Offsets came from another cluster: said once, however often it is asked until the lease is open.
+    /// Whether the log says already that offsets came from another cluster: once, for all attempts until the lease is
+    /// open.
     translated: Once,
 }
 
-/// What Kafka says.
+/// Kafka's answers.
 struct Committed {
     identity: Identity,
     starts: Vec<(i32, Start)>,
-    /// A member of before there were leases has committed for one of the partitions.
+    /// A build from before leases has committed for one of the partitions.
     is_unmarked: bool,
 }
 
@@ -78,7 +79,7 @@ impl<S: Store> Lookup<S> {
         }
     }
 
-    /// Asks until there is an answer.
+    /// Repeats the lookup until there is an answer.
     pub async fn answer(self) -> Result<Found<S::Sink>, LookupError> {
         let lookup = Arc::new(self);
         let (mut backoff, mut is_said) = (Backoff::default(), false);
@@ -97,7 +98,7 @@ impl<S: Store> Lookup<S> {
             if failure.kind == ErrorKind::Permanent {
                 return Err(LookupError::Permanent(failure));
             }
-            // Once here; what lasts is said where everything is that does.
+            // Logged once here; the report about a stuck flow repeats a lasting problem.
             if !std::mem::replace(&mut is_said, true) {
                 tracing::info!("cannot open a lease yet: {failure}");
             }
@@ -159,7 +160,7 @@ impl<S: Store> Lookup<S> {
         let from_end = matches!(self.config.client.get("auto.offset.reset"), Some("latest" | "largest" | "end"));
         let (mut starts, mut is_unmarked, mut translated) = (Vec::new(), false, BTreeMap::new());
         for place in committed.elements() {
-            // Not to know what is committed is not the same as that nothing is.
+            // An unknown committed offset is not the same as none.
             place.error().map_err(unanswered)?;
             let partition = place.partition();
             let (low, high) = ends[&partition];
@@ -217,7 +218,7 @@ impl<S: Store> Lookup<S> {
     }
 }
 
-/// What it means that another group owns the rows of a topic.
+/// The error when another group owns the rows of a topic.
 pub fn belongs_to(topic: &str, group: &str) -> String {
     format!(
         "the rows of topic {topic} in this database are those of group {group}; a second group would store each of them twice: \

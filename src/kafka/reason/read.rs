@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_not_final() {
+    fn a_reason_that_may_pass_is_not_final() {
         let final_kinds = [Kind::Credentials, Kind::Mechanism, Kind::NoSasl, Kind::Certificate];
         assert!(final_kinds.into_iter().all(|kind| Reason { kind, broker: None, said: String::new() }.is_final()));
         for (code, text) in [

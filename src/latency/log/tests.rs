@@ -32,7 +32,7 @@ fn events(path: &Path) -> anyhow::Result<(u64, OutOfRange, Option<String>)> {
 }
 
 #[test]
-fn what_is_logged_is_read_back() {
+fn logged_latencies_are_read_back() {
     let (_dir, path) = log_of(&[1_000_000, 2_000_000, 3_000_000_000]);
     let mut values = Vec::new();
     let reading = read(&path, |interval| {
@@ -47,7 +47,7 @@ fn what_is_logged_is_read_back() {
 }
 
 #[test]
-fn what_was_out_of_range_is_read_back_too() {
+fn values_out_of_range_are_read_back_too() {
     let (_dir, path) = log_of(&[-1, 1_000_000, -7, i64::MAX, 0]);
     let (count, outside, _) = events(&path).unwrap();
     assert_eq!((count, outside), (5, OutOfRange { negative: 2, below: 1, above: 1 }));
@@ -76,7 +76,7 @@ fn a_log_that_cannot_be_written_fails_nobody_and_keeps_everything_for_the_end() 
 }
 
 #[test]
-fn what_could_not_be_written_is_in_the_next_interval_that_can() {
+fn an_interval_that_could_not_be_written_is_in_the_next_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("latency.log");
     let taken = |second: i64| {

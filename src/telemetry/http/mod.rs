@@ -40,11 +40,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(6);
 /// The largest head of a request, and the largest write buffer, in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
 /// The time for an answer. ClickHouse has 10 s of it, after a wait of 5 s.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// A connection takes no further request after this time. Browsers and scrapers open another one.
 const LIFETIME: Duration = Duration::from_secs(20);
 /// A running answer has this time left at the end of a connection's lifetime, also if the client does not read it.
-const LAST_ANSWER: Duration = Duration::from_secs(25);
+const LAST_RESPONSE: Duration = Duration::from_secs(25);
 /// A running answer has this time left at a stop.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long accepting pauses while all connections are taken: a flood of them takes little of the processor, and each newcomer has
@@ -113,7 +113,7 @@ async fn converse(stream: TcpStream, router: Router, activity: Arc<Activity>, sh
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     let left = tokio::select! {
         _ = connection.as_mut() => return,
-        () = sleep(LIFETIME) => LAST_ANSWER,
+        () = sleep(LIFETIME) => LAST_RESPONSE,
         () = shutdown.requested() => SHUTDOWN_TIMEOUT,
     };
     connection.as_mut().graceful_shutdown();
@@ -133,10 +133,10 @@ async fn within_bounds(request: Request, next: Next) -> Response {
         let close = [(header::CONNECTION, "close")];
         return (StatusCode::PAYLOAD_TOO_LARGE, close, "a request has no body here\n").into_response();
     }
-    match timeout(ANSWER_TIMEOUT, next.run(request)).await {
+    match timeout(RESPONSE_TIMEOUT, next.run(request)).await {
         Ok(answer) => answer,
         Err(_) => {
-            let text = format!("no answer within {} s\n", ANSWER_TIMEOUT.as_secs());
+            let text = format!("no answer within {} s\n", RESPONSE_TIMEOUT.as_secs());
             (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
         }
     }
