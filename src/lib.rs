@@ -12,6 +12,7 @@ pub mod clickhouse;
 mod connect;
 mod dashboard;
 mod demo;
+mod erase;
 mod failpoints;
 pub mod ingest;
 pub mod kafka;

@@ -3,12 +3,11 @@
 //! Such an offset that is not stored was a lost message, or never held one. The group's notes tell which messages were
 //! deleted unread, and whether offsets without a message were passed at all.
 
+use super::Auditor;
 use super::tally::Tally;
-use super::{Auditor, patiently};
-use crate::clickhouse::WINDOW;
+use crate::clickhouse::{WINDOW, patiently};
 use anyhow::Result;
-use flows::LostMessages;
-use flows::OffsetRange;
+use flows::{LostMessages, OffsetRange};
 use serde::Serialize;
 
 /// Offsets asked about at once where probably all are stored.

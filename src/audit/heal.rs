@@ -1,8 +1,8 @@
 //! Putting back what ClickHouse lost after it was committed: read again from the topic, decoded and settled as `ingest` does.
 
+use super::Auditor;
 use super::findings::Healed;
-use super::{Auditor, patiently};
-use crate::clickhouse::{ClickHouseSink, Role, Writer};
+use crate::clickhouse::{ClickHouseSink, Role, Writer, patiently};
 use crate::kafka::admin::{self, Client};
 use crate::kafka::ranges::Ranges;
 use anyhow::{Context, Result, anyhow, bail};

@@ -12,18 +12,14 @@ pub use heal::{Healer, Interrupted, Marks};
 pub use other_sources::OtherSources;
 pub use tally::Tally;
 
-use crate::clickhouse::{Census, ClickHouse, Expiry, WINDOW};
+use crate::clickhouse::{Census, ClickHouse, Expiry, WINDOW, patiently};
 use crate::kafka::admin::{self, Client};
 use crate::kafka::ranges::Ranges;
-use anyhow::{Result, anyhow};
-use flows::{Backoff, ErrorKind, Event, Failure, OffsetRange, OffsetRanges};
+use anyhow::Result;
+use flows::{Event, OffsetRange, OffsetRanges};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tokio::task::block_in_place;
-
-/// The longest time of failing attempts at one question to ClickHouse.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The clients of both sides of the comparison.
 pub struct Auditor {
@@ -167,23 +163,6 @@ impl Auditor {
         let end = ends.get(&partition).map_or(high, |(_, high)| *high);
         let beyond = found.ranges().iter().map(|range| OffsetRange::new(range.first.max(end), range.next));
         Ok(beyond.filter(|range| !range.is_empty()).collect())
-    }
-}
-
-/// Repeats a question until there is an answer, while its failure may pass.
-///
-/// # Errors
-/// A failure that does not pass, or not within a minute.
-pub async fn patiently<A>(question: impl AsyncFn() -> Result<A, Failure>) -> Result<A> {
-    let (mut backoff, deadline) = (Backoff::default(), Instant::now() + RETRY_TIMEOUT);
-    loop {
-        match question().await {
-            Err(failure) if failure.kind != ErrorKind::Permanent && Instant::now() < deadline => {
-                tracing::info!("asking ClickHouse again: {failure}");
-                backoff.wait().await;
-            }
-            answer => return answer.map_err(|failure| anyhow!("ClickHouse: {failure}")),
-        }
     }
 }
 

@@ -5,7 +5,8 @@
 //! beginning. A sample finds it. Two topics in one table share no events, and a message that the topic holds twice has
 //! one source.
 
-use super::{Auditor, Findings, patiently};
+use super::{Auditor, Findings};
+use crate::clickhouse::patiently;
 use crate::numbers::grouped;
 use anyhow::Result;
 use flows::OffsetRange;
