@@ -36,7 +36,7 @@ fn records(rows: i64, bad: f64) -> Vec<Record> {
     let record = |offset| {
         let Message { key, payload, .. } = shoppers.next(now());
         let payload = Event::decode(Some(key.as_bytes()), payload.as_deref());
-        Record { partition: 0, range: OffsetRange::new(offset, offset + 1), received: now(), payload }
+        Record::new(0, OffsetRange::new(offset, offset + 1), now(), payload)
     };
     (0..rows).map(record).collect()
 }

@@ -38,7 +38,7 @@ fn records() -> Vec<Record> {
     let record = |nth| {
         let (partition, offset) = ((nth % i64::from(PARTITIONS)) as i32, nth / i64::from(PARTITIONS));
         let (range, payload) = (OffsetRange::new(offset, offset + 1), Payload::Event(shoppers.next(now()).event));
-        Record { partition, range, received: now(), payload }
+        Record::new(partition, range, now(), payload)
     };
     (0..RECORDS).map(record).collect()
 }

@@ -41,7 +41,7 @@ pub(crate) use rejects::{Choice, Count, Place, Row};
 pub use rows::encode as encode_rows;
 pub(crate) use schema::Tables;
 pub(crate) use sink::{ClickHouseSink, Writer};
-pub(crate) use store::ClickHouseStore;
+pub use store::ClickHouseStore;
 pub(crate) use ttl::Expiry;
 
 use anyhow::Result;

@@ -63,7 +63,7 @@ pub struct ClickHouseSink {
 
 impl ClickHouseSink {
     /// The sink for rows of the topic with the id `source`. Nothing is sent any more once `closed` is cancelled.
-    pub fn new(clickhouse: Arc<ClickHouse>, source: &str, writer: Writer, closed: CancellationToken) -> Self {
+    pub(crate) fn new(clickhouse: Arc<ClickHouse>, source: &str, writer: Writer, closed: CancellationToken) -> Self {
         Self {
             scope: Scope::new(&clickhouse.database, source),
             clickhouse,

@@ -1,7 +1,8 @@
 //! The store behind the consumer: a sink for each topic, on behalf of one process of one group.
 
-use super::ClickHouse;
 use super::sink::{ClickHouseSink, Writer};
+use super::{ClickHouse, ClickHouseConfig, Role};
+use anyhow::Result;
 use flows::{Failure, OffsetRanges, Store, Tokens};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +15,16 @@ pub struct ClickHouseStore {
 }
 
 impl ClickHouseStore {
+    /// The tables at this address, for members of this consumer group. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the file with the password cannot be read.
+    pub fn open(config: &ClickHouseConfig, group: &str) -> Result<Self> {
+        Ok(Self::new(Arc::new(ClickHouse::new(config)?), Writer::new(Role::Ingest, group)))
+    }
+
     /// Rows are stored on behalf of `writer`.
-    pub fn new(clickhouse: Arc<ClickHouse>, writer: Writer) -> Self {
+    pub(crate) fn new(clickhouse: Arc<ClickHouse>, writer: Writer) -> Self {
         Self { clickhouse, writer }
     }
 }

@@ -1,12 +1,12 @@
 //! The ingesting pipeline, assembled: from the topic into ClickHouse, each message exactly once.
 
-mod consumer;
+mod instance;
 mod start;
 
 use crate::clickhouse::{ClickHouseConfig, ClickHouseStore, Role, Writer, describe};
+use crate::kafka::consumer::client_config;
 use crate::kafka::consumer::static_membership::InstanceFile;
-use crate::kafka::consumer::{Consumer, ConsumerConfig, Evicted, Lease};
-use crate::kafka::{KafkaConfig, Naming};
+use crate::kafka::{Consumer, ConsumerConfig, Evicted, KafkaConfig, Lease, Naming};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Ready;
 use anyhow::{Result, anyhow, bail};
@@ -63,10 +63,10 @@ pub enum Instance {
 /// # Errors
 /// When something does not fit at the start, when a failure will not pass by itself, or when the drain took too long.
 pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metrics>, ready: &Ready) -> Result<()> {
-    let mut consumer = consumer::client_config(config)?;
-    let instance = consumer::instance_file(config)?;
+    let mut client = client_config(&config.kafka, &config.group, config.drain_timeout, config.until_end)?;
+    let instance = instance::acquire(config)?;
     if let Some(instance) = &instance {
-        consumer.set("group.instance.id", instance.name());
+        client.set("group.instance.id", instance.name());
     }
     let claim = Claim::Group { group: config.group.clone(), take_over: config.take_over.clone() };
     let started = tokio::select! {
@@ -83,7 +83,7 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
     let consumer = ConsumerConfig {
         topic: config.kafka.topic.clone(),
         naming: config.naming,
-        client: consumer,
+        client,
         store: Arc::new(ClickHouseStore::new(clickhouse, Writer::new(Role::Ingest, &config.group))),
         claim,
         drain_timeout: config.drain_timeout,

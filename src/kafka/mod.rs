@@ -3,7 +3,7 @@
 pub(crate) mod admin;
 mod broker_recovery;
 mod config;
-pub mod consumer;
+pub(crate) mod consumer;
 mod hanging;
 mod identity;
 mod loss;
@@ -17,6 +17,7 @@ pub(crate) mod topic;
 mod topic_identity;
 
 pub use config::{KafkaConfig, Setting, Settings};
+pub use consumer::{Consumer, ConsumerConfig, Evicted, Lease};
 pub(crate) use identity::Identity;
 pub use identity::Naming;
 pub(crate) use native::topic_id;

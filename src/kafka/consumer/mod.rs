@@ -9,6 +9,7 @@
 //! | `fetching.rs` | takes records out of librdkafka's queue |
 //! | `lease.rs` | the pipeline's end of a lease: its records, the right to write them, its commits |
 //! | `committing.rs` | the thread that commits |
+//! | `settings.rs` | librdkafka's settings, and those that are refused |
 //! | `static_membership.rs` | the name of a member that comes back |
 //! | `lag.rs` | how far behind this member is |
 //!
@@ -20,19 +21,21 @@ mod fetching;
 mod lag;
 mod lease;
 mod poll_loop;
+mod settings;
 mod shared;
 mod start_offsets;
 pub mod static_membership;
 
-pub use lease::{Lease, Records};
+pub use lease::Lease;
+pub(crate) use settings::client_config;
 pub use start_offsets::belongs_to;
 
-use super::Naming;
+use super::{KafkaConfig, Naming};
 use crate::shutdown::Shutdown;
 use crate::stuck::Stuck;
 use anyhow::{Result, anyhow};
 use callbacks::Callbacks;
-use flows::{Claim, Metrics, Store};
+use flows::{BatchConfig, Claim, Metrics, Store};
 use futures::Stream;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
@@ -45,6 +48,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 pub(crate) type Client = BaseConsumer<Callbacks>;
+
+/// The default for the time of a drain.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The configuration and the collaborators of a consumer.
 pub struct ConsumerConfig<S> {
@@ -63,9 +69,29 @@ pub struct ConsumerConfig<S> {
     /// Within this time a partial batch is stored.
     pub batch_timeout: Duration,
     /// The place for reports about a stuck flow.
-    pub stuck: Arc<Stuck>,
+    pub(crate) stuck: Arc<Stuck>,
     /// Where to stop, for each partition; none to go on without end.
     pub until: Option<BTreeMap<i32, i64>>,
+}
+
+impl<S> ConsumerConfig<S> {
+    /// A member of `group` that reads the topic without end, with the defaults of `clickstream ingest`.
+    ///
+    /// # Errors
+    /// When a setting of librdkafka is wrong, or is one that the promises need otherwise.
+    pub fn new(kafka: &KafkaConfig, group: &str, store: Arc<S>) -> Result<Self> {
+        Ok(Self {
+            topic: kafka.topic.clone(),
+            naming: Naming::ById,
+            client: client_config(kafka, group, DRAIN_TIMEOUT, false)?,
+            store,
+            claim: Claim::Group { group: group.to_owned(), take_over: None },
+            drain_timeout: DRAIN_TIMEOUT,
+            batch_timeout: BatchConfig::default().timeout,
+            stuck: Arc::default(),
+            until: None,
+        })
+    }
 }
 
 impl<S> Clone for ConsumerConfig<S> {

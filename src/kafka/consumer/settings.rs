@@ -1,9 +1,7 @@
-//! How the member of the group is set up: librdkafka's settings, and the name that it keeps.
+//! librdkafka's settings of the consumer: those that the promises need, and the user's.
 
-use super::{IngestConfig, Instance};
-use crate::kafka;
-use crate::kafka::consumer::static_membership::InstanceFile;
 use crate::kafka::refused::{self, Refused};
+use crate::kafka::{self, KafkaConfig};
 use anyhow::{Result, bail};
 use rdkafka::ClientConfig;
 use std::time::Duration;
@@ -51,11 +49,16 @@ const LONGEST_POLL_MS: u128 = 86_400_000;
 ///
 /// # Errors
 /// When a setting is refused, or does not fit the others.
-pub fn client_config(config: &IngestConfig) -> Result<ClientConfig> {
-    refused::check(&config.kafka.settings, FIXED)?;
-    let name = |key| config.kafka.settings.name(key);
-    let mut client = kafka::client_config(&config.kafka, DEFAULTS)?;
-    client.set("group.id", &config.group);
+pub fn client_config(
+    kafka: &KafkaConfig,
+    group: &str,
+    drain_timeout: Duration,
+    until_end: bool,
+) -> Result<ClientConfig> {
+    refused::check(&kafka.settings, FIXED)?;
+    let name = |key| kafka.settings.name(key);
+    let mut client = kafka::client_config(kafka, DEFAULTS)?;
+    client.set("group.id", group);
     let refresh = client.get("topic.metadata.refresh.interval.ms").and_then(|ms| ms.parse::<i64>().ok());
     if refresh.is_some_and(|ms| ms < 1) {
         bail!("{}: must be 1 or more: new partitions would not be found", name("topic.metadata.refresh.interval.ms"));
@@ -65,7 +68,7 @@ pub fn client_config(config: &IngestConfig) -> Result<ClientConfig> {
             "{}: `error` is not supported: where to begin is asked of the group, and what it has lost is said",
             name("auto.offset.reset")
         ),
-        Some(reset) if config.until_end && AT_THE_END.contains(&reset) => bail!(
+        Some(reset) if until_end && AT_THE_END.contains(&reset) => bail!(
             "{}: cannot be combined with --until-end: a new group would begin at the end, and store nothing",
             name("auto.offset.reset")
         ),
@@ -73,8 +76,7 @@ pub fn client_config(config: &IngestConfig) -> Result<ClientConfig> {
     }
     // A draining consumer does not poll. Kafka evicts a member that has not polled for this long, so a drain must be
     // shorter.
-    let (drain, poll) =
-        (config.drain_timeout, client.get("max.poll.interval.ms").and_then(|ms| ms.parse::<u128>().ok()));
+    let (drain, poll) = (drain_timeout, client.get("max.poll.interval.ms").and_then(|ms| ms.parse::<u128>().ok()));
     let shortest = (drain + BESIDE_THE_DRAIN).as_millis();
     if poll.is_some_and(|poll| poll < shortest) {
         bail!("{}: must be {shortest} or more: --drain-timeout is {drain:?}", name("max.poll.interval.ms"));
@@ -92,29 +94,4 @@ pub fn client_config(config: &IngestConfig) -> Result<ClientConfig> {
         bail!("{}: only `classic` is supported", name("group.protocol"));
     }
     Ok(client)
-}
-
-/// The name to be known by in the group. Where there is no place to keep one, the member has none, and a restart takes longer.
-///
-/// # Errors
-/// When the directory that was named cannot keep it, or another process has that name.
-pub fn instance_file(config: &IngestConfig) -> Result<Option<InstanceFile>> {
-    let of = [&*config.kafka.brokers, &config.kafka.topic, &config.group];
-    let directory = config.state_dir.as_deref();
-    match &config.instance {
-        Instance::None => Ok(None),
-        Instance::Named(name) => InstanceFile::acquire_named(directory, name, &of).map(Some),
-        Instance::Kept if directory.is_some() => InstanceFile::acquire(directory, &of).map(Some),
-        Instance::Kept => Ok(InstanceFile::acquire(None, &of).map_or_else(
-            |why| {
-                tracing::warn!(
-                    "{why:#}. So this member has no name in its group: after a crash its partitions wait for the session timeout. \
-                     Nothing is lost. --state-dir names a directory for it; --instance-id none goes without a name, and without \
-                     this line"
-                );
-                None
-            },
-            Some,
-        )),
-    }
 }
