@@ -11,9 +11,11 @@ ENV CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_STRIP=debuginfo
 # three files changes, since our own sources are empty in it.
 COPY Cargo.toml Cargo.lock ./
 COPY flows/Cargo.toml flows/
-RUN mkdir src flows/src \
+# Cargo wants a file for each test and benchmark that they name, also where it builds none.
+RUN mkdir -p src tests/faults benches flows/src flows/benches \
  && echo 'fn main() {}' >src/main.rs \
- && touch src/lib.rs flows/src/lib.rs \
+ && touch src/lib.rs tests/faults/main.rs benches/encode.rs \
+    flows/src/lib.rs flows/benches/decode.rs flows/benches/ingest.rs \
  && cargo build --release --locked
 COPY . .
 # Cargo compares times of change, and the empty files are younger than the real ones.

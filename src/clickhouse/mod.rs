@@ -15,6 +15,7 @@ mod other_sources;
 mod password;
 mod patiently;
 mod pins;
+mod profile;
 mod questions;
 mod reader;
 mod rejects;

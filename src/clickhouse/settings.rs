@@ -1,8 +1,7 @@
 //! Which pinned settings a statement brings: those that the server knows.
 
+use super::failure;
 use super::pins::{PINS, Pins, Statements, YOUNG};
-use super::questions::quoted;
-use super::{ClickHouse, failure};
 use flows::{ErrorKind, Failure};
 use std::sync::{PoisonError, RwLock};
 
@@ -52,7 +51,7 @@ impl Settings {
         groups.flat_map(|pins| pins.settings).copied().filter(|(name, _)| is_known(name)).collect()
     }
 
-    fn learn(&self, names: &str) {
+    pub fn learn(&self, names: &str) {
         let known = YOUNG.iter().copied().filter(|young| names.split(',').any(|name| name == *young)).collect();
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
     }
@@ -87,45 +86,6 @@ impl Settings {
             format!("{may_not}: take that constraint out of its profile, or use another --clickhouse-user ({said})")
         };
         Failure { message, ..failure }
-    }
-}
-
-impl ClickHouse {
-    /// Asks which of the younger settings the server knows.
-    ///
-    /// # Errors
-    /// When ClickHouse does not answer, or the user's profile forbids a setting that questions bring.
-    pub async fn learn_settings(&self) -> Result<(), Failure> {
-        let young = YOUNG.iter().copied().map(quoted).collect::<Vec<_>>().join(", ");
-        let sql =
-            format!("SELECT arrayStringConcat(groupArray(name), ',') FROM system.settings WHERE name IN ({young})");
-        let (names,): (String,) = self.one(&sql).await?;
-        self.settings.learn(&names);
-        Ok(())
-    }
-
-    /// Makes sure that the user's profile lets inserts bring what they must, and lets them be. Nothing is inserted.
-    ///
-    /// # Errors
-    /// When it does not: with the setting's name, and what to do.
-    pub async fn may_insert(&self) -> Result<(), Failure> {
-        self.learn_settings().await?;
-        // It is a question, so it brings their settings too; where both have one, that of inserts counts.
-        let client = with(&with(&self.client, &self.settings.questions()), &self.settings.inserts());
-        let sql = "SELECT toUInt64(getSetting('readonly'))";
-        let (readonly,): (u64,) = self.fetch_one(client.query_raw(sql)).await?;
-        if readonly == 0 {
-            return Ok(());
-        }
-        Err(Failure {
-            kind: ErrorKind::Permanent,
-            ended: true,
-            message: format!(
-                "the profile of user {} has readonly = {readonly}, so nothing can be inserted: take that out of it, or use \
-                 another --clickhouse-user",
-                self.settings.user()
-            ),
-        })
     }
 }
 

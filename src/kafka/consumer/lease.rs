@@ -1,6 +1,7 @@
 //! A lease: what this member owns until the next rebalance or the shutdown, with an end for the consumer and one for the pipeline.
 
 use super::committing::GroupOffsets;
+use super::records::{RecordSender, Records, channel};
 use super::shared::Shared;
 use crate::kafka::Identity;
 use flows::{
@@ -11,25 +12,10 @@ use futures::{Stream, StreamExt, stream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-/// Fetches on their way to the pipeline: enough to coalesce 50,000 rows, few enough to bound the memory (8 MB).
-const CHANNEL_CAPACITY: usize = 64;
 /// How often an idle lease makes sure that its topic is still there.
 const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(2);
-
-/// The consumer's end: where records go in.
-pub struct RecordSender {
-    /// None once the stream has ended.
-    records: Option<mpsc::Sender<Vec<Record>>>,
-    closed: CancellationToken,
-    timed_out: Arc<AtomicBool>,
-}
-
-/// Where records of a lease come out; it ends with the lease.
-pub struct Records(ReceiverStream<Vec<Record>>);
 
 /// The pipeline's end of a lease.
 pub struct Lease<K> {
@@ -55,27 +41,26 @@ pub struct Opened<K> {
 impl<K: Sink + LeaseTable> Lease<K> {
     /// The pipeline's end and the thread's end of the lease with this number.
     pub fn open(number: u64, starts: Vec<(i32, i64)>, opened: Opened<K>, shared: &Arc<Shared>) -> (RecordSender, Self) {
-        let (sender, records) = mpsc::channel(CHANNEL_CAPACITY);
-        let timed_out = Arc::new(AtomicBool::new(false));
         let Opened { sink, identity, tokens, closed } = opened;
-        let ownership = LeaseOwnership { sink: sink.clone(), tokens, identity, closed: closed.clone() };
+        let (sender, records, timed_out) = channel(closed.clone());
+        let ownership = LeaseOwnership { sink: sink.clone(), tokens, identity, closed };
         let lease = Self {
             number,
             shared: shared.clone(),
             starts,
             sink,
             ownership: Arc::new(ownership),
-            records: Some(Records(ReceiverStream::new(records))),
-            timed_out: timed_out.clone(),
+            records: Some(records),
+            timed_out,
             is_over: false,
         };
-        (RecordSender { records: Some(sender), closed, timed_out }, lease)
+        (sender, lease)
     }
 
     /// The stream of records, and the lease without it.
     pub fn split(mut self) -> (impl Stream<Item = Record> + use<K>, Self) {
         let records = self.records.take();
-        (stream::iter(records).flat_map(|Records(fetches)| fetches.flat_map(stream::iter)), self)
+        (stream::iter(records).flat_map(|records| records.flat_map(stream::iter)), self)
     }
 
     /// A ledger that commits to the group, and begins where the lease does.
@@ -118,36 +103,6 @@ impl<K> Drop for Lease<K> {
         if !self.is_over {
             self.shared.handle(Input::Ended(self.number, Ended::Stopped));
         }
-    }
-}
-
-impl RecordSender {
-    /// Room for one fetch; none while the pipeline is busy, and once the stream has ended.
-    pub fn room(&self) -> Option<mpsc::Permit<'_, Vec<Record>>> {
-        self.records.as_ref()?.try_reserve().ok()
-    }
-
-    /// Ends the stream: its pipeline drains.
-    pub fn end(&mut self) {
-        self.records = None;
-    }
-
-    /// Stops the pipeline. Running inserts may still be stored.
-    pub fn cancel(&self, timed_out: bool) {
-        if timed_out {
-            tracing::warn!(
-                "the drain timed out (--drain-timeout): the last batches were not stored; the next lease looks up what is"
-            );
-            self.timed_out.store(true, SeqCst);
-        }
-        self.closed.cancel();
-    }
-}
-
-/// Nothing is sent under a lease that is over.
-impl Drop for RecordSender {
-    fn drop(&mut self) {
-        self.closed.cancel();
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `shared.rs` | the state machine ([`flows::Member`]) between the threads |
 //! | `start_offsets.rs` | looks up where to go on, and opens a lease |
 //! | `fetching.rs` | takes records out of librdkafka's queue |
+//! | `records.rs` | the records of a lease, from the consumer to the pipeline |
 //! | `lease.rs` | the pipeline's end of a lease: its records, the right to write them, its commits |
 //! | `committing.rs` | the thread that commits |
 //! | `settings.rs` | librdkafka's settings, and those that are refused |
@@ -21,6 +22,7 @@ mod fetching;
 mod lag;
 mod lease;
 mod poll_loop;
+mod records;
 mod settings;
 mod shared;
 mod start_offsets;

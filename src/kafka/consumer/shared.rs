@@ -1,6 +1,6 @@
 //! The state machine between the threads that feed it: the one that polls, the one that commits, and the pipeline's tasks.
 
-use super::lease::RecordSender;
+use super::records::RecordSender;
 use flows::{Action, Commit, Input, Member, NextCommit};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
