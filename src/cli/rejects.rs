@@ -17,6 +17,7 @@ use std::fmt::Write as _;
 
 /// Of a key or payload, shown to people.
 const EXCERPT_BYTES: u64 = 200;
+
 #[derive(Args, Debug)]
 pub struct RejectsArgs {
     #[command(flatten)]

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Fetches on their way to the pipeline: enough to coalesce 50,000 rows, few enough to bound the memory (8 MB).
 const CHANNEL_CAPACITY: usize = 64;
+
 /// The consumer's end: where records go in.
 pub struct RecordSender {
     /// None once the stream has ended.
