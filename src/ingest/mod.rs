@@ -115,7 +115,7 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
     Ok(())
 }
 
-/// From joining the group to leaving it, one lease after the other; whether the last one ended in order.
+/// From joining the group to leaving it, one lease after the other; false where a shutdown cut the last drain short.
 async fn membership<S: Store>(
     config: &ConsumerConfig<S>,
     batching: BatchConfig,
@@ -125,7 +125,10 @@ async fn membership<S: Store>(
     let mut consumer = Consumer::join(config, metrics, shutdown)?;
     let drained = consumer
         .leases() // what this member owns, until the next rebalance or the shutdown
-        .try_fold(true, |_, lease| ingest_lease(lease, batching, metrics))
+        .try_fold(true, async |_, lease| {
+            // Where only a rebalance cut the drain short, later leases store the rest.
+            Ok(ingest_lease(lease, batching, metrics).await? || !shutdown.is_requested())
+        })
         .await;
     // Whatever ended the work ends the membership, too.
     if !matches!(&drained, Err(error) if error.is::<Evicted>()) {

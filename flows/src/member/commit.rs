@@ -131,8 +131,9 @@ impl Member {
         self.positions.values().any(|position| position.progress().is_some())
     }
 
-    /// Whether there is nothing to wait for: all offsets are committed, or no commit can succeed any more.
+    /// Whether there is nothing to wait for: all offsets are committed, no commit can succeed any more, or the partitions of the one in
+    /// flight are gone.
     pub(super) fn is_committed(&self) -> bool {
-        self.commits.is_evicted || (!self.commits.in_flight && !self.is_commit_pending())
+        self.commits.is_evicted || !self.can_commit() || (!self.commits.in_flight && !self.is_commit_pending())
     }
 }

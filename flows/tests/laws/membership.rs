@@ -175,6 +175,18 @@ fn a_client_that_is_evicted_waits_for_no_commit() {
 }
 
 #[test]
+fn a_member_that_has_lost_its_partitions_leaves_without_waiting_for_their_commit() {
+    let mut driven = Driven::consuming(&[(0, 0)]);
+    driven.deliver(0, 0..3);
+    driven.tell(Input::Settled(1, vec![(0, 3)]));
+    assert!(driven.commit().is_some(), "it is in flight, and the coordinator is away");
+    driven.revoke([0], true);
+    driven.tell(Input::Ended(1, Ended::Stopped));
+    driven.tell(Input::Shutdown);
+    assert!(driven.member.has_left());
+}
+
+#[test]
 fn a_lost_lease_is_cancelled_and_waits_only_for_its_pipeline_to_notice() {
     let mut driven = Driven::consuming(&[(0, 0)]);
     driven.deliver(0, 0..3);
