@@ -3,7 +3,7 @@
 //! A reader that goes away (`| head`, a pager that was left, a closed terminal) is not a fault, and a full disk is one
 //! line. Printing can never end a pipeline that still has events to store.
 
-use crate::printable::{printable, printable_lines};
+use crate::printable::{LINE_BYTES, bounded, printable, printable_lines};
 use anyhow::{Context, Result};
 use std::fmt::Display;
 use std::fs::File;
@@ -71,7 +71,7 @@ pub fn end(outcome: Result<()>) -> ExitCode {
         Err(error) if error.is::<ReaderGone>() => ExitCode::from(READER_GONE),
         Err(error) => {
             // Formatted first: standard error is not buffered, and other processes may write to it, too.
-            let line = format!("clickstream: {}\n", printable(&format!("{error:#}")));
+            let line = format!("clickstream: {}\n", printable(&bounded(&format!("{error:#}"), LINE_BYTES)));
             let _ = Stderr.write_all(line.as_bytes());
             ExitCode::FAILURE
         }

@@ -10,6 +10,7 @@
 use crate::{Backoff, ErrorKind, Failure, LeaseLost};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
@@ -62,6 +63,18 @@ impl Claim {
         let is_ours = newest.group == *group || take_over.as_ref() == Some(&newest.group);
         (!is_ours).then_some(newest.group.as_str())
     }
+
+    /// The claim of a process that has opened a lease: it takes no other group over any more.
+    ///
+    /// A take-over is what a process is started for, and never its answer to being fenced. Else two groups that name each other
+    /// would fence each other without end.
+    #[must_use]
+    pub fn after_opening(&self) -> Self {
+        match self {
+            Self::Group { group, .. } => Self::Group { group: group.clone(), take_over: None },
+            Self::Any => Self::Any,
+        }
+    }
 }
 
 /// Why a lease was not opened.
@@ -81,6 +94,8 @@ pub enum OpenError {
         partition: i32,
         /// The group of its newest lease.
         group: String,
+        /// This process has opened leases before: so the other group has taken over since.
+        has_opened: bool,
     },
 }
 
@@ -90,13 +105,20 @@ pub struct Tokens {
     /// What all tokens of this process begin with.
     process: u64,
     held: Mutex<BTreeMap<i32, Uuid>>,
+    /// Something was held at some time.
+    has_opened: AtomicBool,
     /// One renewal at a time.
     renewing: tokio::sync::Mutex<()>,
 }
 
 impl Default for Tokens {
     fn default() -> Self {
-        Self { process: rand::random(), held: Mutex::default(), renewing: tokio::sync::Mutex::default() }
+        Self {
+            process: rand::random(),
+            held: Mutex::default(),
+            has_opened: AtomicBool::new(false),
+            renewing: tokio::sync::Mutex::default(),
+        }
     }
 }
 
@@ -139,6 +161,7 @@ impl Tokens {
 
     /// A lease of these partitions was opened with this token.
     pub fn hold(&self, partitions: impl IntoIterator<Item = i32>, token: Uuid) {
+        self.has_opened.store(true, SeqCst);
         self.held().extend(partitions.into_iter().map(|partition| (partition, token)));
     }
 
@@ -151,6 +174,8 @@ impl Tokens {
 /// Opens a lease of these partitions: when this returns, `tokens` holds the newest token of each, and every insert under an older one
 /// has ended or will be refused. So a question that is asked *after* this, what is stored, has an answer that stays true.
 ///
+/// Only the first opening of a process may take another group over: see [`Claim::after_opening`].
+///
 /// # Errors
 /// See [`OpenError`]. A token whose write was not confirmed is never used.
 pub async fn open_lease(
@@ -160,9 +185,11 @@ pub async fn open_lease(
     partitions: &[i32],
 ) -> Result<(), OpenError> {
     let newest = table.newest(partitions).await?;
+    let has_opened = tokens.has_opened.load(SeqCst);
+    let claim = if has_opened { &claim.after_opening() } else { claim };
     for (&partition, lease) in &newest {
         if let Some(group) = claim.is_refused(lease) {
-            return Err(OpenError::OtherGroup { partition, group: group.to_owned() });
+            return Err(OpenError::OtherGroup { partition, group: group.to_owned(), has_opened });
         }
     }
     supersede(table, tokens, partitions, &newest).await

@@ -55,7 +55,7 @@ impl Healer {
     /// Opens a lease for healing what lies below `marks`.
     ///
     /// # Errors
-    /// When one of the services does not answer; when the group's offset of a partition was set back below its mark.
+    /// When one of the services does not answer; when the topic is gone, or another one; when the group's offset of a partition was set back below its mark.
     pub async fn open(auditor: &Auditor, group: &str, marks: &Marks) -> Result<Self> {
         Ok(Self { lease: HealLease::open(auditor, group, marks).await?, metrics: Metrics::default() })
     }
@@ -131,6 +131,10 @@ impl HealLease {
     async fn open(auditor: &Auditor, group: &str, marks: &Marks) -> Result<Self> {
         let Auditor { clickhouse, client, topic, source, .. } = auditor;
         let partitions: Vec<_> = marks.keys().copied().collect();
+        // A topic that was deleted has no offsets any more, which would look like offsets that were set back.
+        if block_in_place(|| admin::source(client, topic))? != *source {
+            return Err(auditor.another_topic());
+        }
         // The leases of ingesters are read first. So an ingester that opens one later is noticed, and the committed
         // offset shows one that has opened it before.
         let ingesting = patiently(async || clickhouse.leases(source, Role::Ingest, &partitions).await).await?;

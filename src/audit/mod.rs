@@ -77,6 +77,21 @@ impl Auditor {
         Ok(findings)
     }
 
+    /// Whether the topic is another one by now, which has the same name: then nothing that is found of it counts. Without an answer it
+    /// is taken for the same.
+    pub fn is_another_topic(&self) -> bool {
+        block_in_place(|| admin::source(&self.client, &self.topic)).is_ok_and(|source| source != self.source)
+    }
+
+    /// The error for a topic that is another one by now.
+    pub fn another_topic(&self) -> anyhow::Error {
+        let Self { topic, source, .. } = self;
+        anyhow!(
+            "topic {topic} was deleted and made again while this was at work: what the one with the id {source} held is gone, so nothing more \
+             of it can be compared or put back; run this again for the new one"
+        )
+    }
+
     /// The ranges that are committed and not stored, window by window, for the healer.
     pub async fn missing(&mut self, partition: i32, window: OffsetRange) -> Result<Vec<OffsetRange>> {
         Ok(self.look(partition, window).await?.missing)

@@ -8,6 +8,7 @@
 use super::{Auditor, Findings};
 use crate::clickhouse::patiently;
 use crate::numbers::grouped;
+use crate::printable::name;
 use anyhow::Result;
 use flows::OffsetRange;
 use std::collections::BTreeMap;
@@ -57,7 +58,7 @@ fn sample(range: OffsetRange) -> Vec<OffsetRange> {
 /// A line for each other source.
 pub fn lines(others: &OtherSources) -> impl Iterator<Item = String> {
     others.iter().map(|(other, events)| {
-        format!("of a sample, {} events are stored under another _source, too: {other}", grouped(*events))
+        format!("of a sample, {} events are stored under another _source, too: {}", grouped(*events), name(other))
     })
 }
 

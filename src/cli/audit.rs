@@ -136,6 +136,14 @@ impl Audit {
 
     /// The present findings, and the committed offsets when the audit began.
     async fn inspect(&mut self) -> Result<(Vec<Findings>, Marks)> {
+        let found = self.compare().await;
+        if self.auditor.is_another_topic() {
+            return Err(self.auditor.another_topic());
+        }
+        found
+    }
+
+    async fn compare(&mut self) -> Result<(Vec<Findings>, Marks)> {
         let Self { args, partitions, identity, auditor, .. } = self;
         // First the committed offsets, then the ends: in the other order, a commit could be beyond an older end.
         let (marks, mut noted) = block_in_place(|| committed(&auditor.client, identity, partitions))?;
@@ -200,11 +208,15 @@ impl Audit {
                     // The question is repeated, since another healer may have restored rows.
                     let missing = self.auditor.missing(findings.partition, window).await?;
                     match healer.heal(&mut self.auditor.ranges, findings.partition, &missing).await {
+                        Ok(()) => break,
+                        Err(_) if self.auditor.is_another_topic() => return Err(self.auditor.another_topic()),
                         // A rebalance, mostly.
                         Err(error) if error.is::<Interrupted>() && interruptions < INTERRUPTIONS => interruptions += 1,
-                        healed => break healed?,
+                        Err(error) => return Err(error),
                     }
-                    tracing::info!("an ingester has opened a lease: asking again which messages are missing");
+                    tracing::info!(
+                        "another lease was opened, or Kafka did not answer: asking again which messages are missing"
+                    );
                     healer.open_again(&self.auditor, &self.args.group, &marks).await?;
                 }
             }

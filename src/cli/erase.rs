@@ -5,6 +5,7 @@ use super::values::{duration, not_empty, short_text};
 use crate::clickhouse::{ClickHouse, Condition, Erasure, Rows};
 use crate::erase::Eraser;
 use crate::numbers::grouped;
+use crate::printable::name;
 use crate::{connect, output};
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
@@ -88,7 +89,7 @@ pub async fn run(args: EraseArgs) -> Result<()> {
     connect::checked(&eraser.clickhouse, patience, async || eraser.clickhouse.check().await).await?;
     let found = eraser.count().await?;
     for (source, rows) in &found {
-        output::line(format_args!("topic id {source}: {}", describe(&eraser.erasure, *rows)))?;
+        output::line(format_args!("topic id {}: {}", name(source), describe(&eraser.erasure, *rows)))?;
     }
     let all = sum(&found);
     if dry_run {

@@ -1,7 +1,7 @@
 //! The log, on standard error.
 
 use crate::output::Stderr;
-use crate::printable::printable;
+use crate::printable::{LINE_BYTES, bounded, printable};
 use clap::error::ErrorKind;
 use std::fmt::{self, Debug};
 use std::io::IsTerminal;
@@ -43,6 +43,7 @@ pub fn begin(level: &str) -> Result<(), clap::Error> {
 /// A part of a log line of unknown origin: ClickHouse, a broker, a proxy, a message.
 fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
     let value = format!("{value:?}");
+    let value = bounded(&value, LINE_BYTES);
     let value = printable(&value);
     if field.name() == "message" { write!(writer, "{value}") } else { write!(writer, "{field}={value}") }
 }

@@ -5,7 +5,7 @@ use super::{ClickHouseArgs, Format, KafkaArgs};
 use crate::clickhouse::{Count, Row};
 use crate::numbers::grouped;
 use crate::output;
-use crate::printable::printable;
+use crate::printable::{name, printable};
 use crate::rejects::{Rejects, RejectsConfig, groups};
 use anyhow::Result;
 use chrono::{DateTime, SecondsFormat};
@@ -99,7 +99,7 @@ async fn show(rejects: &Rejects, limit: u32) -> Result<()> {
     ))?;
     for count in &counts {
         let (first, last) = (time(count.first_ms), time(count.last_ms));
-        output::line(format_args!("{:<14} {:>11}  {first} to {last}", count.reason, grouped(count.rejects)))?;
+        output::line(format_args!("{:<14} {:>11}  {first} to {last}", name(&count.reason), grouped(count.rejects)))?;
         for row in samples.get(&count.reason).into_iter().flatten() {
             let detail = excerpt(row.detail.as_bytes());
             output::line(format_args!("  {}/{}/{}: {detail}", rejects.topic(), row.partition, row.offset))?;
@@ -143,7 +143,7 @@ fn as_json(rejects: &Rejects, row: Row) -> Value {
 /// Says which rejects would be sent, or sends them.
 async fn replay(rejects: &Rejects, yes: bool) -> Result<()> {
     for count in rejects.counts().await? {
-        output::line(format_args!("{:<14} {:>11}", count.reason, grouped(count.rejects)))?;
+        output::line(format_args!("{:<14} {:>11}", name(&count.reason), grouped(count.rejects)))?;
     }
     let replayed = rejects.replay(!yes).await?;
     let before = match replayed.before {

@@ -107,11 +107,20 @@ const CREDENTIALS: &[i32] = &[
     516, // AUTHENTICATION_FAILED
 ];
 
+/// Codes of a table or a database that is missing, and how ClickHouse's texts name ours.
+const UNKNOWN_TABLE: i32 = 60;
+const UNKNOWN_DATABASE: i32 = 81;
+const TABLES: [&str; 4] = [".events", ".rejected", ".erased", ".leases"];
+
 /// Codes of an answer to an insert that may still take effect, or runs already.
 const NOT_ENDED: &[i32] = &[
     216, // QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING: an attempt before, or a copy of it, runs
     319, // UNKNOWN_STATUS_OF_INSERT
 ];
+
+/// The length at which a text of somebody else is cut off, and the one of our own messages, which quote such a text.
+const QUOTED_BYTES: usize = 300;
+const OURS_BYTES: usize = 1_000;
 
 /// The status of a proxy that takes no body of this size. Each body's size is announced, so it has passed nothing on.
 const PAYLOAD_TOO_LARGE: u16 = 413;
@@ -140,9 +149,7 @@ pub fn answered(status: u16, code: Option<i32>, body: &str) -> Failure {
         Some(code) => {
             let what = first_line(body);
             let message = if what.is_empty() { format!("Code: {code}") } else { what };
-            let hint =
-                if CREDENTIALS.contains(&code) { ": see --clickhouse-user and --clickhouse-password-file" } else { "" };
-            let message = message + hint;
+            let message = message + hint(code, body);
             // An exception of ClickHouse ends what it answers, but for a few.
             Failure { kind: kind(code), ended: !NOT_ENDED.contains(&code), message }
         }
@@ -153,6 +160,17 @@ pub fn answered(status: u16, code: Option<i32>, body: &str) -> Failure {
             let kind = if is_too_large { ErrorKind::TooLarge } else { ErrorKind::Transient };
             Failure { kind, ended: is_too_large, message: foreign(status, body) }
         }
+    }
+}
+
+/// The remedy for an exception, where there is one.
+fn hint(code: i32, said: &str) -> &'static str {
+    let is_of_ours = || TABLES.iter().any(|table| said.contains(table));
+    match code {
+        UNKNOWN_DATABASE => ": create it with `clickstream setup`",
+        UNKNOWN_TABLE if is_of_ours() => ": create it with `clickstream setup`",
+        _ if CREDENTIALS.contains(&code) => ": see --clickhouse-user and --clickhouse-password-file",
+        _ => "",
     }
 }
 
@@ -210,12 +228,12 @@ fn status_in(body: &str) -> u16 {
     status.filter(|status| (100..=599).contains(status)).unwrap_or(0)
 }
 
-/// An error in one line, causes included, without ClickHouse's version and stack.
+/// An error in one line, causes included, without ClickHouse's version and stack. Ours say behind what they quote what to do about it.
 pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = first_line(&error.to_string());
+    let mut text = first_of(&error.to_string(), OURS_BYTES);
     let mut source = error.source();
     while let Some(cause) = source {
-        let cause_text = first_line(&cause.to_string());
+        let cause_text = first_of(&cause.to_string(), OURS_BYTES);
         if !text.contains(&cause_text) {
             text = format!("{text}: {cause_text}");
         }
@@ -234,13 +252,17 @@ pub fn code_in(body: &str) -> Option<i32> {
 
 /// The first line, printable and clipped, without the version at its end.
 pub fn first_line(text: &str) -> String {
+    first_of(text, QUOTED_BYTES)
+}
+
+fn first_of(text: &str, bytes: usize) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     let line = line.split_once(" (version ").map_or(line, |(line, _)| line);
-    printable(clip(line)).into_owned()
+    printable(&line[..line.floor_char_boundary(bytes)]).into_owned()
 }
 
 fn clip(text: &str) -> &str {
-    &text[..text.floor_char_boundary(300)]
+    &text[..text.floor_char_boundary(QUOTED_BYTES)]
 }
 
 #[cfg(test)]
@@ -310,6 +332,24 @@ mod tests {
         let failure = answered(500, None, "Code: 216. DB::Exception: Query with id = x is already running");
         assert_eq!((failure.kind, failure.ended), (ErrorKind::Transient, false));
         assert!(!answered(500, Some(319), "").ended);
+    }
+
+    #[test]
+    fn a_table_of_ours_that_is_gone_is_said_with_what_makes_it_again() {
+        for (body, is_ours) in [
+            (
+                "Code: 60. DB::Exception: Unknown table expression identifier 'db.leases' in scope (SELECT 1). (UNKNOWN_TABLE)",
+                true,
+            ),
+            ("Code: 60. DB::Exception: Table db.events does not exist. (UNKNOWN_TABLE)", true),
+            ("Code: 81. DB::Exception: Database db does not exist. (UNKNOWN_DATABASE)", true),
+            // A view of somebody else needs this table.
+            ("Code: 60. DB::Exception: Table other.daily does not exist. (UNKNOWN_TABLE)", false),
+        ] {
+            let failure = answered(404, None, &body.replace("(SELECT 1)", &"(SELECT 1)".repeat(100)));
+            let message = describe(&failure);
+            assert_eq!(message.ends_with(": create it with `clickstream setup`"), is_ours, "{message}");
+        }
     }
 
     #[test]

@@ -10,7 +10,10 @@ mod failure;
 mod http;
 mod insert;
 mod insert_id;
+mod lease_table;
 mod leases;
+#[cfg(test)]
+mod mock;
 mod other_sources;
 mod password;
 mod patiently;

@@ -1,10 +1,11 @@
 //! Whether the tables keep what they are given, and whether we see all of it: their engines, columns and row policies.
 
+use super::lease_table::{self, DURABLE, Definition};
 use super::questions::quoted;
 use super::rows::{self, Column};
-use super::{ClickHouse, erase, failure, leases, types};
+use super::{ClickHouse, erase, failure, leases, ttl, types};
 use flows::{ErrorKind, Failure, Table};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// The columns by which rows are found again.
 const POSITION: [&str; 3] = ["_source", "_partition", "_offset"];
@@ -19,8 +20,11 @@ const REMEDY: &str = "alter it, or use another --database";
 const TABLES: [(&str, &[Column]); 3] = [
     (Table::Events.name(), rows::columns(Table::Events)),
     (Table::Rejected.name(), rows::columns(Table::Rejected)),
-    ("erased", &erase::COLUMNS),
+    (ERASED, &erase::COLUMNS),
 ];
+
+/// The table of positions that must not be stored again.
+const ERASED: &str = "erased";
 
 /// The table that is not about rows, but about who writes them.
 const LEASES: &str = "leases";
@@ -43,8 +47,24 @@ impl ClickHouse {
     /// # Errors
     /// The first thing that does not fit, with what was expected and what was found.
     pub async fn check_leases(&self) -> Result<(), Failure> {
-        self.check_engine(LEASES).await?;
+        let (database, table) = (&self.database, self.definition(LEASES).await?);
+        if lease_table::unfit(&table, &BTreeSet::new()).is_some()
+            && let Some(why) = lease_table::unfit(&table, &self.durable_defaults().await?)
+        {
+            return Err(misfit(format!("table {database}.{LEASES} {why}")));
+        }
         self.check_columns(LEASES, &leases::COLUMNS).await
+    }
+
+    /// Those settings of [`DURABLE`] that the server sets for all tables; none where this user may not ask.
+    async fn durable_defaults(&self) -> Result<BTreeSet<String>, Failure> {
+        let names = DURABLE.map(quoted).join(", ");
+        let sql =
+            format!("SELECT name FROM system.merge_tree_settings WHERE name IN ({names}) AND value IN ('1', 'true')");
+        match self.all::<(String,)>(&sql).await {
+            Err(failure) if failure.kind == ErrorKind::Permanent => Ok(BTreeSet::new()),
+            found => Ok(found?.into_iter().map(|(name,)| name).collect()),
+        }
     }
 
     /// Checks that no row policy hides leases from this user.
@@ -68,25 +88,15 @@ impl ClickHouse {
 
     async fn check_engine(&self, name: &str) -> Result<(), Failure> {
         let database = &self.database;
-        let sql = format!(
-            "SELECT engine, sorting_key FROM system.tables WHERE database = {} AND name = {}",
-            quoted(database),
-            quoted(name)
-        );
-        let Some((engine, sorting_key)) = self.all::<(String, String)>(&sql).await?.pop() else {
-            // A user sees in the list only what it has a right to.
-            self.run(&format!("SELECT 1 FROM {} LIMIT 0", self.table(name))).await.map_err(|failure| {
-                if !failure::code_in(&failure.message).is_some_and(|code| MISSING.contains(&code)) {
-                    return failure;
-                }
-                let at = self.address();
-                misfit(format!("table {database}.{name} is missing at {at}: create it with `clickstream setup`"))
-            })?;
-            return Err(misfit(format!("table {database}.{name} is there, and not to be seen in system.tables")));
-        };
-        let why = if name == LEASES { unfit_for_leases(&engine, &sorting_key) } else { unfit(&engine, &sorting_key) };
-        if let Some(why) = why {
+        let Definition { engine, sorting_key, create, .. } = self.definition(name).await?;
+        if let Some(why) = unfit(&engine, &sorting_key) {
             return Err(misfit(format!("table {database}.{name} has the engine {engine}: {why}: {REMEDY}")));
+        }
+        if name == ERASED && ttl::mentions(&create, " TTL ") {
+            return Err(misfit(format!(
+                "table {database}.{name} has a TTL, which deletes the record of what was erased: it could be stored again: take it away \
+                 with ALTER TABLE … REMOVE TTL"
+            )));
         }
         if ["Replicated", "Shared"].iter().any(|several| engine.starts_with(several)) {
             self.warned_of_replicas.call_once(|| {
@@ -97,6 +107,29 @@ impl ClickHouse {
             });
         }
         Ok(())
+    }
+
+    /// The definition of one of our tables.
+    async fn definition(&self, name: &str) -> Result<Definition, Failure> {
+        let database = &self.database;
+        let sql = format!(
+            "SELECT engine, sorting_key, engine_full, create_table_query FROM system.tables WHERE database = {} AND name = {}",
+            quoted(database),
+            quoted(name)
+        );
+        let found = self.all::<(String, String, String, String)>(&sql).await?.pop();
+        let Some((engine, sorting_key, engine_full, create)) = found else {
+            // A user sees in the list only what it has a right to.
+            self.run(&format!("SELECT 1 FROM {} LIMIT 0", self.table(name))).await.map_err(|failure| {
+                if !failure::code_in(&failure.message).is_some_and(|code| MISSING.contains(&code)) {
+                    return failure;
+                }
+                let at = self.address();
+                misfit(format!("table {database}.{name} is missing at {at}: create it with `clickstream setup`"))
+            })?;
+            return Err(misfit(format!("table {database}.{name} is there, and not to be seen in system.tables")));
+        };
+        Ok(Definition { engine, sorting_key, engine_full, create })
     }
 
     async fn check_columns(&self, name: &str, brought: &[Column]) -> Result<(), Failure> {
@@ -195,16 +228,8 @@ fn unfit(engine: &str, sorting_key: &str) -> Option<String> {
     Some(format!("its merges make one row of those with the same sorting key, which lacks {}", lacking.join(", ")))
 }
 
-/// Why the table of leases would not keep the newest of each partition, if it would not.
-fn unfit_for_leases(engine: &str, sorting_key: &str) -> Option<String> {
-    let is_ours = engine == "AggregatingMergeTree" && parts(sorting_key) == ["source", "role", "partition"];
-    (!is_ours).then(|| {
-        format!("sorted by ({sorting_key}), expected AggregatingMergeTree, sorted by (source, role, partition)")
-    })
-}
-
 /// The expressions of a sorting key, whose own commas stand in brackets.
-fn parts(sorting_key: &str) -> Vec<&str> {
+pub fn parts(sorting_key: &str) -> Vec<&str> {
     let mut depth = 0_u32;
     let is_between = |c: char| {
         match c {
@@ -223,7 +248,120 @@ fn misfit(message: String) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mock::{Mock, exception, rows};
     use super::*;
+
+    const EVENTS: &str = "FROM system.tables WHERE database = 'shop' AND name = 'events'";
+
+    async fn said(mock: &Mock) -> Failure {
+        mock.clickhouse().check_to_write().await.unwrap_err()
+    }
+
+    async fn mock() -> Mock {
+        let mock = Mock::start().await;
+        mock.has_tables().always("FROM system.settings", rows("[\"\"]"));
+        mock
+    }
+
+    #[tokio::test]
+    async fn tables_of_the_schema_fit() {
+        mock().await.clickhouse().check_to_write().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_table_that_is_not_listed_is_missing_hidden_or_not_allowed() {
+        let mock = mock().await;
+        mock.always(EVENTS, rows(""));
+        for (answer, kind, words) in [
+            (
+                exception(60, "Table shop.events does not exist"),
+                ErrorKind::Permanent,
+                "shop.events is missing at http://",
+            ),
+            (exception(81, "Database shop does not exist"), ErrorKind::Permanent, "`clickstream setup`"),
+            (exception(497, "Not enough privileges"), ErrorKind::Permanent, "privileges"),
+            (exception(202, "Too many simultaneous queries"), ErrorKind::Transient, "Too many"),
+            (rows(""), ErrorKind::Permanent, "is there, and not to be seen"),
+        ] {
+            mock.expect("SELECT 1 FROM `shop`.`events` LIMIT 0", answer);
+            let failure = said(&mock).await;
+            assert!(failure.kind == kind && failure.message.contains(words), "{words}: {failure}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_of_erasures_that_expires_is_refused() {
+        let mock = mock().await;
+        let key = "_source, _partition, _offset";
+        let full = "ReplacingMergeTree ORDER BY x TTL toDateTime(erased_at) + toIntervalYear(1)";
+        let definition =
+            serde_json::json!(["ReplacingMergeTree", key, full, format!("CREATE TABLE x ENGINE = {full}")]);
+        mock.always("name = 'erased'", rows(&definition.to_string()));
+        assert!(said(&mock).await.message.starts_with("table shop.erased has a TTL"));
+    }
+
+    #[tokio::test]
+    async fn a_column_that_keeps_nothing_or_is_not_there_is_named() {
+        for (column, words) in [
+            (r#"["x","Int64",""]"#, "column event_id (UUID) is missing"),
+            (r#"["event_id","UUID","ALIAS"]"#, "column event_id is ALIAS, so it keeps nothing"),
+            (r#"["event_id","UUID","MATERIALIZED"]"#, "is MATERIALIZED"),
+            (r#"["event_id","FixedString(16)",""]"#, "it fills values up with zero bytes"),
+        ] {
+            let mock = mock().await;
+            mock.always("FROM system.columns WHERE database = 'shop' AND table = 'events'", rows(column));
+            assert!(said(&mock).await.message.contains(words), "{column}");
+        }
+    }
+
+    /// Another type is tried with values. Where that fails for our own type as well, it is not the type's fault.
+    #[tokio::test]
+    async fn a_type_is_refused_for_a_value_that_it_loses_and_not_for_a_server_that_is_busy() {
+        let mock = mock().await;
+        let events = rows::columns(Table::Events).iter().map(|(name, kind)| {
+            serde_json::json!([name, if *name == "price" { "Float32" } else { kind }, ""]).to_string()
+        });
+        mock.always("table = 'events'", rows(&events.collect::<Vec<_>>().join("\n")));
+        let (theirs, ours) = ("'Float32'", "CAST(value, 'Decimal(10, 2)')");
+        mock.expect(theirs, rows(""));
+        mock.clickhouse().check_tables().await.unwrap();
+        mock.expect(theirs, rows("[\"0.29\"]"));
+        assert!(said(&mock).await.message.contains("it does not keep \"0.29\""));
+        mock.expect(theirs, exception(241, "Memory limit")).expect(ours, exception(241, "Memory limit"));
+        assert_eq!(said(&mock).await.kind, ErrorKind::TooLarge);
+        for _ in 0..2 {
+            mock.expect(theirs, exception(70, "Cannot convert")).expect(ours, rows(""));
+        }
+        assert!(said(&mock).await.message.contains("it does not take every value"));
+    }
+
+    #[tokio::test]
+    async fn a_row_policy_is_seen_at_work() {
+        let mock = mock().await;
+        mock.expect("EXPLAIN", rows("[\"Expression\"]\n[\"  Row level filter column: equals(user_id, 'u')\"]"));
+        let failure = said(&mock).await;
+        assert!(
+            failure.message.contains("hides rows of shop.events from user writer (equals(user_id, 'u'))"),
+            "{failure}"
+        );
+        assert_eq!(failure.kind, ErrorKind::Permanent);
+    }
+
+    #[tokio::test]
+    async fn a_table_of_leases_without_its_own_fsync_is_as_durable_as_the_server_says() {
+        let mock = mock().await;
+        let (engine, key) = ("AggregatingMergeTree", "source, role, partition");
+        let definition = serde_json::json!([engine, key, format!("{engine} ORDER BY ({key})"), "CREATE TABLE x"]);
+        mock.always("name = 'leases'", rows(&definition.to_string()));
+        mock.expect("system.merge_tree_settings", rows(&DURABLE.map(|name| format!("[\"{name}\"]")).join("\n")));
+        mock.clickhouse().check_leases().await.unwrap();
+        mock.expect("system.merge_tree_settings", rows("[\"fsync_after_insert\"]"));
+        assert!(said(&mock).await.message.contains("lacks the setting fsync_part_directory"));
+        mock.expect("system.merge_tree_settings", exception(497, "writer may not ask that"));
+        assert!(said(&mock).await.message.contains("lacks the setting fsync_after_insert"));
+        mock.expect("system.merge_tree_settings", exception(202, "Too many simultaneous queries"));
+        assert_eq!(said(&mock).await.kind, ErrorKind::Transient);
+    }
 
     #[test]
     fn an_engine_fits_if_it_keeps_each_row() {

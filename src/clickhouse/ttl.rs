@@ -6,6 +6,7 @@
 use super::ClickHouse;
 use super::questions::quoted;
 use flows::{ErrorKind, Failure, Payload, Table};
+use std::collections::BTreeMap;
 
 /// Up to when rows have expired, in both tables.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,6 +107,24 @@ impl ClickHouse {
     }
 }
 
+/// Whether a word stands in a definition, outside of quotes.
+pub fn mentions(definition: &str, word: &str) -> bool {
+    found(definition, word, |_| true).is_some()
+}
+
+/// The settings of a table, out of its engine's definition.
+pub fn settings(engine: &str) -> BTreeMap<&str, &str> {
+    let Some(mut rest) = behind(engine, " SETTINGS ").map(|settings| before(settings, " COMMENT ")) else {
+        return BTreeMap::new();
+    };
+    let mut settings = BTreeMap::new();
+    loop {
+        settings.extend(before(rest, ",").split_once('=').map(|(name, value)| (name.trim(), value.trim())));
+        let Some(others) = behind(rest, ",") else { return settings };
+        rest = others;
+    }
+}
+
 /// The expressions of a table's TTL by which rows are deleted, or rolled up.
 fn deleting(engine: &str) -> Vec<&str> {
     let Some(ttl) = behind(engine, " TTL ") else { return Vec::new() };
@@ -130,6 +149,11 @@ fn behind<'t>(text: &'t str, word: &str) -> Option<&'t str> {
 
 /// Where a word stands for the first time outside of brackets and quotes.
 fn position(text: &str, word: &str) -> Option<usize> {
+    found(text, word, |depth| depth == 0)
+}
+
+/// Where a word stands for the first time outside of quotes, so deep in brackets.
+fn found(text: &str, word: &str, is_deep: impl Fn(u32) -> bool) -> Option<usize> {
     let (mut depth, mut quote, mut escaped) = (0_u32, None, false);
     for (at, c) in text.char_indices() {
         match quote {
@@ -137,7 +161,7 @@ fn position(text: &str, word: &str) -> Option<usize> {
             Some(_) if c == '\\' => escaped = true,
             Some(open) if c == open => quote = None,
             Some(_) => {}
-            None if depth == 0 && text[at..].starts_with(word) => return Some(at),
+            None if is_deep(depth) && text[at..].starts_with(word) => return Some(at),
             None => match c {
                 '\'' | '`' | '"' => quote = Some(c),
                 '(' | '[' => depth += 1,
@@ -151,8 +175,50 @@ fn position(text: &str, word: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mock::{Mock, exception, rows};
     use super::*;
     use flows::Event;
+
+    async fn with_ttl(expression: &str) -> Mock {
+        let mock = Mock::start().await;
+        let engine = serde_json::json!([format!("MergeTree ORDER BY x TTL {expression} SETTINGS a = 1")]);
+        mock.always("name = 'events'", rows(&engine.to_string()))
+            .always("name = 'rejected'", rows("[\"MergeTree ORDER BY x\"]"));
+        mock
+    }
+
+    #[tokio::test]
+    async fn a_limit_is_asked_for_by_the_day_and_then_by_the_second() {
+        let mock = with_ttl("toDateTime(ingested_at) + toIntervalDay(1)").await;
+        mock.expect("AS ingested_at)", rows("[86400000]")).expect("86400000 + arrayJoin", rows("[90000000]"));
+        let (expiry, unused) = mock.clickhouse().expiry().await.unwrap();
+        assert_eq!(
+            (expiry.events.ingested_ms, expiry.rejected, unused.len()),
+            (Some(90_000_000), Limits::default(), 0)
+        );
+        assert!(expiry.may_be_over(90_000_000) && !expiry.may_be_over(90_000_001));
+    }
+
+    #[tokio::test]
+    async fn an_expression_of_other_columns_is_said_and_one_that_cannot_be_asked_now_is_asked_again() {
+        let mock = with_ttl("toDateTime(timestamp) + lifetime").await;
+        let unknown = exception(47, "Unknown identifier");
+        mock.expect("AS ingested_at)", unknown.clone()).expect("AS timestamp)", unknown);
+        let (expiry, unused) = mock.clickhouse().expiry().await.unwrap();
+        assert_eq!(unused, ["events: TTL toDateTime(timestamp) + lifetime"]);
+        assert!(expiry.may_be_over(i64::MAX), "it cannot be told");
+        mock.expect("AS ingested_at)", exception(202, "Too many simultaneous queries"));
+        assert_eq!(mock.clickhouse().expiry().await.unwrap_err().kind, ErrorKind::Transient);
+    }
+
+    #[test]
+    fn settings_are_read_whatever_stands_before_them() {
+        let read = settings(
+            "MergeTree ORDER BY (a, b) TTL t + f(1, ' SETTINGS x = 1') SETTINGS a = 1, b = 'x, y', c=true COMMENT 'z'",
+        );
+        assert_eq!(read.into_iter().collect::<Vec<_>>(), [("a", "1"), ("b", "'x, y'"), ("c", "true")]);
+        assert!(settings("MergeTree ORDER BY a").is_empty());
+    }
 
     #[test]
     fn the_expressions_that_delete_are_found() {

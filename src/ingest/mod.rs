@@ -20,6 +20,10 @@ use tokio_util::task::AbortOnDropHandle;
 /// Fenced twice within this window: another process probably uses the same instance id.
 const TWIN_WINDOW: Duration = Duration::from_secs(30);
 
+/// How often in a row, each time within [`TWIN_WINDOW`], a late request of its own may have a member fenced. A member that is fenced more
+/// often has a twin after all: somebody has copied the file with its random name.
+const FENCED_BY_ITSELF: u32 = 3;
+
 /// The input and the target of [`run`].
 #[derive(Clone, Debug)]
 pub struct IngestConfig {
@@ -93,13 +97,21 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
     };
     tracing::info!("ingesting {} as a member of group {}", config.kafka.topic, config.group);
     let (mut joined, is_random) = (Instant::now(), instance.as_ref().is_some_and(InstanceFile::is_random));
+    let mut fenced = 0;
     let drained = loop {
         let drained = membership(&consumer, config.batching, shutdown, metrics).await;
         let Some(evicted) = drained.as_ref().err().and_then(|error| error.downcast_ref()) else { break drained };
         match evicted {
             // After a broker's death, the coordinator may take a late request under the old member id for another client's. Under an
             // instance id that others could have, it may be another client, which would be evicted in turn.
-            Evicted::Fenced(_) if is_random || joined.elapsed() > TWIN_WINDOW => joined = Instant::now(),
+            Evicted::Fenced(_) if joined.elapsed() > TWIN_WINDOW => (joined, fenced) = (Instant::now(), 1),
+            Evicted::Fenced(_) if is_random && fenced < FENCED_BY_ITSELF => {
+                (joined, fenced) = (Instant::now(), fenced + 1)
+            }
+            Evicted::Fenced(_) if is_random => bail!(
+                "{evicted} This name is a random one, so another process has a copy of the directory that holds it. Nothing is lost: the other \
+                 process goes on. Give each ingester a --state-dir of its own, or an --instance-id"
+            ),
             Evicted::Fenced(_) => break drained,
             Evicted::StaleMemberId => {}
         }

@@ -3,9 +3,12 @@
 use crate::raw;
 use crate::support::oracle;
 use crate::support::process::Program;
+use crate::support::proxy::{Proxy, ProxyFault};
 use crate::support::test_env::{Services, TestEnv};
 use crate::support::{WAIT_TIMEOUT, eventually, is};
 use serde_json::Value;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 const GOOD: &str = r#"{"event_id":"5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10","event_type":"page_view","user_id":"u","product_id":"p","price":1,"timestamp":"2024-01-15T14:30:00Z"}"#;
@@ -110,6 +113,37 @@ fn a_healer_that_was_frozen_does_not_go_on_where_another_has_healed() {
     assert_eq!(frozen.exit_code(WAIT_TIMEOUT), Some(1), "it says that another one has begun");
     env.run("audit", &[]).succeeds();
     oracle::exactly_once(&env, &manifest);
+}
+
+#[test]
+fn a_topic_that_is_made_again_ends_an_audit_that_says_so() {
+    let env = TestEnv::open();
+    env.produce(&["--rate", "max", "--count", "3000"]).finish();
+    env.ingest(&["--until-end"]).succeeds();
+    env.lose("_offset % 2 = 0");
+    let proxy = Proxy::start(&env.clickhouse.url);
+    // What it puts back first has no answer, and the topic is another one when it is about to be sent again.
+    let again = Arc::new(AtomicBool::new(false));
+    let (mine, stands) = (again.clone(), Arc::new(Barrier::new(2)));
+    let holds = stands.clone();
+    proxy.draw(move || {
+        if !mine.swap(true, SeqCst) {
+            holds.wait();
+            holds.wait();
+        }
+        Some(ProxyFault::Instead(503, None, "busy".into()))
+    });
+    let mut heal = env.run("audit", &["--heal", "--clickhouse-url", &proxy.url()]);
+    stands.wait();
+    env.kafka.delete(&env.topic);
+    eventually(WAIT_TIMEOUT, "the topic can be made again", || {
+        let mut setup = env.run("setup", &[]);
+        setup.succeeds();
+        is(setup.stdout().contains("created, 3 partitions"), setup.stdout())
+    });
+    stands.wait();
+    heal.gives_up("was deleted and made again while this was at work");
+    assert!(heal.said("asking again what is missing") == 0, "{}", heal.stderr());
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod foreign_logs;
 mod hostile;
 mod http;
 mod latency;
+mod leases;
 mod neighbours;
 mod options;
 mod origins;

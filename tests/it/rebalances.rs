@@ -122,6 +122,36 @@ fn of_two_with_one_name_on_two_machines_one_stops_and_says_why() {
     assert!(ingester.stderr().contains("does another process use the same --instance-id?"), "{}", ingester.stderr());
 }
 
+/// Its name is a random one. A container that is made of a copy of another's volume has it, too.
+#[test]
+fn of_two_with_a_copy_of_one_name_one_stops_and_says_why() {
+    let env = TestEnv::open();
+    let load = env.produce(&["--rate", "500"]);
+    let [one, copy] = ["one", "copy"].map(|name| env.dir.join(name));
+    env.run("ingest", &["--until-end", "--state-dir", one.to_str().unwrap()]).succeeds();
+    private_directory(&copy);
+    for file in std::fs::read_dir(&one).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    let mut twins = [one, copy].map(|state| {
+        env.ingest(&["--batch-rows", "100", "--batch-timeout", "600ms", "--state-dir", state.to_str().unwrap()])
+    });
+    let ended = eventually(WAIT_TIMEOUT, "one of the two gives up", || {
+        twins.iter_mut().position(|twin| twin.has_ended()).ok_or("both are running")
+    });
+    twins[ended].gives_up("--state-dir of its own");
+    let manifest = load.stop();
+    env.drained();
+    twins[1 - ended].drains();
+    oracle::exactly_once(&env, &manifest);
+}
+
+fn private_directory(path: &std::path::Path) {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().mode(0o700).create(path).unwrap();
+}
+
 #[test]
 fn a_name_that_a_living_ingester_has_is_refused() {
     let env = TestEnv::open();

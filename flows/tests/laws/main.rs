@@ -7,6 +7,7 @@ mod diagnoses;
 mod doubt;
 mod latency;
 mod membership;
+mod owning;
 mod producing;
 mod refusals;
 mod starting;

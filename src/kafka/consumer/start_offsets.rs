@@ -3,6 +3,7 @@
 use super::lease::Opened;
 use super::{Client, ConsumerConfig};
 use crate::kafka::{Identity, admin, native};
+use crate::printable::name;
 use crate::stuck::At;
 use flows::{
     Backoff, ErrorKind, Failure, Found as InKafka, Metadata, Metrics, OffsetRanges, OpenError, Origin, Start,
@@ -90,7 +91,7 @@ impl<S: Store> Lookup<S> {
             };
             let (failure, is_race) = match error {
                 OpenError::Failure(failure) => (failure, false),
-                OpenError::OtherGroup { group, .. } => (lookup.other_group(&group), false),
+                OpenError::OtherGroup { group, has_opened, .. } => (lookup.other_group(&group, has_opened), false),
                 error => (transient(error.to_string()), true),
             };
             Metrics::count(&lookup.metrics.lease_failures, 1);
@@ -135,9 +136,9 @@ impl<S: Store> Lookup<S> {
         Ok(Found { offsets: StartOffsets { source, starts }, opened })
     }
 
-    fn other_group(&self, group: &str) -> Failure {
+    fn other_group(&self, group: &str, has_opened: bool) -> Failure {
         let topic = &self.config.topic;
-        let message = if self.after_fence { taken_over(topic, group) } else { belongs_to(topic, group) };
+        let message = if has_opened { taken_over(topic, group) } else { belongs_to(topic, group) };
         Failure { kind: ErrorKind::Permanent, ended: true, message }
     }
 
@@ -199,7 +200,7 @@ impl<S: Store> Lookup<S> {
     }
 
     fn say_translated(&self, identity: &Identity, from: &BTreeMap<i32, String>) {
-        let Some(other) = from.values().next() else { return };
+        let Some(other) = from.values().next().map(|other| name(other)) else { return };
         let partitions: Vec<_> = from.keys().collect();
         let (cluster, source) = (identity.cluster().unwrap_or("unknown"), identity.source());
         self.translated.call_once(|| {
@@ -220,6 +221,7 @@ impl<S: Store> Lookup<S> {
 
 /// The error when another group owns the rows of a topic.
 pub fn belongs_to(topic: &str, group: &str) -> String {
+    let group = name(group);
     format!(
         "the rows of topic {topic} in this database are those of group {group}; a second group would store each of them twice: \
          nothing is stored by this one. --group {group} shares its work, --take-over {group} ends its members and goes on in their place"
@@ -227,6 +229,7 @@ pub fn belongs_to(topic: &str, group: &str) -> String {
 }
 
 fn taken_over(topic: &str, group: &str) -> String {
+    let group = name(group);
     format!(
         "group {group} has taken over the rows of topic {topic} (--take-over): members of this group stop. Nothing is lost: group \
          {group} stores what this one has not"
