@@ -15,7 +15,7 @@ pub use tally::Tally;
 use crate::clickhouse::{Census, ClickHouse, Expiry, WINDOW, patiently};
 use crate::kafka::admin::{self, Client};
 use crate::kafka::ranges::Ranges;
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use flows::{Event, OffsetRange, OffsetRanges};
 use std::ops::ControlFlow;
 use std::sync::Arc;

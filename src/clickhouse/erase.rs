@@ -199,3 +199,85 @@ impl ClickHouse {
         settings.fold(self.query(sql), |query, (name, value)| query.with_setting(name, value))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::mock::{Answer, Mock, exception, rows};
+    use super::*;
+
+    fn users() -> Erasure {
+        Erasure::Users(vec!["u1".into(), "it's' OR 1 --".into()])
+    }
+
+    #[tokio::test]
+    async fn a_person_is_named_in_parameters_only_and_in_no_log_of_queries() {
+        let mock = Mock::start().await;
+        mock.expect("`events`", rows("[\"topic\",3]")).expect("`rejected`", rows("[\"topic\",1]\n[\"old\",2]"));
+        let found = mock.clickhouse().to_erase(&users()).await.unwrap();
+        let of = |events, rejects| Rows { events, rejects };
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [("old".into(), of(0, 2)), ("topic".into(), of(3, 1))]);
+        mock.expect("INSERT INTO `shop`.`erased`", rows("")).expect("INSERT INTO `shop`.`erased`", rows(""));
+        mock.clickhouse().record_erased(&users(), "a 'letter'", 7).await.unwrap();
+        for asked in mock.asked() {
+            assert!(!asked.sql.contains("u1") && !asked.sql.contains("letter"), "{}", asked.sql);
+            assert_eq!(asked.parameter("users"), r"['u1','it\'s\' OR 1 --']");
+            assert_eq!((asked.setting("log_queries"), asked.setting("max_execution_time")), ("0", "0"));
+        }
+    }
+
+    /// Whatever is recorded for `events` and not for `rejected` is half an erasure: the next step does not begin.
+    #[tokio::test]
+    async fn what_is_not_recorded_is_said() {
+        let mock = Mock::start().await;
+        mock.expect("FROM `shop`.`events`", rows("")).expect("FROM `shop`.`rejected`", exception(241, "Memory limit"));
+        assert!(mock.clickhouse().record_erased(&users(), "", 7).await.is_err());
+        mock.expect("FROM `shop`.`events`", Answer::HangUp);
+        let failure = mock.clickhouse().record_erased(&users(), "", 7).await.unwrap_err();
+        assert!(!failure.ended, "it may have been recorded: {failure}");
+    }
+
+    #[tokio::test]
+    async fn a_condition_is_about_events_and_stands_in_brackets() {
+        let mock = Mock::start().await;
+        let erasure = Erasure::Where("1 OR 1".parse().unwrap());
+        mock.expect("WHERE (1 OR 1)", rows(""));
+        mock.clickhouse().record_erased(&erasure, "", 7).await.unwrap();
+        assert!(mock.last().sql.contains("FROM `shop`.`events`"));
+    }
+
+    #[tokio::test]
+    async fn only_rows_that_are_recorded_are_deleted_and_for_good() {
+        let mock = Mock::start().await;
+        mock.expect("ALTER TABLE `shop`.`events` DELETE WHERE", rows(""));
+        mock.clickhouse().delete_erased(Table::Events, 42).await.unwrap();
+        let sql = mock.last().sql;
+        let recorded = "(_source, _partition, _offset) IN (SELECT _source, _partition, _offset FROM `shop`.`erased` \
+                        WHERE erased_at >= fromUnixTimestamp64Milli(42, 'UTC'))";
+        assert!(sql.contains(&format!("DELETE WHERE {recorded} SETTINGS mutations_sync = 0")), "{sql}");
+    }
+
+    #[tokio::test]
+    async fn mutations_that_are_not_done_are_found_with_why_the_last_try_failed() {
+        let mock = Mock::start().await;
+        mock.expect("system.mutations", rows("[0,\"\",0,\"\"]"));
+        assert!(mock.clickhouse().erasing(Table::Events).await.unwrap().is_none());
+        mock.expect("system.mutations", rows(r#"[2,"mutation_7.txt",5,"Code: 243. DB::Exception: No space\nStack"]"#));
+        let Mutations { first, parts, failure } = mock.clickhouse().erasing(Table::Events).await.unwrap().unwrap();
+        assert_eq!((&*first, parts, &*failure), ("mutation_7.txt", 5, "Code: 243. DB::Exception: No space"));
+    }
+
+    #[tokio::test]
+    async fn the_first_right_that_is_lacking_is_named() {
+        let mock = Mock::start().await;
+        mock.always("CHECK GRANT", rows("[1]"));
+        let clickhouse = mock.clickhouse();
+        assert_eq!(clickhouse.lacks_to_erase(&users()).await.unwrap(), None);
+        let all = mock.asked().len();
+        mock.always("CHECK GRANT ALTER DELETE ON `shop`.`rejected`", rows("[0]"));
+        let lacking = clickhouse.lacks_to_erase(&users()).await.unwrap();
+        assert_eq!(lacking.as_deref(), Some("ALTER DELETE ON shop.rejected"));
+        let by_condition = Erasure::Where("1".parse().unwrap());
+        assert_eq!(clickhouse.lacks_to_erase(&by_condition).await.unwrap(), None, "it is about events only");
+        assert_eq!(all, 8);
+    }
+}

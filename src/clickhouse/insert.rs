@@ -86,3 +86,6 @@ fn written_rows(response: &Response<Incoming>) -> u64 {
 fn doubt(message: String) -> Failure {
     Failure { kind: ErrorKind::Transient, ended: false, message }
 }
+
+#[cfg(test)]
+mod tests;

@@ -163,3 +163,6 @@ impl ClickHouse {
 pub fn another_server() -> String {
     "another ClickHouse server answers than before: what is stored is asked of one, see docs/guarantees.md".into()
 }
+
+#[cfg(test)]
+mod tests;

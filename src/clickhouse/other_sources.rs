@@ -52,3 +52,36 @@ impl ClickHouse {
 fn condition(ranges: &[(i32, OffsetRange)]) -> Option<String> {
     ranges.iter().map(|&(partition, range)| within(partition, range)).reduce(either)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::mock::{Mock, rows};
+    use super::*;
+
+    #[tokio::test]
+    async fn events_are_looked_for_in_the_ranges_that_were_compared_under_other_sources_only() {
+        let mock = Mock::start().await;
+        let ranges = [(0, OffsetRange::new(5, 9)), (2, OffsetRange::new(0, 1))];
+        let clickhouse = mock.clickhouse();
+        mock.expect("GROUP BY of_partition", rows("[0,6,8]"));
+        assert_eq!(clickhouse.extents("it's", &ranges).await.unwrap(), [(0, OffsetRange::new(6, 9))]);
+        mock.expect("_source != {source:String}", rows("[\"a\",3]\n[\"b\",1]"));
+        let found = clickhouse.other_sources("it's", &ranges).await.unwrap();
+        assert_eq!(found, [("a".to_owned(), 3), ("b".to_owned(), 1)]);
+        for asked in mock.asked() {
+            assert_eq!(asked.parameter("source"), "it\\'s", "as a parameter, never in the text");
+            assert!(
+                asked.sql.contains("(_partition = 0 AND _offset >= 5 AND _offset < 9) OR (_partition = 2"),
+                "{}",
+                asked.sql
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_asked_about_nothing() {
+        let mock = Mock::start().await;
+        assert_eq!(mock.clickhouse().extents("a", &[]).await.unwrap(), []);
+        assert_eq!(mock.clickhouse().other_sources("a", &[]).await.unwrap(), []);
+    }
+}

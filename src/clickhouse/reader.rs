@@ -141,3 +141,50 @@ impl Columns {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::mock::{Answer, Mock, exception};
+    use super::*;
+
+    fn json(body: &str) -> Answer {
+        Answer::Other(200, vec![], body.into())
+    }
+
+    #[tokio::test]
+    async fn a_question_goes_as_a_get_with_limits_and_its_columns_come_in_their_order() {
+        let mock = Mock::start().await;
+        let meta = r#"[{"name":"z","type":"String"},{"name":"a","type":"Nullable(UInt64)"},{"name":"d","type":"Decimal(10, 2)"}]"#;
+        let data = r#"{"a":["18446744073709551615",null],"d":["1.50","x"],"z":["7","y"]}"#;
+        mock.expect("SELECT z, a", json(&format!(r#"{{"meta":{meta},"data":{data},"rows":2}}"#)));
+        let columns = Reader::new(&mock.config()).unwrap().ask("SELECT z, a").await.unwrap();
+        // Numbers come as text, depending on the server's settings. A text stays one, whatever it looks like.
+        let expected = serde_json::json!([["7", "y"], [18446744073709551615_u64 as f64, null], [1.5, "x"]]);
+        assert_eq!((serde_json::to_value(columns.data).unwrap(), columns.rows), (expected, 2));
+        let asked = mock.last();
+        assert_eq!(asked.method, Method::GET, "ClickHouse runs it read-only");
+        assert_eq!((asked.setting("database"), asked.setting("max_execution_time")), ("shop", "8"));
+        assert_eq!(asked.headers["X-ClickHouse-User"], "writer");
+    }
+
+    #[tokio::test]
+    async fn a_question_that_clickhouse_refuses_is_told_from_a_clickhouse_that_is_away() {
+        let mock = Mock::start().await;
+        for (answer, is_refused) in [
+            (exception(47, "Unknown identifier"), true),
+            (exception(241, "Memory limit exceeded"), true),
+            (json("[]"), true),
+            (Answer::Other(502, vec![], "<title>Bad Gateway</title>".into()), false),
+            (Answer::HangUp, false),
+            (Answer::CutOff, false),
+        ] {
+            mock.expect("SELECT 1", answer.clone());
+            let failed = Reader::new(&mock.config()).unwrap().ask("SELECT 1").await.unwrap_err();
+            assert_eq!(matches!(failed, NoAnswer::Refused(_)), is_refused, "{answer:?}: {failed}");
+        }
+        let gone = mock.config();
+        drop(mock);
+        let failed = Reader::new(&gone).unwrap().ask("SELECT 1").await.unwrap_err();
+        assert!(matches!(&failed, NoAnswer::Away(why) if why.contains("onnect")), "{failed}");
+    }
+}

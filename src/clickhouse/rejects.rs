@@ -172,3 +172,53 @@ fn row((partition, offset, reason, detail, ingested_ms, key, payload): Encoded) 
     };
     Ok(Row { partition, offset, reason, detail, ingested_ms, key: bytes(key)?, payload: bytes(payload)? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::mock::{Mock, rows};
+    use super::*;
+
+    #[test]
+    fn a_choice_is_everything_that_is_said_and_nothing_that_is_not() {
+        let all = Choice { source: "it's".into(), ..Choice::default() };
+        assert_eq!(all.condition(), r"_source = 'it\'s'");
+        let some = Choice {
+            reasons: vec![Reason::NullPayload],
+            places: vec![(0, 5), (1, 7)],
+            since_ms: Some(1),
+            until_ms: Some(2),
+            ..all
+        };
+        let condition = some.condition();
+        for part in
+            ["reason IN ('", "IN ((0, 5), (1, 7))", ">= fromUnixTimestamp64Milli(1)", "< fromUnixTimestamp64Milli(2)"]
+        {
+            assert!(condition.contains(part), "{condition}");
+        }
+        assert_eq!(condition.matches(" AND ").count(), 4, "{condition}");
+    }
+
+    #[tokio::test]
+    async fn rejects_come_in_the_order_in_which_they_are_asked_for_byte_for_byte() {
+        let mock = Mock::start().await;
+        mock.expect("`rejected`", rows("[0,5,\"r\",\"d\",7,\"\",\"AP8=\"]\n[1,2,\"r\",\"d\",7,\"a2V5\",\"\"]"));
+        let place = |partition, offset| Place { partition, offset, bytes: 0 };
+        let found = mock.clickhouse().rejects_at("topic", &[place(1, 2), place(0, 5)], 100).await.unwrap();
+        let bytes: Vec<_> = found.into_iter().map(|row| (row.partition, row.key, row.payload)).collect();
+        assert_eq!(bytes, [(1, b"key".to_vec(), vec![]), (0, vec![], vec![0, 255])]);
+        let sql = mock.last().sql;
+        assert!(
+            sql.contains("NOT IN (SELECT _partition, _offset FROM `shop`.`erased`"),
+            "not those that are erased: {sql}"
+        );
+    }
+
+    #[tokio::test]
+    async fn bytes_that_cannot_be_read_are_an_error_and_no_other_bytes() {
+        let mock = Mock::start().await;
+        mock.expect("`rejected`", rows("[0,5,\"r\",\"d\",7,\"\",\"AP8\"]"));
+        let place = Place { partition: 0, offset: 5, bytes: 0 };
+        let failure = mock.clickhouse().rejects_at("topic", &[place], 100).await.unwrap_err();
+        assert_eq!(failure.kind, ErrorKind::Permanent, "{failure}");
+    }
+}

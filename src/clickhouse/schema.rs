@@ -81,7 +81,43 @@ fn statements(script: &str, database: &str) -> Vec<Statement> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mock::{Mock, exception, rows};
     use super::*;
+
+    const ALL: [&str; 6] = [
+        "[\"`shop`\"]",
+        "[\"`shop`.events\"]",
+        "[\"`shop`.rejected\"]",
+        "[\"`shop`.erased\"]",
+        "[\"`shop`.leases\"]",
+        "[\"`shop`.events_once\"]",
+    ];
+
+    #[tokio::test]
+    async fn a_user_who_may_only_insert_can_run_it_where_nothing_is_missing() {
+        let mock = Mock::start().await;
+        mock.has_tables().always("FROM system.databases", rows(&ALL.join("\n")));
+        assert_eq!(mock.clickhouse().apply_schema().await.unwrap(), Tables::Kept);
+        assert!(mock.asked().iter().all(|asked| asked.sql.starts_with("SELECT ")), "it only asks");
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_made_and_nothing_else() {
+        let mock = Mock::start().await;
+        mock.has_tables().always("FROM system.databases", rows(&[&ALL[..3], &ALL[5..]].concat().join("\n")));
+        mock.expect("CREATE TABLE IF NOT EXISTS `shop`.erased", rows(""));
+        mock.expect("CREATE TABLE IF NOT EXISTS `shop`.leases", rows(""));
+        assert_eq!(mock.clickhouse().apply_schema().await.unwrap(), Tables::Made);
+    }
+
+    #[tokio::test]
+    async fn a_user_who_may_not_make_tables_is_told_who_does() {
+        let mock = Mock::start().await;
+        mock.always("FROM system.databases", rows(""));
+        mock.expect("CREATE DATABASE", exception(497, "writer: Not enough privileges. (ACCESS_DENIED)"));
+        let failure = mock.clickhouse().apply_schema().await.unwrap_err();
+        assert!(failure.message.ends_with("let a user who may make them run `clickstream setup`"), "{failure}");
+    }
 
     #[test]
     fn the_schema_is_applied_to_the_database_that_was_asked_for() {

@@ -229,3 +229,6 @@ impl LeaseTable for ClickHouseSink {
         self.complain(self.clickhouse.quiesce(&self.scope, self.writer.process, &server, partitions).await)
     }
 }
+
+#[cfg(test)]
+mod tests;

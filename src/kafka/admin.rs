@@ -249,7 +249,81 @@ pub async fn create(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rdkafka::consumer::CommitMode;
     use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+
+    fn cluster(brokers: i32) -> (MockCluster<'static, DefaultProducerContext>, ClientConfig) {
+        let cluster = MockCluster::new(brokers).unwrap();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", cluster.bootstrap_servers()).set("group.id", "clickstream");
+        (cluster, config)
+    }
+
+    #[test]
+    fn a_cluster_of_one_broker_knows_at_once_which_topics_there_are() {
+        let (cluster, config) = cluster(1);
+        cluster.create_topic("clicks", 3, 1).unwrap();
+        let client = client(config.clone().set("allow.auto.create.topics", "false")).unwrap();
+        assert_eq!(find(&client, "clicks", REQUEST_TIMEOUT).unwrap(), Found::Partitions(vec![0, 1, 2]));
+        let began = Instant::now();
+        assert_eq!(find(&client, "other", REQUEST_TIMEOUT).unwrap(), Found::Missing);
+        assert!(began.elapsed() < METADATA_TIMEOUT, "there is no other broker whose news could be late");
+    }
+
+    #[test]
+    fn a_cluster_that_is_away_is_not_one_without_the_topic() {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", "127.0.0.1:1");
+        let client = client(&config).unwrap();
+        let error = find(&client, "clicks", Duration::from_millis(300)).unwrap_err();
+        let said = explain(&client, "DESCRIBE", "clicks", &error).to_string();
+        assert!(said.contains("127.0.0.1:1"), "{said}");
+    }
+
+    #[test]
+    fn the_ends_of_each_partition_are_asked_of_its_leader() {
+        let (cluster, config) = cluster(3);
+        cluster.create_topic("clicks", 3, 1).unwrap();
+        for partition in 0..3 {
+            cluster.partition_leader("clicks", partition, Some(partition + 1)).unwrap();
+        }
+        let producer: BaseProducer = config.create().unwrap();
+        for partition in [1, 2, 2] {
+            producer.send(BaseRecord::<(), str>::to("clicks").partition(partition).payload("x")).unwrap();
+        }
+        producer.flush(Duration::from_secs(20)).unwrap();
+        let client = client(&config).unwrap();
+        let found = ends(&client, "clicks", &[0, 1, 2], Duration::from_secs(20)).unwrap();
+        assert_eq!(found, BTreeMap::from([(0, (0, 0)), (1, (0, 1)), (2, (0, 2))]));
+        assert_eq!(ends(&client, "clicks", &[], REQUEST_TIMEOUT).unwrap(), BTreeMap::new());
+    }
+
+    /// Not to know an end is not the same as that it is 0.
+    #[test]
+    fn ends_that_one_leader_does_not_give_are_no_ends() {
+        let (cluster, config) = cluster(2);
+        cluster.create_topic("clicks", 2, 1).unwrap();
+        cluster.partition_leader("clicks", 0, Some(1)).unwrap();
+        cluster.partition_leader("clicks", 1, Some(2)).unwrap();
+        let client = client(&config).unwrap();
+        ends(&client, "clicks", &[0, 1], Duration::from_secs(20)).unwrap();
+        cluster.broker_down(2).unwrap();
+        ends(&client, "clicks", &[0, 1], Duration::from_secs(2)).unwrap_err();
+    }
+
+    #[test]
+    fn a_partition_without_a_commit_is_told_from_one_that_is_committed_at_0() {
+        let (cluster, config) = cluster(1);
+        cluster.create_topic("clicks", 3, 1).unwrap();
+        let client = client(&config).unwrap();
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset("clicks", 0, Offset::Offset(0)).unwrap();
+        offsets.add_partition_offset("clicks", 2, Offset::Offset(17)).unwrap();
+        client.commit(&offsets, CommitMode::Sync).unwrap();
+        let found = committed(&client, "clicks", &[0, 1, 2], Duration::from_secs(20)).unwrap();
+        assert_eq!(found, BTreeMap::from([(0, Some(0)), (1, None), (2, Some(17))]));
+    }
 
     #[test]
     fn of_several_brokers_one_may_not_have_heard_of_a_topic_yet() {

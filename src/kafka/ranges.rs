@@ -190,3 +190,110 @@ fn was_deleted(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange};
     matches!(error.rdkafka_error_code(), Some(AutoOffsetReset | OffsetOutOfRange))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+
+    type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+    /// A topic of two partitions.
+    fn cluster() -> Cluster {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("clicks", 2, 1).unwrap();
+        cluster
+    }
+
+    fn config(cluster: &Cluster) -> ClientConfig {
+        let mut config: ClientConfig = DEFAULTS.iter().map(|&(key, value)| (key.into(), value.into())).collect();
+        config.set("bootstrap.servers", cluster.bootstrap_servers()).set("group.id", "audit");
+        config
+    }
+
+    /// Sends so many records to a partition, ten in a batch: the key is the number, the payload so large.
+    fn fill(cluster: &Cluster, partition: i32, records: usize, bytes: usize) {
+        let producer: BaseProducer = config(cluster).set("batch.num.messages", "10").create().unwrap();
+        let payload = vec![b'x'; bytes];
+        for number in 0..records {
+            let key = number.to_string();
+            let mut record = BaseRecord::to("clicks").partition(partition).key(&key).payload(&payload);
+            while let Err((_, back)) = producer.send(record) {
+                producer.poll(Duration::from_millis(10));
+                record = back;
+            }
+        }
+        producer.flush(Duration::from_secs(20)).unwrap();
+    }
+
+    /// The offsets that are read of a range, up to one where it is enough, and the offset that is returned.
+    fn read(ranges: &mut Ranges, partition: i32, (first, next): (i64, i64), enough: i64) -> (Vec<i64>, i64) {
+        let mut offsets = Vec::new();
+        let reached = ranges.read(partition, OffsetRange::new(first, next), |record| {
+            let key = str::from_utf8(record.key.unwrap()).unwrap();
+            assert_eq!(key, record.offset.to_string(), "each record with its own offset");
+            assert!(record.timestamp_ms.is_some());
+            offsets.push(record.offset);
+            if record.offset == enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        (offsets, reached.unwrap())
+    }
+
+    #[test]
+    fn a_range_is_read_whole_and_nothing_beside_it_wherever_the_last_one_ended() {
+        let cluster = cluster();
+        fill(&cluster, 0, 300, 10);
+        fill(&cluster, 1, 50, 10);
+        let mut ranges = Ranges::new(&config(&cluster), "clicks").unwrap();
+        // Further on, next to it, back, in another partition, the same again, and one record.
+        for (partition, first, next) in
+            [(0, 100, 120), (0, 150, 170), (0, 170, 180), (0, 5, 8), (1, 0, 50), (0, 5, 8), (0, 299, 300)]
+        {
+            let expected = ((first..next).collect::<Vec<_>>(), next);
+            assert_eq!(read(&mut ranges, partition, (first, next), -1), expected, "{partition}: {first}..{next}");
+        }
+    }
+
+    #[test]
+    fn reading_goes_on_behind_the_record_where_it_was_enough() {
+        let cluster = cluster();
+        fill(&cluster, 0, 30, 10);
+        let mut ranges = Ranges::new(&config(&cluster), "clicks").unwrap();
+        assert_eq!(read(&mut ranges, 0, (3, 20), 7), (vec![3, 4, 5, 6, 7], 8));
+        assert_eq!(read(&mut ranges, 0, (8, 10), 9), (vec![8, 9], 10));
+    }
+
+    #[test]
+    fn a_range_ends_where_the_topic_does() {
+        let cluster = cluster();
+        fill(&cluster, 0, 30, 10);
+        let mut ranges = Ranges::new(&config(&cluster), "clicks").unwrap();
+        assert_eq!(read(&mut ranges, 0, (25, 1_000), -1), ((25..30).collect(), 1_000));
+        // Records that came since then are read, too.
+        assert_eq!(read(&mut ranges, 0, (30, 40), -1), (vec![], 40));
+        assert_eq!(read(&mut ranges, 0, (29, 30), -1), (vec![29], 30));
+    }
+
+    /// The mock keeps some megabytes of a partition.
+    #[test]
+    fn records_that_retention_has_deleted_are_passed_over_and_the_rest_is_read() {
+        let cluster = cluster();
+        fill(&cluster, 0, 2_000, 10_000);
+        let mut ranges = Ranges::new(&config(&cluster), "clicks").unwrap();
+        let (low, high) = ranges.consumer.fetch_watermarks("clicks", 0, FETCH_TIMEOUT).unwrap();
+        assert!(low > 100 && high == 2_000, "something was deleted: {low}..{high}");
+        assert_eq!(read(&mut ranges, 0, (low - 50, low + 10), -1), ((low..low + 10).collect(), low + 10));
+        assert_eq!(read(&mut ranges, 0, (0, low), -1), (vec![], low), "nothing is left of it");
+        assert_eq!(read(&mut ranges, 0, (low, low + 1), -1), (vec![low], low + 1));
+    }
+
+    #[test]
+    fn an_offset_that_the_topic_never_had_is_an_error_and_no_gap() {
+        let cluster = cluster();
+        fill(&cluster, 0, 30, 10);
+        let mut ranges = Ranges::new(&config(&cluster), "clicks").unwrap();
+        let said = ranges.read(0, OffsetRange::new(500, 600), |_| ControlFlow::Continue(())).unwrap_err().to_string();
+        assert!(said.starts_with("cannot read partition 0 from offset 500: "), "{said}");
+    }
+}

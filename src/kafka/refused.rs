@@ -89,7 +89,20 @@ fn look_at(path: &str, may_be_directory: bool) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::Setting;
     use super::*;
+
+    #[test]
+    fn a_setting_that_is_refused_is_named_as_it_was_given_and_its_value_is_not() {
+        let setting = |key: &str| Setting { key: key.into(), value: "s3cr3t".into(), from: "--kafka" };
+        for (key, why) in EVERYWHERE {
+            let given = [setting("client.id"), setting(key)].into_iter().collect();
+            let said = check(&given, EVERYWHERE).unwrap_err().to_string();
+            assert_eq!(said, format!("--kafka {key}=… cannot be set: {why}"));
+        }
+        let given = [setting("client.id"), setting("bootstrap.server")].into_iter().collect();
+        check(&given, EVERYWHERE).unwrap();
+    }
 
     #[test]
     fn a_file_that_is_named_can_be_read_and_a_directory_only_where_it_will_do() {

@@ -196,7 +196,86 @@ impl Replayer {
 
 #[cfg(test)]
 mod tests {
-    use super::position;
+    use super::*;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    struct Replay {
+        cluster: MockCluster<'static, DefaultProducerContext>,
+        config: ClientConfig,
+        client: Arc<Client>,
+        replayer: Replayer,
+    }
+
+    impl Replay {
+        async fn open() -> Self {
+            let cluster = MockCluster::new(1).unwrap();
+            cluster.create_topic("clicks", 1, 1).unwrap();
+            cluster.create_topic("clicks.replayed", 1, 1).unwrap();
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", cluster.bootstrap_servers()).set("group.id", "clickstream");
+            let client = Arc::new(admin::client(&config).unwrap());
+            let replayer = Replayer::open(&config, &client, "clicks", "Xz9").await.unwrap();
+            Self { cluster, config, client, replayer }
+        }
+
+        fn marks(&self, source: &str) -> Vec<(i32, i64)> {
+            let marks = replayed(&self.config, &self.client, "clicks", source).unwrap();
+            let mut marks: Vec<_> = marks.into_iter().collect();
+            marks.sort_unstable();
+            marks
+        }
+
+        fn end(&self) -> i64 {
+            admin::ends(&self.client, "clicks", &[0], REQUEST_TIMEOUT).unwrap()[&0].1
+        }
+    }
+
+    fn rejected(partition: i32, offset: i64) -> Rejected {
+        Rejected { partition, offset, key: Some(b"u".to_vec()), payload: None }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn each_message_is_sent_with_a_mark_by_which_it_is_known_again() {
+        let replay = Replay::open().await;
+        assert_eq!(replay.marks("Xz9"), []);
+        replay.replayer.send(&[rejected(2, 17), rejected(0, 3)]).await.unwrap();
+        assert_eq!((replay.marks("Xz9"), replay.end()), (vec![(0, 3), (2, 17)], 2));
+        replay.replayer.send(&[rejected(1, 1)]).await.unwrap();
+        assert_eq!(replay.marks("Xz9"), [(0, 3), (1, 1), (2, 17)]);
+        assert_eq!(replay.marks("Xz"), [], "of another topic");
+        let mut ranges = Ranges::new(&replay.config, "clicks").unwrap();
+        let mut records = Vec::new();
+        ranges
+            .read(0, OffsetRange::new(0, 2), |record| {
+                records.push((record.key.map(<[u8]>::to_vec), record.payload.map(<[u8]>::to_vec)));
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(records, vec![(Some(b"u".to_vec()), None); 2], "as they came");
+    }
+
+    /// The next run tries it again, since it finds no mark.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_message_that_kafka_does_not_take_has_no_mark() {
+        let replay = Replay::open().await;
+        let too_large = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+        replay.cluster.request_errors(RDKafkaApiKey::Produce, &[too_large]);
+        let said = replay.replayer.send(&[rejected(0, 3)]).await.unwrap_err().to_string();
+        assert!(said.starts_with("not acknowledged: "), "{said}");
+        assert_eq!(replay.marks("Xz9"), []);
+    }
+
+    /// The one that was there first is fenced, and says so.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_transaction_that_is_not_committed_is_an_error() {
+        let replay = Replay::open().await;
+        let fenced = RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED;
+        replay.cluster.request_errors(RDKafkaApiKey::EndTxn, &[fenced]);
+        let said = replay.replayer.send(&[rejected(0, 3)]).await.unwrap_err().to_string();
+        assert!(said.starts_with("the transaction was not committed: "), "{said}");
+    }
 
     #[test]
     fn a_mark_of_another_source_is_none_of_ours() {

@@ -143,7 +143,7 @@ fn a_topic_that_is_made_again_ends_an_audit_that_says_so() {
     });
     stands.wait();
     heal.gives_up("was deleted and made again while this was at work");
-    assert!(heal.said("asking again what is missing") == 0, "{}", heal.stderr());
+    assert!(heal.said("asking again which messages are missing") == 0, "{}", heal.stderr());
 }
 
 #[test]

@@ -138,7 +138,7 @@ impl<S: Store> Lookup<S> {
 
     fn other_group(&self, group: &str, has_opened: bool) -> Failure {
         let topic = &self.config.topic;
-        let message = if has_opened { taken_over(topic, group) } else { belongs_to(topic, group) };
+        let message = if has_opened || self.after_fence { taken_over(topic, group) } else { belongs_to(topic, group) };
         Failure { kind: ErrorKind::Permanent, ended: true, message }
     }
 
