@@ -4,7 +4,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use flows::{
     Answer, BatchConfig, CommitFailed, Failure, Faults, LeaseLost, Ledger, Metrics, OffsetRange, OffsetRanges, Offsets,
-    Ownership, Payload, ReadBack, Record, Shoppers, Sink, Table, ingest, now,
+    Ownership, Payload, Proof, ReadBack, Record, Shoppers, Sink, Table, ingest, now,
 };
 use futures::stream;
 use std::collections::BTreeMap;
@@ -69,8 +69,12 @@ impl Sink for Memory {
 struct Owner;
 
 impl Ownership for Owner {
-    async fn prove(&self) -> Result<(), LeaseLost> {
-        Ok(())
+    fn is_lost(&self) -> bool {
+        false
+    }
+
+    async fn prove(&self) -> Result<Proof, LeaseLost> {
+        Ok(Proof::Certain)
     }
 
     async fn renew(&self, _: &[i32]) -> Result<Result<(), LeaseLost>, Failure> {

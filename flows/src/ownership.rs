@@ -139,12 +139,14 @@ impl Tokens {
         partitions.iter().map(|at| (*at, held.get(at).copied().unwrap_or_default())).collect()
     }
 
-    /// Whether an insert that was refused with these carried older tokens than are held now. Where one of the partitions is not held
-    /// any more, it is not ours to send.
+    /// Whether this process may have refused an insert that carried these: newer tokens are held now, or about to be. A renewal writes
+    /// its token before it holds it. Where one of the partitions is not held any more, it is not ours to send.
     pub fn replaced(&self, carried: &[(i32, Uuid)]) -> bool {
         let partitions: Vec<_> = carried.iter().map(|(partition, _)| *partition).collect();
+        // In this order: a renewal that has ended in between holds its token.
+        let is_renewing = self.renewing.try_lock().is_err();
         let now = self.of(&partitions);
-        now != carried && now.iter().all(|(_, token)| !token.is_nil())
+        (is_renewing || now != carried) && now.iter().all(|(_, token)| !token.is_nil())
     }
 
     /// Whether each of these is the one that is held.

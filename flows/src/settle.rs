@@ -4,9 +4,12 @@ use crate::culprits::Culprits;
 use crate::refusal::{self, Known};
 use crate::room::Room;
 use crate::{
-    Answer, Backoff, Batch, ErrorKind, Failure, LeaseLost, Metrics, OutOfOrder, Ownership, Payload, Record, Sink,
-    Table, now,
+    Answer, Backoff, Batch, ErrorKind, Failure, LeaseLost, Metrics, OffsetRanges, OutOfOrder, Ownership, Payload,
+    Proof, Record, Sink, Table, now,
 };
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -89,7 +92,7 @@ pub enum SettleError {
 /// An insert is atomic, but its answer can be lost. Then it is sent again as it was, under the same name: it runs still, or refuses
 /// itself because it is stored, or is stored now. Transient failures are tried again without end. Where the rows themselves are
 /// refused, halving finds the culprits: they go to [`Table::Rejected`], every two seconds, all others in. Rows that were sent
-/// before, in another insert, are sent only under a new lease, and after the question which of them are stored.
+/// before, in another insert, are sent only under a newer lease, and after the question which of them are stored.
 ///
 /// # Errors
 /// See [`SettleError`].
@@ -110,7 +113,7 @@ pub async fn settle<W: Sink, T: Ownership>(
         }
     }
     let total = (events.len() + rejects.len()) as u64;
-    let settling = Settling { batch: &batch, sink, ownership, metrics };
+    let settling = Settling::of(&batch, sink, ownership, metrics);
     let mut culprits = Culprits::among(Table::Events, events);
     let (mut saved, mut rejected) = (Instant::now(), 0);
     while culprits.step(&settling).await? {
@@ -138,6 +141,26 @@ pub(crate) struct Settling<'a, W, T> {
     sink: &'a W,
     ownership: &'a T,
     metrics: &'a Metrics,
+    /// Its records are of the lease's topic.
+    is_proved: AtomicBool,
+    renewal: Mutex<Renewal>,
+}
+
+/// The newest lease that was opened while a batch is settled.
+#[derive(Default)]
+struct Renewal {
+    /// How many there were, this one included.
+    nth: u64,
+    /// What of the batch was stored when it was opened. What was sent before that and is not in here will never be stored.
+    stored: BTreeMap<i32, OffsetRanges>,
+}
+
+/// Whether rows were sent before, in an insert of another name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Never,
+    /// Under which of the batch's leases they were sent last. A copy of that insert may come as long as the lease is the newest.
+    Under(u64),
 }
 
 /// What became of rows that were inserted together.
@@ -151,6 +174,8 @@ pub(crate) enum Outcome<'d> {
 /// Rows that are not stored: the sink refuses at least one of them, or all together.
 pub(crate) struct Refusal<'d> {
     pub rows: Vec<&'d Record>,
+    /// When they were sent last.
+    pub sent: Sent,
     pub failure: Failure,
     /// Each refusal had the same error.
     pub is_steady: bool,
@@ -165,7 +190,11 @@ pub(crate) struct RefusedRow {
     pub is_stored: bool,
 }
 
-impl<W: Sink, T: Ownership> Settling<'_, W, T> {
+impl<'a, W: Sink, T: Ownership> Settling<'a, W, T> {
+    fn of(batch: &'a Batch, sink: &'a W, ownership: &'a T, metrics: &'a Metrics) -> Self {
+        Self { batch, sink, ownership, metrics, is_proved: AtomicBool::new(false), renewal: Mutex::default() }
+    }
+
     /// Stores the rejects of refused rows together with those that came as rejects; returns how many they are.
     async fn reject(&self, refused: Vec<RefusedRow>, came: Vec<&Record>) -> Result<u64, SettleError> {
         let missing = refused.iter().filter(|row| !row.is_stored).map(|row| &row.reject);
@@ -173,7 +202,7 @@ impl<W: Sink, T: Ownership> Settling<'_, W, T> {
         let mut storing = if rows.len() == came.len() {
             Culprits::among(Table::Rejected, rows)
         } else {
-            Culprits::among_sent(Table::Rejected, rows)
+            Culprits::among_sent(Table::Rejected, rows, self.sent_now())
         };
         while storing.step(self).await? {}
         let all = came.into_iter().chain(refused.iter().map(|row| &row.reject));
@@ -194,7 +223,7 @@ impl<W: Sink, T: Ownership> Settling<'_, W, T> {
     /// Tries once to store a reject; whether it is stored.
     pub async fn try_reject(&self, reject: &Record) -> Result<bool, SettleError> {
         let mut rows = vec![reject];
-        self.renew(&mut rows).await?;
+        self.free(&mut rows, self.sent_now()).await?;
         if !rows.is_empty() {
             let id = self.sink.name(self.batch.ranges());
             self.certain(&id, Table::Rejected, &mut rows, &mut Backoff::default()).await?;
@@ -205,30 +234,29 @@ impl<W: Sink, T: Ownership> Settling<'_, W, T> {
 
     /// Stores `rows`, all of them, however many attempts it takes; or returns those that the sink refuses.
     ///
-    /// `was_sent` says that some of them were sent before, in another insert.
+    /// `sent` says when some of them were sent before, in another insert.
     pub async fn insert<'d>(
         &self,
         table: Table,
         mut rows: Vec<&'d Record>,
-        mut was_sent: bool,
+        mut sent: Sent,
         known: &Known,
     ) -> Result<Outcome<'d>, SettleError> {
         let (mut backoff, mut refusals, accepted) = (Backoff::default(), 0, self.accepted());
-        let (mut errors, is_part, mut id) = (Known::default(), was_sent, None);
+        let (mut errors, is_part, mut id) = (Known::default(), sent != Sent::Never, None);
         while !rows.is_empty() {
             let Some(id_now) = &id else {
-                if was_sent {
-                    self.renew(&mut rows).await?;
-                }
+                self.free(&mut rows, sent).await?;
                 id = Some(self.sink.name(self.batch.ranges()));
                 continue;
             };
-            let sent = rows.len();
+            let all = rows.len();
+            sent = self.sent_now();
             let Some(failure) = self.certain(id_now, table, &mut rows, &mut backoff).await? else {
                 // What is left is another insert.
-                (id, was_sent) = (None, true);
+                id = None;
                 if rows.is_empty() {
-                    self.metrics.room.sufficed(sent);
+                    self.metrics.room.sufficed(all);
                 }
                 continue;
             };
@@ -245,7 +273,7 @@ impl<W: Sink, T: Ownership> Settling<'_, W, T> {
             errors.learn(&failure);
             let limit = refusal::limit(table, failure.kind, rows.len(), is_part, is_known);
             if limit.is_some_and(|limit| refusals >= limit) {
-                return Ok(Outcome::Refused(Refusal { rows, failure, is_steady: errors.is_one(), accepted }));
+                return Ok(Outcome::Refused(Refusal { rows, sent, failure, is_steady: errors.is_one(), accepted }));
             }
         }
         Metrics::count(&self.metrics.went_in, 1);
@@ -265,7 +293,7 @@ impl<W: Sink, T: Ownership> Settling<'_, W, T> {
         backoff: &mut Backoff,
     ) -> Result<Option<Failure>, SettleError> {
         loop {
-            self.ownership.prove().await?;
+            self.prove().await?;
             Metrics::count(&self.metrics.inserts, 1);
             match self.sink.insert(id, table, rows).await {
                 Ok(Answer::Written(all)) if all >= rows.len() as u64 && self.sink.read_back().is_done(table) => {
@@ -289,11 +317,49 @@ impl<W: Sink, T: Ownership> Settling<'_, W, T> {
         }
     }
 
-    /// Before rows are sent in another insert than before: ends what was on its way, and keeps of `rows` what is not stored.
-    async fn renew(&self, rows: &mut Vec<&Record>) -> Result<(), SettleError> {
-        let partitions: Vec<_> = self.batch.ranges().iter().map(|(partition, _)| *partition).collect();
-        self.ask(|| self.ownership.renew(&partitions)).await??;
-        self.keep_missing(rows).await
+    /// Makes sure that the batch may be sent at all. All its records came before this, so one certain answer is for good: each
+    /// attempt after it needs none.
+    async fn prove(&self) -> Result<(), SettleError> {
+        if self.ownership.is_lost() {
+            return Err(LeaseLost.into());
+        }
+        if !self.is_proved.load(SeqCst) {
+            self.is_proved.store(self.ownership.prove().await? == Proof::Certain, SeqCst);
+        }
+        Ok(())
+    }
+
+    /// When rows were sent that are sent now.
+    pub fn sent_now(&self) -> Sent {
+        Sent::Under(self.renewal().nth)
+    }
+
+    /// Whether rows may be sent in another insert than before under the lease of now: no copy of an insert with one of them is under
+    /// way. That of an older lease is refused, whenever it comes.
+    pub fn are_free(&self, sent: Sent) -> bool {
+        sent != self.sent_now()
+    }
+
+    /// Before rows are sent in another insert than before: keeps of them what is not stored, and never will be by what was sent. Where
+    /// that takes a new lease, it serves all other rows of the batch, too.
+    async fn free(&self, rows: &mut Vec<&Record>, sent: Sent) -> Result<(), SettleError> {
+        if sent == Sent::Never {
+            return Ok(());
+        }
+        if !self.are_free(sent) {
+            let partitions: Vec<_> = self.batch.ranges().iter().map(|(partition, _)| *partition).collect();
+            self.ask(|| self.ownership.renew(&partitions)).await??;
+            let stored = self.ask(|| self.sink.stored(self.batch.ranges())).await?;
+            let mut renewal = self.renewal();
+            *renewal = Renewal { nth: renewal.nth + 1, stored };
+        }
+        keep_missing(rows, &self.renewal().stored);
+        Ok(())
+    }
+
+    fn renewal(&self) -> MutexGuard<'_, Renewal> {
+        // Each change is one step.
+        self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps of `rows` what is not there, though an answer said that they are written.
@@ -302,7 +368,7 @@ impl<W: Sink, T: Ownership> Settling<'_, W, T> {
     /// with what can be read: rows that are written and not shown would be sent again after each doubt, and doubled.
     async fn read_back(&self, table: Table, written: u64, rows: &mut Vec<&Record>) -> Result<(), SettleError> {
         let sent = rows.len();
-        self.keep_missing(rows).await?;
+        keep_missing(rows, &self.ask(|| self.sink.stored(self.batch.ranges())).await?);
         let seen = (sent - rows.len()) as u64;
         let expected = written.min(sent as u64);
         if seen < expected {
@@ -322,13 +388,6 @@ impl<W: Sink, T: Ownership> Settling<'_, W, T> {
         if failure.kind == ErrorKind::Permanent { Err(SettleError::Permanent(failure.clone())) } else { Ok(()) }
     }
 
-    /// Keeps of `rows` what is not stored.
-    async fn keep_missing(&self, rows: &mut Vec<&Record>) -> Result<(), SettleError> {
-        let stored = self.ask(|| self.sink.stored(self.batch.ranges())).await?;
-        rows.retain(|row| stored.get(&row.partition).is_none_or(|stored_ranges| !stored_ranges.contains(row.offset())));
-        Ok(())
-    }
-
     /// Asks until there is an answer.
     async fn ask<A, F>(&self, question: impl Fn() -> F) -> Result<A, SettleError>
     where
@@ -344,4 +403,9 @@ impl<W: Sink, T: Ownership> Settling<'_, W, T> {
             backoff.wait().await;
         }
     }
+}
+
+/// Keeps of `rows` what is not stored.
+fn keep_missing(rows: &mut Vec<&Record>, stored: &BTreeMap<i32, OffsetRanges>) {
+    rows.retain(|row| stored.get(&row.partition).is_none_or(|stored_ranges| !stored_ranges.contains(row.offset())));
 }

@@ -1,6 +1,6 @@
 //! The doors through which [`settle`](crate::settle()) reaches the outside, and the kinds of what can go wrong there.
 
-use crate::{OffsetRange, OffsetRanges, Record};
+use crate::{OffsetRange, OffsetRanges, Proof, Record};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -72,12 +72,15 @@ impl ReadBack {
 
 /// The right to write rows of some partitions.
 pub trait Ownership: Send + Sync + 'static {
-    /// Checks that the topic is still the one that the lease was opened for: rows of a topic that was deleted and
+    /// Whether the lease has ended, as far as this process knows: then nothing more is sent.
+    fn is_lost(&self) -> bool;
+
+    /// Checks that what was received until now is of the topic that the lease was opened for: rows of a topic that was deleted and
     /// created again are not rows of this one.
     ///
     /// # Errors
     /// [`LeaseLost`] if it is another topic: write nothing more.
-    fn prove(&self) -> impl Future<Output = Result<(), LeaseLost>> + Send;
+    fn prove(&self) -> impl Future<Output = Result<Proof, LeaseLost>> + Send;
 
     /// Opens a new lease of these partitions. After that, every earlier insert is either stored or never will be.
     ///

@@ -7,8 +7,8 @@ use crate::kafka::admin::{self, Client};
 use crate::kafka::ranges::Ranges;
 use anyhow::{Context, Result, anyhow, bail};
 use flows::{
-    Batch, Claim, Event, Failure, LeaseLost, Metrics, OffsetRange, OpenError, Ownership, Payload, Record, SettleError,
-    now, open_lease, renew_lease, settle,
+    Batch, Claim, Event, Failure, LeaseLost, Metrics, OffsetRange, OpenError, Ownership, Payload, Proof, Record,
+    SettleError, now, open_lease, renew_lease, settle,
 };
 use std::collections::BTreeMap;
 use std::mem;
@@ -163,11 +163,15 @@ impl HealLease {
 }
 
 impl Ownership for HealLease {
-    async fn prove(&self) -> Result<(), LeaseLost> {
+    fn is_lost(&self) -> bool {
+        false
+    }
+
+    async fn prove(&self) -> Result<Proof, LeaseLost> {
         let (client, topic) = (self.client.clone(), self.topic.clone());
         let asked = tokio::task::spawn_blocking(move || admin::source(&client, &topic)).await;
         match asked {
-            Ok(Ok(source)) if source == self.source => Ok(()),
+            Ok(Ok(source)) if source == self.source => Ok(Proof::Certain),
             Ok(Ok(_)) => {
                 tracing::error!("topic {} was deleted and created again: no more rows are written", self.topic);
                 Err(LeaseLost)

@@ -136,23 +136,23 @@ impl ClickHouse {
         Ok(running)
     }
 
-    /// The condition that an insert asserts: none of the leases that it carries has been replaced.
+    /// The condition that an insert asserts: the newest leases of its partitions are those that it carries, all of them and no other.
     ///
-    /// Nothing is found where it cannot be looked at, or a lease is missing that should be there: then it is false as well.
+    /// Nothing is found where it cannot be looked at, or a lease is missing that should be there: then it is false as well. A set costs
+    /// the server less than a scalar subquery.
     pub(super) fn holds(&self, source: &str, carried: &[Carried]) -> String {
-        let there: Vec<_> = carried.iter().filter(|(_, _, token)| !token.is_nil()).collect();
-        let pairs: Vec<_> =
-            there.iter().map(|(role, at, token)| format!("('{role}', {at}, toUUID('{token}'))")).collect();
         let list = |items: BTreeSet<String>| items.into_iter().collect::<Vec<_>>().join(", ");
         let roles = list(carried.iter().map(|(role, _, _)| format!("'{role}'")).collect());
         let partitions = list(carried.iter().map(|(_, at, _)| at.to_string()).collect());
-        let count = there.len();
-        let are_ours =
-            if pairs.is_empty() { "1".into() } else { format!("(lease_role, at, token) IN ({})", pairs.join(", ")) };
+        // In the order in which ClickHouse sorts them.
+        let there = carried.iter().filter(|(_, _, token)| !token.is_nil());
+        let there: BTreeMap<_, _> = there.map(|(role, at, token)| ((role.to_string(), at), token)).collect();
+        let there: Vec<_> =
+            there.into_iter().map(|((role, at), token)| format!("('{role}', {at}, toUUID('{token}'))")).collect();
         format!(
-            "ifNull((SELECT count() = {count} AND countIf({are_ours}) = {count} FROM \
-             (SELECT role AS lease_role, partition AS at, tupleElement(max(newest), 2) AS token FROM {} \
-             WHERE source = {} AND role IN ({roles}) AND partition IN ({partitions}) GROUP BY lease_role, at)), 0)",
+            "[{}] IN (SELECT arraySort(groupArray(lease)) FROM (SELECT (role, partition, tupleElement(max(newest), 2)) AS lease \
+             FROM {} WHERE source = {} AND role IN ({roles}) AND partition IN ({partitions}) GROUP BY role, partition))",
+            there.join(", "),
             self.table("leases"),
             quoted(source)
         )

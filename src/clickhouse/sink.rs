@@ -110,11 +110,11 @@ impl ClickHouseSink {
         let besides = self.writer.besides.iter().filter(|(_, at, _)| carried.iter().any(|(own, _)| own == at));
         let carried: Vec<_> = own.chain(besides.copied()).collect();
         let holds = self.clickhouse.holds(&self.source, &carried);
-        let is_free = self.clickhouse.is_free(table.name(), &self.source, first.partition, first.offset());
+        let is_stored = self.clickhouse.is_stored(table.name(), &self.source, first.partition, first.offset());
         format!(
             "INSERT INTO {} ({names}) SELECT {names} FROM input({}) \
-             WHERE throwIf(toString(serverUUID()) != {}, '{}') = 0 AND throwIf(NOT {holds}, '{}') = 0 \
-             AND throwIf(NOT ({is_free}), '{}') = 0 FORMAT RowBinaryWithNamesAndTypes",
+             WHERE throwIf(toString(serverUUID()) != {}, '{}') = 0 AND throwIf(NOT ({holds}), '{}') = 0 \
+             AND throwIf({is_stored}, '{}') = 0 FORMAT RowBinaryWithNamesAndTypes",
             self.clickhouse.table(table.name()),
             quoted(&structure),
             quoted(&self.server()),

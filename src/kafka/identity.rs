@@ -2,7 +2,7 @@
 
 use super::consumer::Client;
 use super::{topic_id, topic_identity};
-use flows::{Origin, TopicIdentity};
+use flows::{LeaseLost, Origin, Proof, TopicIdentity};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
 use std::sync::Arc;
@@ -53,22 +53,29 @@ impl Identity {
         self.topic.origin(metadata)
     }
 
-    /// Whether the topic is still this one. A broker that does not answer has not handed out anything of another one either.
+    /// Whether the topic is still this one.
     ///
-    /// librdkafka goes on in the new topic at the old one's offset without a word, so what was received is known to be of
-    /// this topic only if this is asked afterwards, before it is written.
-    pub async fn still_holds(&self) -> bool {
+    /// librdkafka goes on in the new topic at the old one's offset without a word, so what was received is known to be of this topic
+    /// only if this is asked afterwards. Once is enough: an id never comes back. A topic that still has it when the broker answers had
+    /// it when all earlier records were received, whatever becomes of it later. A broker that does not answer has not handed out
+    /// anything of another topic either, but that proves nothing for later.
+    ///
+    /// # Errors
+    /// [`LeaseLost`] when it is gone, or another one.
+    pub async fn prove(&self) -> Result<Proof, LeaseLost> {
         if self.topic.id.is_none() {
-            return true;
+            return Ok(Proof::Certain);
         }
         let mine = self.clone();
         let asked = tokio::task::spawn_blocking(move || {
-            (topic_id(mine.client.client().native_client(), &mine.topic.name, ANSWER), mine.topic.id)
+            topic_id(mine.client.client().native_client(), &mine.topic.name, ANSWER)
         });
         match asked.await {
-            Ok((Ok(Some(id)), mine)) => Some(id) == mine,
-            Ok((Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic), _)) => false,
-            _ => true,
+            Ok(Ok(Some(id))) if self.topic.id.as_ref() == Some(&id) => Ok(Proof::Certain),
+            Ok(Ok(Some(_)) | Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)) => {
+                Err(LeaseLost)
+            }
+            _ => Ok(Proof::Unanswered),
         }
     }
 }

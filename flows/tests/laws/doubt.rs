@@ -1,7 +1,16 @@
 //! Laws of a batch whose insert failed. The fake ClickHouse checks that nothing is stored twice.
 
-use crate::support::{FakeClickHouse, Fate, Lie, TestPipeline, events, ms, odd, reject};
-use flows::{Claim, ErrorKind, IngestError, Metrics, OpenError, SettleError, Table, open_lease};
+use crate::support::{
+    FakeClickHouse, FakeSink, Fate, Lie, TestPipeline, apart, bad, event, events, ms, odd, reject, timeline,
+};
+use flows::{
+    Claim, ErrorKind, Failure, IngestError, LeaseLost, LeaseTable, Metrics, Newest, OpenError, Ownership, Proof,
+    SettleError, Table, ingest, open_lease, renew_lease,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::time::sleep;
+use uuid::Uuid;
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_insert_commits_nothing_until_it_is_resolved() {
@@ -103,6 +112,55 @@ async fn a_row_that_is_stored_and_refused_all_the_same_is_not_rejected() {
             (pipeline.clickhouse.offsets(Table::Events).len() as i64, pipeline.group.committed()[&0]),
             (rows, rows)
         );
+    }
+}
+
+/// A lease table that takes its time to say which lease is the newest.
+struct Slow(Arc<FakeSink>);
+
+impl LeaseTable for Slow {
+    async fn newest(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Newest>, Failure> {
+        sleep(ms(300)).await;
+        self.0.newest(partitions).await
+    }
+
+    async fn write(&self, token: Uuid, epochs: &[(i32, u64)]) -> Result<(), Failure> {
+        self.0.write(token, epochs).await
+    }
+
+    async fn quiesce(&self, partitions: &[i32]) -> Result<(), Failure> {
+        self.0.quiesce(partitions).await
+    }
+}
+
+struct SlowOwnership(Arc<FakeSink>);
+
+impl Ownership for SlowOwnership {
+    fn is_lost(&self) -> bool {
+        false
+    }
+
+    async fn prove(&self) -> Result<Proof, LeaseLost> {
+        Ok(Proof::Certain)
+    }
+
+    async fn renew(&self, partitions: &[i32]) -> Result<Result<(), LeaseLost>, Failure> {
+        renew_lease(&Slow(self.0.clone()), &self.0.tokens, partitions).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_insert_that_comes_while_its_own_process_renews_a_lease_is_sent_again() {
+    // The first batch is refused, and renews from 10 ms on: its token is written at 310 ms, and held at 610 ms.
+    for late in [0, 200, 320, 500, 600, 615] {
+        let pipeline = TestPipeline::new(FakeClickHouse::taking(ms(10)));
+        let records = (0..10).map(|at| (0, if at == 3 { bad(0, at) } else { event(0, at) }));
+        let records = timeline(records.chain((10..20).map(|at| (late, event(0, at)))));
+        let ownership = Arc::new(SlowOwnership(pipeline.sink.clone()));
+        let (sink, metrics) = (pipeline.sink.clone(), pipeline.metrics.clone());
+        let ran = ingest(records, apart(10, 2), sink, ownership, metrics, pipeline.ledger()).await;
+        assert!(ran.is_ok(), "{late} ms: {:?}", ran.err());
+        assert_eq!(pipeline.clickhouse.rows().len(), 20);
     }
 }
 

@@ -9,6 +9,7 @@ mod latency;
 mod membership;
 mod owning;
 mod producing;
+mod proofs;
 mod refusals;
 mod starting;
 #[path = "../support/mod.rs"]

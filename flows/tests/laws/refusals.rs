@@ -57,6 +57,25 @@ async fn each_of_several_refused_rows_is_found() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn parts_that_do_not_overlap_share_a_lease() {
+    // To open one takes six questions: which is newest, written, read back, what runs and whether it still does, what is stored.
+    let leases = async |rows: i64, culprits: &BTreeSet<i64>| {
+        let pipeline = TestPipeline::new(clickhouse());
+        let topic = (0..rows).map(|at| if culprits.contains(&at) { bad(0, at) } else { event(0, at) });
+        drop(pipeline.settle(topic.collect()).await.unwrap());
+        assert_eq!(pipeline.clickhouse.offsets(Table::Rejected).len(), culprits.len());
+        pipeline.clickhouse.asked() / 6
+    };
+    // One for the halves of the batch, one for the reject: each first half goes in, and its other half was not sent since.
+    assert_eq!(leases(1_024, &BTreeSet::from([1_023])).await, 2);
+    // One for each time that parts are halved, whatever their number, and one for the rejects.
+    for culprits in [vec![0], vec![0, 999], (0..1_000).step_by(91).collect(), vec![3, 4, 5, 6, 7]] {
+        let count = leases(1_000, &culprits.iter().copied().collect()).await;
+        assert!(count <= 11, "{culprits:?}: {count}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn if_all_rows_are_refused_all_are_rejected() {
     for rows in [1, 2, 3, 64, 100] {
         inserts(clickhouse(), rows, &(0..rows).collect()).await;

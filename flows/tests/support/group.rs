@@ -1,7 +1,7 @@
 //! A consumer group: the offsets that it keeps, and the lease that it gives.
 
 use super::{FakeClickHouse, FakeSink};
-use flows::{CommitFailed, Failure, LeaseLost, Offsets, Ownership, Record, renew_lease};
+use flows::{CommitFailed, Failure, LeaseLost, Offsets, Ownership, Proof, Record, renew_lease};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -212,12 +212,20 @@ pub struct FakeOwnership {
 }
 
 impl Ownership for FakeOwnership {
-    async fn prove(&self) -> Result<(), LeaseLost> {
+    fn is_lost(&self) -> bool {
+        self.lease.left.load(SeqCst) == 0
+    }
+
+    async fn prove(&self) -> Result<Proof, LeaseLost> {
         let takes = self.lease.takes();
         if !takes.is_zero() {
             sleep(takes).await;
         }
-        self.lease.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).map(drop).map_err(|_| LeaseLost)
+        self.lease
+            .left
+            .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+            .map(|_| Proof::Certain)
+            .map_err(|_| LeaseLost)
     }
 
     async fn renew(&self, partitions: &[i32]) -> Result<Result<(), LeaseLost>, Failure> {

@@ -5,8 +5,8 @@ use super::records::{RecordSender, Records, channel};
 use super::shared::Shared;
 use crate::kafka::Identity;
 use flows::{
-    Ended, Failure, IngestError, Input, LeaseLost, LeaseTable, Ledger, Metrics, Offsets, Ownership, Record,
-    SettleError, Sink, Tokens, renew_lease,
+    Ended, Failure, IngestError, Input, LeaseLost, LeaseTable, Ledger, Metrics, Offsets, Ownership, Proof, Record,
+    SettleError, SharedProof, Sink, Tokens, renew_lease,
 };
 use futures::{Stream, StreamExt, stream};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl<K: Sink + LeaseTable> Lease<K> {
     pub fn open(number: u64, starts: Vec<(i32, i64)>, opened: Opened<K>, shared: &Arc<Shared>) -> (RecordSender, Self) {
         let Opened { sink, identity, tokens, closed } = opened;
         let (sender, records, timed_out) = channel(closed.clone());
-        let ownership = LeaseOwnership { sink: sink.clone(), tokens, identity, closed };
+        let ownership = LeaseOwnership { sink: sink.clone(), tokens, identity, closed, proof: SharedProof::default() };
         let lease = Self {
             number,
             shared: shared.clone(),
@@ -112,13 +112,14 @@ pub struct LeaseOwnership<K> {
     tokens: Arc<Tokens>,
     identity: Identity,
     closed: CancellationToken,
+    proof: SharedProof<Result<Proof, LeaseLost>>,
 }
 
 impl<K> LeaseOwnership<K> {
     /// Resolves when the lease is lost: the group has reassigned its partitions, or the topic is another one.
     pub async fn lost(&self) {
         while tokio::time::timeout(TOPIC_CHECK_INTERVAL, self.closed.cancelled()).await.is_err() {
-            if !self.identity.still_holds().await {
+            if self.identity.prove().await.is_err() {
                 return tracing::warn!("the topic was deleted; looking for one of the same name");
             }
         }
@@ -126,8 +127,12 @@ impl<K> LeaseOwnership<K> {
 }
 
 impl<K: Sink + LeaseTable> Ownership for LeaseOwnership<K> {
-    async fn prove(&self) -> Result<(), LeaseLost> {
-        if !self.closed.is_cancelled() && self.identity.still_holds().await { Ok(()) } else { Err(LeaseLost) }
+    fn is_lost(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
+    async fn prove(&self) -> Result<Proof, LeaseLost> {
+        self.proof.ask(|| self.identity.prove()).await
     }
 
     async fn renew(&self, partitions: &[i32]) -> Result<Result<(), LeaseLost>, Failure> {
