@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// The interval between questions about ClickHouse's progress, and between log lines about it.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
-const SAY_AGAIN: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a mutation may fail, which ClickHouse tries again and again, before this gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MUTATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Erases the rows of one erasure.
 pub struct Eraser {
@@ -28,13 +28,11 @@ impl Eraser {
         self.clickhouse.to_erase(&self.erasure).await.map_err(asked)
     }
 
-    /// Records the positions, deletes the rows, and waits until ClickHouse has rewritten the parts that held them.
-    ///
-    /// A crash at any moment hangs on the order: deleted rows were recorded before, and the next run finds recorded rows, because
-    /// they still meet the same condition.
+    /// Records the positions, deletes the rows, and waits until ClickHouse has rewritten their parts.
     ///
     /// # Errors
-    /// When ClickHouse does not answer or refuses, or rows are left. Running it again finishes the erasure.
+    /// When a right is missing, ClickHouse does not answer or refuses, or rows are left. The same command finishes the
+    /// job.
     pub async fn erase(&self, reason: &str, found: Rows) -> Result<()> {
         let Self { clickhouse, erasure } = self;
         let since_ms = match erasure {
@@ -100,7 +98,7 @@ impl Eraser {
     async fn mutated(&self, table: Table) -> Result<()> {
         let (mut said, mut failing) = (Instant::now(), None);
         while let Some(mutations) = patiently(async || self.clickhouse.erasing(table).await).await? {
-            if said.elapsed() > SAY_AGAIN {
+            if said.elapsed() > LOG_INTERVAL {
                 tracing::info!("{}: ClickHouse has {} parts to rewrite", table.name(), grouped(mutations.parts));
                 said = Instant::now();
             }
@@ -110,7 +108,7 @@ impl Eraser {
                 (false, _) => Some((Instant::now(), mutations.parts)),
                 (true, _) => None,
             };
-            if failing.is_some_and(|(since, _): (Instant, u64)| since.elapsed() > PATIENCE) {
+            if failing.is_some_and(|(since, _): (Instant, u64)| since.elapsed() > MUTATION_TIMEOUT) {
                 bail!(
                     "ClickHouse cannot rewrite parts of {}: {} (KILL MUTATION WHERE mutation_id = '{}' ends it)",
                     table.name(),
@@ -118,7 +116,7 @@ impl Eraser {
                     mutations.first
                 );
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
@@ -141,11 +139,11 @@ impl Eraser {
             if held.is_empty() || !wait {
                 return Ok(held.len());
             }
-            if said.elapsed() > SAY_AGAIN {
+            if said.elapsed() > LOG_INTERVAL {
                 tracing::info!("old parts that are still on the disk: {}", grouped(held.len() as u64));
                 said = Instant::now();
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }

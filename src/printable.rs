@@ -10,8 +10,8 @@ use std::fmt::Write;
 /// The longest name that is printed whole: Kafka's topics have 249 characters at most.
 const NAME_BYTES: usize = 255;
 
-/// The most that is printed of one part of a log line, and of the line that a command ends with. What a table, a broker or a proxy
-/// has to say may be longer, by mistake or on purpose.
+/// The length limit of one part of a log line, and of a command's last line. Texts of a table, a broker or a proxy may be longer, by
+/// mistake or on purpose.
 pub const LINE_BYTES: usize = 8 * 1024;
 
 /// One line: the text with control characters (C0, C1) and characters that change the direction of text escaped as JSON escapes

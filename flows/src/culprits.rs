@@ -34,7 +34,7 @@ struct Pending<'d> {
     group: Group,
 }
 
-/// What is known of rows that are inserted together.
+/// The state of rows that are inserted together.
 enum Group {
     /// The whole batch, not tried yet.
     Whole,
@@ -42,7 +42,7 @@ enum Group {
     Part,
     /// The other part of a group that was refused for this reason, and whose first half went in: the culprit is in this one.
     HoldsCulprit(Failure),
-    /// It was refused itself, and has more than one row.
+    /// The group was refused itself, and has more than one row.
     Refused(Failure),
 }
 
@@ -142,7 +142,7 @@ impl<'d> Culprits<'d> {
             Outcome::Refused(refusal) => {
                 self.groups.push(Pending { rows: second, sent, group: Group::Part });
                 if refusal.rows.len() == 1 {
-                    // At once: when the server is well again, what it has refused before is no culprit.
+                    // At once: after a recovery of the server, its earlier refusals prove nothing.
                     return self.judge(at, Outcome::Refused(refusal)).await;
                 }
                 self.groups.push(Pending::refused(refusal));
@@ -151,8 +151,8 @@ impl<'d> Culprits<'d> {
         Ok(())
     }
 
-    /// What becomes of a row that was tried alone. One that was refused once, with an error that was the fault of another row, is
-    /// tried again when others have gone in.
+    /// Decides about a row that was tried alone. A row that was refused once, with an error that was the fault of
+    /// another row, is tried again when others have been stored.
     async fn judge<W: Sink, T: Ownership>(
         &mut self,
         at: &Settling<'_, W, T>,
@@ -180,10 +180,10 @@ impl<'d> Culprits<'d> {
         }
     }
 
-    /// What becomes of a row that was refused alone: it is rejected, or stored in the end.
+    /// Decides about a row that was refused alone: it is rejected, or stored in the end.
     ///
-    /// An error that nobody knows may be the server's fault and not the row's. So the row is rejected only if the server
-    /// has taken other rows since this one was first refused, or else takes the reject of this one.
+    /// An unlisted error may be the server's fault and not the row's. So the row is rejected only if the server has
+    /// taken other rows since this one was first refused, or else takes the reject of this one.
     async fn condemn<W: Sink, T: Ownership>(
         &mut self,
         at: &Settling<'_, W, T>,
@@ -215,8 +215,8 @@ impl<'d> Pending<'d> {
     }
 }
 
-/// The reject that an event becomes when the sink refuses its row. Its payload is the event as JSON again: the same
-/// fields and values, without what was ignored when it was read.
+/// The reject of an event whose row the sink refuses. Its payload is the event as JSON: the same fields and values,
+/// without ignored fields.
 fn refuse(row: &Record, failure: &Failure) -> Record {
     let event = row.event().expect("only rows of `events` are refused one by one");
     let reject = Reject {

@@ -1,11 +1,12 @@
-//! Who may write the rows of a partition: the owner of its newest token.
+//! The right to write the rows of a partition: the owner of its newest token has it.
 //!
-//! Kafka says which member a partition belongs to, but not when a former owner's last insert has ended. So each lease writes a
-//! *fencing token*, and each insert carries the tokens of its partitions and refuses itself where one of them is not the
-//! newest. The server lists an insert as running before that check. So when a new token is durable, an older insert has ended, and
-//! its rows can be seen; or it runs, and is waited for; or it is refused, whenever it comes. No clock is part of this argument.
+//! Kafka says which member owns a partition, but not when a former owner's last insert has ended. So each lease writes
+//! a *fencing token*. Each insert carries the tokens of its partitions, and refuses itself if one of them is not the
+//! newest. The server lists an insert as running before that check. So when a new token is durable, an older insert is
+//! in one of three states. It has ended, and its rows can be seen. Or it runs, and the new owner waits for it. Or it is
+//! refused, whenever it arrives. This argument needs no clock.
 //!
-//! The idea is that of Martin Kleppmann's "How to do distributed locking" (2016), with the check inside of the insert.
+//! The idea is that of Martin Kleppmann's "How to do distributed locking" (2016), with the check inside the insert.
 
 use crate::{Backoff, ErrorKind, Failure, LeaseLost};
 use std::collections::BTreeMap;
@@ -36,7 +37,7 @@ pub trait LeaseTable: Send + Sync + 'static {
 pub struct Newest {
     /// How many leases there were before, at least.
     pub epoch: u64,
-    /// What inserts of its owner carry.
+    /// The tokens that its owner's inserts carry.
     pub token: Uuid,
     /// The consumer group of its owner.
     pub group: String,
@@ -52,7 +53,7 @@ pub enum Claim {
         /// Another group whose leases may be taken over.
         take_over: Option<String>,
     },
-    /// All: one who heals has no lasting right.
+    /// All groups: a healer has no lasting right.
     Any,
 }
 
@@ -64,10 +65,10 @@ impl Claim {
         (!is_ours).then_some(newest.group.as_str())
     }
 
-    /// The claim of a process that has opened a lease: it takes no other group over any more.
+    /// The claim of a process that has opened a lease: it takes over no other group any more.
     ///
-    /// A take-over is what a process is started for, and never its answer to being fenced. Else two groups that name each other
-    /// would fence each other without end.
+    /// A take-over is for the start of a process, and never a reaction to being fenced. Otherwise two groups that name
+    /// each other would fence each other without end.
     #[must_use]
     pub fn after_opening(&self) -> Self {
         match self {
@@ -102,7 +103,7 @@ pub enum OpenError {
 /// The tokens that a member's inserts carry: one for each partition that it holds a lease of.
 #[derive(Debug)]
 pub struct Tokens {
-    /// What all tokens of this process begin with.
+    /// The beginning of all tokens of this process.
     process: u64,
     held: Mutex<BTreeMap<i32, Uuid>>,
     /// Something was held at some time.
@@ -123,7 +124,7 @@ impl Default for Tokens {
 }
 
 impl Tokens {
-    /// A token that nobody has.
+    /// A new random token.
     pub fn new_token(&self) -> Uuid {
         Uuid::from_u64_pair(self.process, rand::random())
     }
@@ -139,8 +140,9 @@ impl Tokens {
         partitions.iter().map(|at| (*at, held.get(at).copied().unwrap_or_default())).collect()
     }
 
-    /// Whether this process may have refused an insert that carried these: newer tokens are held now, or about to be. A renewal writes
-    /// its token before it holds it. Where one of the partitions is not held any more, it is not ours to send.
+    /// Whether this process itself may have caused the refusal of an insert with these tokens: newer ones are held now,
+    /// or will be. A renewal writes its token before it holds it. If one of the partitions is no longer held, the rows
+    /// are not ours to send.
     pub fn replaced(&self, carried: &[(i32, Uuid)]) -> bool {
         let partitions: Vec<_> = carried.iter().map(|(partition, _)| *partition).collect();
         // In this order: a renewal that has ended in between holds its token.
@@ -155,7 +157,7 @@ impl Tokens {
         carried.iter().all(|(partition, token)| held.get(partition) == Some(token))
     }
 
-    /// These partitions are not held any more.
+    /// Drops the tokens of these partitions.
     pub fn forget(&self, partitions: &[i32]) {
         let mut held = self.held();
         held.retain(|partition, _| !partitions.contains(partition));
@@ -173,10 +175,9 @@ impl Tokens {
     }
 }
 
-/// Opens a lease of these partitions: when this returns, `tokens` holds the newest token of each, and every insert under an older one
-/// has ended or will be refused. So a question that is asked *after* this, what is stored, has an answer that stays true.
-///
-/// Only the first opening of a process may take another group over: see [`Claim::after_opening`].
+/// Opens a lease of these partitions. When this returns, `tokens` holds the newest token of each, and every insert
+/// under an older one has ended or will be refused. So if the caller asks *after* this which offsets are stored, the
+/// answer stays true.
 ///
 /// # Errors
 /// See [`OpenError`]. A token whose write was not confirmed is never used.
@@ -197,10 +198,11 @@ pub async fn open_lease(
     supersede(table, tokens, partitions, &newest).await
 }
 
-/// Opens a new lease of partitions that are held, so that what was sent until now is over: stored, and can be seen, or never will be.
+/// Opens a new lease of held partitions. After that, every earlier insert is stored and visible, or never will be
+/// stored.
 ///
 /// # Errors
-/// [`LeaseLost`] when somebody else holds one of them by now; a failure that will not pass by itself.
+/// [`LeaseLost`] when another process holds one of them by now; a failure that will not pass by itself.
 pub async fn renew_lease(
     table: &impl LeaseTable,
     tokens: &Tokens,
@@ -228,7 +230,7 @@ async fn supersede(
     newest: &BTreeMap<i32, Newest>,
 ) -> Result<(), OpenError> {
     let token = tokens.new_token();
-    // The epoch is literal: a write that comes late, or twice, does not become the newest by that.
+    // The epoch is literal, so a write that arrives late or twice does not become the newest.
     let next = |at: &i32| {
         let epoch = newest.get(at).map_or(Some(1), |lease| lease.epoch.checked_add(1));
         epoch.map(|epoch| (*at, epoch)).ok_or_else(|| spent(*at))
@@ -250,7 +252,7 @@ async fn supersede(
     Ok(())
 }
 
-/// No epoch is larger than that of a partition's newest lease: somebody has written it by hand.
+/// The newest lease has the largest possible epoch: somebody has written it by hand.
 fn spent(partition: i32) -> Failure {
     let message = format!(
         "the newest lease of partition {partition} has the largest epoch that there is, so none can follow it: delete that row from \

@@ -1,14 +1,14 @@
-//! One question for all who need its answer: whether what was received is of the lease's topic.
+//! One question for all batches that need its answer: whether received records are of the lease's topic.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use tokio::sync::Mutex;
 
-/// What is known of a batch's topic.
+/// The certainty about a batch's topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// The topic was still the lease's when it was asked about. All that was received before that is of it, for good.
+    /// The topic was still the lease's when it was asked about. All records that were received before are of it.
     Certain,
-    /// Nobody has said that it is another one, and nobody has said that it is not.
+    /// No broker has said that it is another topic, or that it is not.
     Unanswered,
 }
 

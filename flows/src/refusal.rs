@@ -14,7 +14,7 @@ const WHOLE: u32 = 3;
 /// seconds.
 pub(crate) const ALONE: u32 = 6;
 
-/// Errors that were the fault of a row, or have befallen rows, by how their messages begin: `Code: 395`, say.
+/// Errors that were the fault of a row, by the beginnings of their messages, such as `Code: 395`.
 #[derive(Default)]
 pub(crate) struct Known(Vec<String>);
 
@@ -36,7 +36,7 @@ impl Known {
         failure.kind == ErrorKind::Data || self.is_learned(failure)
     }
 
-    /// Whether a row was condemned for it, though it does not say that the row is bad.
+    /// Whether a row was rejected for this error, which does not itself say that the row is bad.
     pub fn is_learned(&self, failure: &Failure) -> bool {
         failure.kind == ErrorKind::Unexplained && self.0.iter().any(|known| known == beginning(failure))
     }
@@ -47,9 +47,10 @@ fn beginning(failure: &Failure) -> &str {
     failure.message.split_once('.').map_or(&failure.message, |(beginning, _)| beginning)
 }
 
-/// How many refusals of the same rows it takes until they are halved, or one row is suspected; none to try again without end.
+/// The number of refusals of the same rows until they are halved, or until one row is suspected; none to try again
+/// without end.
 ///
-/// `rows` is their number, `is_part` whether they were split off a group that was refused already, and `is_known` whether the error is
+/// `rows` is their number, `is_part` whether they are a part of a refused group, and `is_known` whether the error is
 /// known to be the fault of rows.
 pub(crate) fn limit(table: Table, kind: ErrorKind, rows: usize, is_part: bool, is_known: bool) -> Option<u32> {
     match (kind, table) {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// So many inserts of this size have to go in until larger ones are tried again.
+/// After this many successful inserts of one size, a larger size is tried.
 const PROOF: u64 = 32;
 
 /// The rows that fit into one insert, learned from inserts that were too large. Batches share it: each would otherwise be halved
@@ -20,7 +20,7 @@ impl Room {
         Some(self.rows.load(Relaxed)).filter(|rows| *rows > 0).map(|rows| usize::try_from(rows).unwrap_or(usize::MAX))
     }
 
-    /// An insert of so many rows was too large.
+    /// Notes that an insert of this many rows was too large.
     pub(crate) fn exceeded(&self, rows: usize) {
         let half = (rows as u64 / 2).max(1);
         let smaller = |now: u64| (now == 0 || half < now).then_some(half);
@@ -29,10 +29,10 @@ impl Room {
         }
     }
 
-    /// An insert of so many rows went in.
+    /// Notes that an insert of this many rows succeeded.
     pub(crate) fn sufficed(&self, rows: usize) {
         let now = self.rows.load(Relaxed);
-        // Only those that fill it say anything.
+        // Only inserts of the full size count.
         if now > 0 && rows as u64 >= now && self.proved.fetch_add(1, Relaxed) + 1 >= PROOF {
             // Another batch may have learned better meanwhile.
             let _ = self.rows.compare_exchange(now, now * 2, Relaxed, Relaxed);

@@ -51,7 +51,7 @@ pub struct Durable {
 }
 
 impl Durable {
-    /// What was settled.
+    /// The settled batch.
     pub const fn batch(&self) -> &Batch {
         &self.batch
     }
@@ -117,7 +117,7 @@ pub async fn settle<W: Sink, T: Ownership>(
     let mut culprits = Culprits::among(Table::Events, events);
     let (mut saved, mut rejected) = (Instant::now(), 0);
     while culprits.step(&settling).await? {
-        // A restart goes on behind what is stored: to find all culprits of a batch can take minutes.
+        // A restart resumes after stored rejects; finding all culprits of a batch can take minutes.
         if saved.elapsed() >= SAVE_EVERY {
             rejected += settling.reject(culprits.take(), vec![]).await?;
             saved = Instant::now();
@@ -135,7 +135,7 @@ pub async fn settle<W: Sink, T: Ownership>(
 /// How often the rejects of refused rows are stored while others are looked for.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
 
-/// What it takes to store rows of one batch.
+/// The means to store the rows of one batch.
 pub(crate) struct Settling<'a, W, T> {
     batch: &'a Batch,
     sink: &'a W,
@@ -151,7 +151,8 @@ pub(crate) struct Settling<'a, W, T> {
 struct Renewal {
     /// How many there were, this one included.
     nth: u64,
-    /// What of the batch was stored when it was opened. What was sent before that and is not in here will never be stored.
+    /// The offsets of the batch that were stored when it was opened. Rows that were sent before that and are not in
+    /// here will never be stored.
     stored: BTreeMap<i32, OffsetRanges>,
 }
 
@@ -163,7 +164,7 @@ pub(crate) enum Sent {
     Under(u64),
 }
 
-/// What became of rows that were inserted together.
+/// The outcome for rows that were inserted together.
 pub(crate) enum Outcome<'d> {
     /// All are stored.
     Stored,
@@ -253,7 +254,7 @@ impl<'a, W: Sink, T: Ownership> Settling<'a, W, T> {
             let all = rows.len();
             sent = self.sent_now();
             let Some(failure) = self.certain(id_now, table, &mut rows, &mut backoff).await? else {
-                // What is left is another insert.
+                // The remaining rows need another insert.
                 id = None;
                 if rows.is_empty() {
                     self.metrics.room.sufficed(all);
@@ -283,8 +284,8 @@ impl<'a, W: Sink, T: Ownership> Settling<'a, W, T> {
         Ok(Outcome::Stored)
     }
 
-    /// Sends one insert, again and again under its name, until it is certain what has become of it: none when it has ended, and
-    /// `rows` keeps what is not stored; or the failure with which it was refused.
+    /// Sends one insert under its name until its outcome is certain. Returns none when it has ended, and `rows` keeps
+    /// rows that are not stored; or the failure with which it was refused.
     async fn certain(
         &self,
         id: &W::InsertId,
@@ -317,8 +318,8 @@ impl<'a, W: Sink, T: Ownership> Settling<'a, W, T> {
         }
     }
 
-    /// Makes sure that the batch may be sent at all. All its records came before this, so one certain answer is for good: each
-    /// attempt after it needs none.
+    /// Makes sure that the batch may be sent at all. All its records came before this, so one certain answer stays
+    /// true, and later attempts need none.
     async fn prove(&self) -> Result<(), SettleError> {
         if self.ownership.is_lost() {
             return Err(LeaseLost.into());
@@ -340,8 +341,7 @@ impl<'a, W: Sink, T: Ownership> Settling<'a, W, T> {
         sent != self.sent_now()
     }
 
-    /// Before rows are sent in another insert than before: keeps of them what is not stored, and never will be by what was sent. Where
-    /// that takes a new lease, it serves all other rows of the batch, too.
+    /// Before rows are sent in another insert: ends earlier ones, and keeps only rows that are not stored.
     async fn free(&self, rows: &mut Vec<&Record>, sent: Sent) -> Result<(), SettleError> {
         if sent == Sent::Never {
             return Ok(());
@@ -362,10 +362,11 @@ impl<'a, W: Sink, T: Ownership> Settling<'a, W, T> {
         self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps of `rows` what is not there, though an answer said that they are written.
+    /// Keeps only rows that are not stored, although an answer said that they were written.
     ///
-    /// An answer that names fewer rows than were sent is a doubt like any other. The first answer under a lease is compared
-    /// with what can be read: rows that are written and not shown would be sent again after each doubt, and doubled.
+    /// An answer that names fewer rows than were sent is a doubt like any other. The first answer under a lease is
+    /// compared with the readable rows: rows that are written and hidden would be sent again after each doubt, and
+    /// doubled.
     async fn read_back(&self, table: Table, written: u64, rows: &mut Vec<&Record>) -> Result<(), SettleError> {
         let sent = rows.len();
         keep_missing(rows, &self.ask(|| self.sink.stored(self.batch.ranges())).await?);
@@ -388,7 +389,7 @@ impl<'a, W: Sink, T: Ownership> Settling<'a, W, T> {
         if failure.kind == ErrorKind::Permanent { Err(SettleError::Permanent(failure.clone())) } else { Ok(()) }
     }
 
-    /// Asks until there is an answer.
+    /// Repeats the question until there is an answer.
     async fn ask<A, F>(&self, question: impl Fn() -> F) -> Result<A, SettleError>
     where
         F: Future<Output = Result<A, Failure>>,
@@ -405,7 +406,7 @@ impl<'a, W: Sink, T: Ownership> Settling<'a, W, T> {
     }
 }
 
-/// Keeps of `rows` what is not stored.
+/// Keeps only rows that are not stored.
 fn keep_missing(rows: &mut Vec<&Record>, stored: &BTreeMap<i32, OffsetRanges>) {
     rows.retain(|row| stored.get(&row.partition).is_none_or(|stored_ranges| !stored_ranges.contains(row.offset())));
 }

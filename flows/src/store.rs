@@ -1,4 +1,4 @@
-//! Where rows of all topics are stored, and who has which right to it.
+//! The store of all topics' rows, and the rights to write them.
 
 use crate::{Failure, LeaseTable, OffsetRanges, Sink, Tokens};
 use std::collections::BTreeMap;
@@ -11,16 +11,16 @@ pub trait Store: Send + Sync + 'static {
     /// Where the rows of one topic are stored under one lease.
     type Sink: Sink + LeaseTable;
 
-    /// The sink for rows of the topic with the id `source`. Nothing is sent any more once `closed` is cancelled.
+    /// The sink for rows of the topic with the id `source`. It sends nothing more once `closed` is cancelled.
     fn sink(&self, source: &str, closed: CancellationToken) -> Self::Sink;
 
     /// The tokens of this process, which its sinks' inserts carry.
     fn tokens(&self) -> &Arc<Tokens>;
 
-    /// Whether rows can be stored exactly once: the tables, their settings and this user's rights are as they have to be.
+    /// Checks that rows can be stored exactly once, with these tables, settings and rights of this user.
     ///
     /// # Errors
-    /// What does not fit; or a failure, which may pass.
+    /// The first unsuitable one; or a failure, which may pass.
     fn check(&self) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Which offsets of a topic are stored, rejected or erased, from the given offset of each partition on.

@@ -328,7 +328,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let steps = runtime.block_on(async {
-            let clickhouse = Arc::new(FakeClickHouse::moody(seed.into()).fresh());
+            let clickhouse = Arc::new(FakeClickHouse::with_random_faults(seed.into()).fresh());
             let coordinator = Coordinator::new(clickhouse.clone(), PARTITIONS as i32, seed.into());
             let (topic, metrics, seed) = (records(&topic), Arc::new(Metrics::default()), seed.into());
             let shop = Arc::new(Shop { topic, clickhouse, coordinator, batching, metrics, seed });

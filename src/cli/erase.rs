@@ -13,7 +13,7 @@ use flows::Failure;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What is not erased, for those who answer for it.
+/// The remaining copies, for the person in charge.
 const LEFT: &str = "not erased: messages that are still to be ingested (run this again when the group's lag is 0); Kafka's copy \
                     of all of them, which retention deletes (or kafka-delete-records, or a tombstone in a compacted topic); \
                     backups, detached and frozen parts, and other servers: see docs/erasure.md";
@@ -63,10 +63,10 @@ pub struct EraseWhat {
     pub recorded: bool,
 }
 
-/// Records the positions, deletes the rows, and waits until ClickHouse has rewritten what held them.
+/// Records the positions, deletes the rows, and waits until ClickHouse has rewritten their parts.
 ///
 /// # Errors
-/// When a right is missing, ClickHouse does not answer or refuses, or rows are left. Running it again finishes what was begun.
+/// When a right is missing, ClickHouse does not answer or refuses, or rows are left. The same command finishes the job.
 pub async fn run(args: EraseArgs) -> Result<()> {
     let clickhouse = ClickHouse::new(&args.clickhouse.config())?;
     connect::clickhouse(&clickhouse, args.connect_timeout).await?;

@@ -27,7 +27,7 @@ columns!(A B C D E F G);
 /// All rows of an answer.
 ///
 /// # Errors
-/// Which row is not what was asked for, and why.
+/// The unexpected row, and the reason.
 pub fn rows<A: Columns>(body: &[u8]) -> Result<Vec<A>, String> {
     let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let row = |(nth, line)| serde_json::from_slice(line).map_err(|error| format!("row {nth}: {error}"));

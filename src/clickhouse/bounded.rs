@@ -1,4 +1,4 @@
-//! Connections that a server cannot fill our memory through: what it may send in answer to one request has an end.
+//! Connections with a size limit on each answer, so that a server cannot fill our memory.
 
 use hyper::Uri;
 use hyper::rt;

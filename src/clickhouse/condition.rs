@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-/// One expression. What it says is left to ClickHouse; that it ends where it should is looked at here.
+/// One expression. ClickHouse checks its meaning; this file checks that it ends where it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition(String);
 
@@ -46,7 +46,7 @@ impl FromStr for Condition {
     }
 }
 
-/// Goes on behind the quote that closes. A doubled one closes and opens again, which comes to the same.
+/// Skips to the end of the closing quote. A doubled quote closes and opens again, with the same result.
 fn skip_quoted(quote: char, characters: &mut impl Iterator<Item = char>) -> Result<(), String> {
     while let Some(c) = characters.next() {
         match c {

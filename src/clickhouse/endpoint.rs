@@ -14,7 +14,7 @@ const SHORTEST_SECRET: usize = 6;
 const SHORTEST_PASSWORD: usize = 4;
 
 /// The longest answer to a question. One window of offsets has 10 MB at most, and a page of rejects about 22 MB.
-const ANSWER_BYTES: usize = 32 * 1024 * 1024;
+const RESPONSE_BYTES: usize = 32 * 1024 * 1024;
 
 /// The address, and what goes along with each request: the query of `--clickhouse-url`, the user and the password.
 #[derive(Clone)]
@@ -86,7 +86,7 @@ impl Endpoint {
     /// The client library, at the same address, as the same user, over connections of the same kind.
     pub fn client(&self) -> clickhouse::Client {
         let (roles, settings): (Vec<_>, Vec<_>) = self.query.iter().cloned().partition(|(name, _)| name == "role");
-        let client = clickhouse::Client::with_http_client(http::client(ANSWER_BYTES))
+        let client = clickhouse::Client::with_http_client(http::client(RESPONSE_BYTES))
             .with_url(self.url.as_str())
             .with_user(&self.user)
             .with_password(&self.password)
@@ -112,7 +112,7 @@ fn spellings(secret: &str, user: &str) -> Vec<String> {
         BASE64_STANDARD.encode(format!("{user}:{secret}")),
         BASE64_STANDARD.encode(secret),
     ];
-    // What is longer first: a spelling may hold another one.
+    // Longer spellings first, because one may contain another.
     all.sort_by_key(|spelling| std::cmp::Reverse(spelling.len()));
     all.dedup();
     all

@@ -1,4 +1,4 @@
-//! Erasing rows: their positions are recorded in `erased`, which is durable then, and only what is recorded is deleted.
+//! Erasing rows: their positions are recorded durably in `erased`, and only rows at recorded positions are deleted.
 
 use super::condition::Condition;
 use super::questions::quoted;
@@ -25,7 +25,7 @@ const SETTINGS: [(&str, &str); 4] = [
     ("async_insert", "0"),       // an answer means that it is stored
 ];
 
-/// What a user of a rejected message may look like where the message is no JSON as a whole: cut short, several in one, nested.
+/// Patterns of a user in a rejected message that is not one JSON object: cut short, nested, or several in one message.
 const USER_IDS: &str = r#""user_id"\s*:\s*("(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*)"#;
 
 /// Which rows are to be erased.
@@ -66,7 +66,7 @@ impl Erasure {
 }
 
 impl ClickHouse {
-    /// What time it is by the server's clock: milliseconds since the Unix epoch.
+    /// The server's time: milliseconds since the Unix epoch.
     pub async fn server_time_ms(&self) -> Result<i64, Failure> {
         let (now_ms,) = self.one("SELECT toUnixTimestamp64Milli(now64(3))").await?;
         Ok(now_ms)

@@ -1,10 +1,10 @@
-//! What a failure means: the one place where errors of ClickHouse, and of what stands before it, are classed.
+//! The kinds of failures: the one place that classes errors of ClickHouse, and of proxies before it.
 
 use crate::printable::printable;
 use flows::{ErrorKind, Failure};
 use hyper::HeaderMap;
 
-/// Codes that say: these rows are not to the server's liking. Names as in ClickHouse's `ErrorCodes.cpp`.
+/// Codes of bad rows. The names are those of ClickHouse's `ErrorCodes.cpp`.
 const DATA: &[i32] = &[
     6,   // CANNOT_PARSE_TEXT
     27,  // CANNOT_PARSE_INPUT_ASSERTION_FAILED
@@ -47,7 +47,7 @@ const PERMANENT: &[i32] = &[
     516, // AUTHENTICATION_FAILED
 ];
 
-/// Codes that say: too much at once. Also by the time that it takes: a view may be slow for many rows.
+/// Codes of too much data at once. Time limits are among them: a view may be slow for many rows.
 const TOO_LARGE: &[i32] = &[
     158, // TOO_MANY_ROWS
     159, // TIMEOUT_EXCEEDED
@@ -118,7 +118,7 @@ const NOT_ENDED: &[i32] = &[
     319, // UNKNOWN_STATUS_OF_INSERT
 ];
 
-/// The length at which a text of somebody else is cut off, and the one of our own messages, which quote such a text.
+/// The length limit of foreign texts, and that of our own messages, which quote such texts.
 const QUOTED_BYTES: usize = 300;
 const OURS_BYTES: usize = 1_000;
 
@@ -142,19 +142,19 @@ pub fn exception_code(headers: &HeaderMap) -> Option<i32> {
     headers.get("X-ClickHouse-Exception-Code")?.to_str().ok()?.parse().ok()
 }
 
-/// What an answer means that is not the one hoped for: to an insert or to a question. `status` is 0 where it is not known, and
-/// `code` is that of ClickHouse's header.
+/// The meaning of a failed answer to an insert or a question. `status` is 0 if it is unknown, and `code` is that of
+/// ClickHouse's header.
 pub fn answered(status: u16, code: Option<i32>, body: &str) -> Failure {
     match code.or_else(|| code_in(body)) {
         Some(code) => {
             let what = first_line(body);
             let message = if what.is_empty() { format!("Code: {code}") } else { what };
             let message = message + hint(code, body);
-            // An exception of ClickHouse ends what it answers, but for a few.
+            // An exception of ClickHouse means that the statement has ended, with a few exceptions.
             Failure { kind: kind(code), ended: !NOT_ENDED.contains(&code), message }
         }
-        // Something in front of ClickHouse, or another server altogether: it says nothing about what is behind it, and is
-        // mostly gone in a moment.
+        // A proxy before ClickHouse, or another server, answered. It says nothing about ClickHouse, and is mostly gone
+        // in a moment.
         None => {
             let is_too_large = status == PAYLOAD_TOO_LARGE;
             let kind = if is_too_large { ErrorKind::TooLarge } else { ErrorKind::Transient };
@@ -203,7 +203,7 @@ fn title(body: &str) -> Option<&str> {
     body.get(from..from + to).filter(|title| !title.trim().is_empty())
 }
 
-/// What an error of the client library means, of a question.
+/// The meaning of the client library's error for a question.
 pub fn asked(error: &clickhouse::error::Error) -> Failure {
     use clickhouse::error::Error;
     match error {
@@ -216,7 +216,7 @@ pub fn asked(error: &clickhouse::error::Error) -> Failure {
     }
 }
 
-/// What a 200 means that is not the answer to the question.
+/// The meaning of a 200 that is not the answer to the question.
 pub fn misunderstood(why: &str) -> Failure {
     let message = format!("an answer that does not fit the question: {}", printable(clip(why)));
     Failure { kind: ErrorKind::Transient, ended: false, message }
@@ -228,7 +228,8 @@ fn status_in(body: &str) -> u16 {
     status.filter(|status| (100..=599).contains(status)).unwrap_or(0)
 }
 
-/// An error in one line, causes included, without ClickHouse's version and stack. Ours say behind what they quote what to do about it.
+/// An error in one line, with its causes, without ClickHouse's version and stack. Our own errors end with the action,
+/// after the quoted text.
 pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = first_of(&error.to_string(), OURS_BYTES);
     let mut source = error.source();
@@ -343,7 +344,7 @@ mod tests {
             ),
             ("Code: 60. DB::Exception: Table db.events does not exist. (UNKNOWN_TABLE)", true),
             ("Code: 81. DB::Exception: Database db does not exist. (UNKNOWN_DATABASE)", true),
-            // A view of somebody else needs this table.
+            // A foreign view needs this table.
             ("Code: 60. DB::Exception: Table other.daily does not exist. (UNKNOWN_TABLE)", false),
         ] {
             let failure = answered(404, None, &body.replace("(SELECT 1)", &"(SELECT 1)".repeat(100)));

@@ -1,4 +1,4 @@
-//! The HTTP client for all that is asked of ClickHouse, and sent to it.
+//! The HTTP client for all questions and inserts to ClickHouse.
 
 use super::bounded::Bounded;
 use bytes::Bytes;
@@ -18,7 +18,7 @@ pub fn client<B: Body<Data = Bytes> + Send>(bytes: usize) -> Client<B> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(super::ANSWER));
+    tcp.set_connect_timeout(Some(super::RESPONSE_TIMEOUT));
     let https = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().wrap_connector(tcp);
     legacy::Client::builder(TokioExecutor::new())
         .pool_idle_timeout(IDLE)

@@ -1,8 +1,9 @@
-//! One insert: one HTTP request, encoded whole before it is sent, and an answer that is believed only when it is complete.
+//! One insert: one HTTP request, encoded whole before it is sent, and an answer that counts only if it is complete.
 //!
-//! Questions go through the `clickhouse` crate; inserts do not, because the promise hangs on their answer: the body's length
-//! is announced, so a request that was cut short is never taken for a whole one, and an answer counts as *stored* only if it
-//! is a 200 with an empty body that names as many rows as were sent. Anything else is a failure, or a doubt.
+//! Questions use the `clickhouse` crate. Inserts do not, because the promise depends on their answer. The request
+//! announces the body's length, so a request that was cut short never counts as whole. An answer counts as *stored*
+//! only if it is a 200 with an empty body that names as many rows as were sent. Any other answer is a failure, or a
+//! doubt.
 
 use super::settings::Settings;
 use super::{Endpoint, failure, http};
@@ -16,9 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the answer to an insert may take. Longer only delays finding out; an insert that still runs then is awaited.
-const ANSWER: Duration = Duration::from_secs(20);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest answer: it is empty, or the text of an error.
-const ANSWER_BYTES: usize = 64 * 1024;
+const RESPONSE_BYTES: usize = 64 * 1024;
 
 /// Sends inserts.
 pub struct Inserter {
@@ -30,7 +31,7 @@ pub struct Inserter {
 impl Inserter {
     /// Nothing is sent yet.
     pub fn new(endpoint: Endpoint, settings: Arc<Settings>) -> Self {
-        Self { http: http::client(ANSWER_BYTES), endpoint, settings }
+        Self { http: http::client(RESPONSE_BYTES), endpoint, settings }
     }
 
     /// Runs `sql` with `body` behind it, under the name `query_id`; returns how many rows were written, as the answer says.
@@ -38,9 +39,9 @@ impl Inserter {
         let unsent = |_| Failure { ended: true, ..doubt(failpoints::MESSAGE.into()) };
         failpoints::reach(Step::BeforeInsert).await.map_err(unsent)?;
         let request = self.request(query_id, sql, body);
-        let written = match tokio::time::timeout(ANSWER, self.exchange(request)).await {
+        let written = match tokio::time::timeout(RESPONSE_TIMEOUT, self.exchange(request)).await {
             Ok(outcome) => outcome?,
-            Err(_) => return Err(doubt(format!("no answer to an insert within {} s", ANSWER.as_secs()))),
+            Err(_) => return Err(doubt(format!("no answer to an insert within {} s", RESPONSE_TIMEOUT.as_secs()))),
         };
         failpoints::reach(Step::AfterInsert).await.map_err(|_| doubt(failpoints::MESSAGE.into()))?;
         Ok(written)
@@ -70,13 +71,13 @@ impl Inserter {
     }
 }
 
-/// What ClickHouse says in a header of the answer, when the query is at its end.
+/// The header of the answer with the statement's summary, which ClickHouse sends at its end.
 #[derive(Deserialize)]
 struct Summary {
     written_rows: String,
 }
 
-/// The rows that were written, those of views too; 0 where the answer does not say.
+/// The number of written rows, including those of views; 0 if the answer has none.
 fn written_rows(response: &Response<Incoming>) -> u64 {
     let summary = response.headers().get("X-ClickHouse-Summary").map(|header| header.as_bytes());
     let summary = summary.and_then(|json| serde_json::from_slice::<Summary>(json).ok());

@@ -1,4 +1,4 @@
-//! The name of an insert: what ClickHouse has as its `query_id`, so that others can see what it touches.
+//! The name of an insert: its `query_id` in ClickHouse, by which other members see the partitions that it touches.
 
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -24,12 +24,12 @@ impl Scope {
         Self(super::users::hex(&hash.finalize()[..SCOPE_BYTES]))
     }
 
-    /// What the names of all inserts of this scope begin with.
+    /// The beginning of the names of all inserts of this scope.
     pub fn prefix(&self) -> String {
         format!("clickstream/{}/", self.0)
     }
 
-    /// What the names of those begin with that one process sends.
+    /// The beginning of the names of one process's inserts.
     pub fn prefix_of(&self, process: Process) -> String {
         format!("{}{process}/", self.prefix())
     }
@@ -40,7 +40,7 @@ impl Scope {
 pub struct Process(u64);
 
 impl Process {
-    /// One that nobody else is.
+    /// A new random number.
     pub fn new() -> Self {
         Self(rand::random())
     }

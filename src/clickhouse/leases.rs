@@ -1,4 +1,4 @@
-//! The table `leases`: whose the rows of a partition are, and how an insert finds out that they are not its own any more.
+//! The table `leases`: the owner of a partition's rows, and the check with which an insert finds that it lost them.
 
 use super::insert_id::{PARTITIONS, Process, Scope};
 use super::questions::quoted;
@@ -24,7 +24,8 @@ pub const COLUMNS: [rows::Column; 4] = [
 /// How often running inserts are looked at while they are waited for.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What a lease is for. Ingesting and healing exclude each other by what their inserts carry, not by their leases.
+/// The purpose of a lease. The inserts of ingesters and healers exclude each other by the tokens that they carry, not
+/// by their leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Rows from the committed offset on.
@@ -42,7 +43,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// What an insert asserts of a lease: that this is the newest token, or, if it is nil, that there is no lease.
+/// The assertion of an insert about a lease: that this is the newest token, or, if it is nil, that there is no lease.
 pub type Carried = (Role, i32, Uuid);
 
 /// The newest leases, and the server that has said so.
@@ -103,7 +104,7 @@ impl ClickHouse {
             let running: BTreeSet<_> = self.running(scope, server, partitions).await?.into_iter().collect();
             let left = match awaited {
                 None => running,
-                // What has begun since then carries newer tokens, or will be refused.
+                // Later inserts carry newer tokens, or will be refused.
                 Some(awaited) => awaited.intersection(&running).cloned().collect(),
             };
             if left.is_empty() {
@@ -111,7 +112,7 @@ impl ClickHouse {
             }
             for query_id in left.iter().filter(|query_id| !query_id.starts_with(&mine)) {
                 let kill = self.query("KILL QUERY WHERE query_id = {name:String} ASYNC").param("name", query_id);
-                // A user who may not kill it waits for its end just the same.
+                // A user who may not kill the insert still waits for its end.
                 if let Err(failure) = self.execute(kill).await {
                     tracing::debug!(%query_id, %failure, "cannot kill an insert of a former owner");
                 }
@@ -159,7 +160,7 @@ impl ClickHouse {
     }
 }
 
-/// What it means that the server is not the one of before.
+/// The failure when another server answers than before.
 pub fn another_server() -> String {
     "another ClickHouse server answers than before: what is stored is asked of one, see docs/guarantees.md".into()
 }

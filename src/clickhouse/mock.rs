@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub method: Method,
@@ -37,7 +37,7 @@ pub struct Asked {
 pub enum Answer {
     /// Rows in the format JSONCompactEachRow.
     Rows(String),
-    /// An insert that has written so many rows.
+    /// An insert that has written this many rows.
     Written(u64),
     /// An exception of ClickHouse: its code, and the text after that.
     Exception(i32, String),

@@ -1,4 +1,5 @@
-//! The ClickHouse adapter: connecting, applying and checking the schema, inserting, and asking what is stored.
+//! The ClickHouse adapter: connecting, applying and checking the schema, inserting, and asking which offsets are
+//! stored.
 
 mod answer;
 mod bounded;
@@ -55,8 +56,8 @@ use settings::Settings;
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
-/// How long an answer to a question may take before the question is asked again.
-const ANSWER: Duration = Duration::from_secs(10);
+/// The longest time until the answer to a question, before it is repeated.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often the tables are looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -128,8 +129,8 @@ impl ClickHouse {
         self.check_lease_policy().await
     }
 
-    /// Looks at the tables, which somebody may alter under an ingester, as long as this is polled. Once they no longer keep what they
-    /// are given, nothing more is sent.
+    /// Checks the tables, which somebody may alter under an ingester, while this is polled. Once they no longer keep
+    /// every value, the sink sends nothing more.
     pub async fn keep_watch(self: Arc<Self>) {
         loop {
             match self.check_to_write().await {

@@ -8,10 +8,10 @@ use flows::{Failure, OffsetRange};
 const NAMED: usize = 10;
 
 impl ClickHouse {
-    /// For each partition that has events in these ranges, from the first of their offsets to the last one.
+    /// For each partition with events in these ranges, the first and the last of their offsets.
     ///
     /// # Errors
-    /// When ClickHouse does not say.
+    /// When ClickHouse does not answer.
     pub async fn extents(
         &self,
         source: &str,
@@ -27,11 +27,11 @@ impl ClickHouse {
         Ok(found.into_iter().map(|(partition, first, last)| (partition, OffsetRange::new(first, last + 1))).collect())
     }
 
-    /// How many events of these ranges stand under other sources, too, by source. They are looked for by their times,
-    /// for which our own table has an index, so the whole of it is not read.
+    /// The number of events of these ranges that are stored under other sources, too, by source. The search goes by
+    /// their times, for which our own table has an index, so ClickHouse does not read the whole table.
     ///
     /// # Errors
-    /// When ClickHouse does not say.
+    /// When ClickHouse does not answer.
     pub async fn other_sources(
         &self,
         source: &str,

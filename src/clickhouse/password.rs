@@ -8,10 +8,10 @@ use std::path::Path;
 /// The longest file that is read: one that never ends (`/dev/zero`) is refused as well.
 const LONGEST_BYTES: u64 = 64 * 1024;
 
-/// Reads it. What ends the line does not belong to it.
+/// Reads the password, without the line's end.
 ///
 /// # Errors
-/// When the file cannot be read, or does not hold one line of text. Nothing of it is repeated.
+/// When the file cannot be read, or is not one line of text. The error repeats nothing of it.
 pub fn read(path: &Path) -> Result<String> {
     let option = format!("--clickhouse-password-file {}", path.display());
     let mut bytes = Vec::new();

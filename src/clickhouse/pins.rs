@@ -1,12 +1,13 @@
-//! The settings that our statements bring along: each group with what it could do to the data otherwise.
+//! The settings that our statements carry: each group with its effect on the data otherwise.
 //!
-//! The profiles of the server and of its users belong to somebody else, and they reach our statements. An insert is an `INSERT …
-//! SELECT`, so `limit = 100` makes it store a hundred rows and say that all is well. So each statement pins what can shorten,
-//! filter, cache, retype or split what it does. What only slows a statement down, or makes it fail, is left to the owner of the
-//! profile, except for limits that a question about a large table has to reach one day.
+//! The profiles of the server and of its users belong to others, and apply to our statements. An insert is an `INSERT …
+//! SELECT`, so with `limit = 100` it stores a hundred rows and reports success. So each statement pins every setting
+//! that can shorten, filter, cache, retype or split it. The owner of the profile keeps settings that only slow a
+//! statement down, or make it fail. The exception are limits that a question about a large table reaches one day.
 //!
-//! The list was made from all settings of ClickHouse 26.7: they were changed under each of our statements, alone and together, and
-//! those are here that changed rows or an answer, or that are of the same kind. `it settings` reviews the settings of the server that it runs on, and fails on a new one.
+//! The list was made from all settings of ClickHouse 26.7. They were changed under each of our statements, alone and
+//! together; the list has those that changed rows or an answer, and others of the same kind. `it settings` reviews the
+//! settings of the server that it runs on, and fails on a new one.
 
 /// Which statements bring a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub enum Statements {
 #[derive(Debug)]
 pub struct Pins {
     pub of: Statements,
-    /// What could become of the data without them.
+    /// The effect on the data without them.
     pub otherwise: &'static str,
     /// Names and values.
     pub settings: &'static [(&'static str, &'static str)],
@@ -159,10 +160,10 @@ pub const PINS: &[Pins] = &[
             ("force_index_by_date", "0"),
             ("force_optimize_projection", "0"),
             ("force_optimize_projection_name", ""),
-            // Where merges cannot keep up, a question opens thousands of parts of a few rows each, and looking at one column before
-            // the others takes more than twice as long then. For large parts it makes no difference.
+            // If merges cannot keep up, a question opens thousands of parts of a few rows each. Reading one column
+            // before the others then takes more than twice as long. For large parts it makes no difference.
             ("optimize_move_to_prewhere", "0"),
-            ("max_execution_time", "10"), // we wait no longer: `clickhouse::ANSWER`
+            ("max_execution_time", "10"), // we wait no longer: `clickhouse::RESPONSE_TIMEOUT`
         ],
     },
     Pins {

@@ -7,10 +7,10 @@ use super::settings::with;
 use flows::{ErrorKind, Failure};
 
 impl ClickHouse {
-    /// Asks which of the younger settings the server knows.
+    /// Finds out which of the newer settings the server knows.
     ///
     /// # Errors
-    /// When ClickHouse does not answer, or the user's profile forbids a setting that questions bring.
+    /// When ClickHouse does not answer, or the user's profile forbids a setting that questions carry.
     pub async fn learn_settings(&self) -> Result<(), Failure> {
         let young = YOUNG.iter().copied().map(quoted).collect::<Vec<_>>().join(", ");
         let sql =

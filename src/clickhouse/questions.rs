@@ -1,15 +1,15 @@
-//! What ClickHouse is asked: which offsets it holds.
+//! Queries about stored offsets.
 
 use super::answer::{self, Columns};
-use super::{ANSWER, ClickHouse, failure, settings};
+use super::{ClickHouse, RESPONSE_TIMEOUT, failure, settings};
 use clickhouse::query::Query;
 use flows::{ErrorKind, Failure, OffsetRange, OffsetRanges};
 use std::collections::BTreeMap;
 
-/// How many offsets are asked about at a time: bounds the memory, here and in ClickHouse.
+/// The number of offsets in one question: it bounds the memory, here and in ClickHouse.
 pub const WINDOW: usize = 1_000_000;
 
-/// What was counted of a range of offsets.
+/// The counts of a range of offsets.
 #[derive(Clone, Copy, Debug)]
 pub struct Census {
     /// Rows in `events` and `rejected`.
@@ -21,7 +21,7 @@ pub struct Census {
 }
 
 impl ClickHouse {
-    /// Asks something, which shows that the server is there, knows us and lets us in.
+    /// Sends a trivial query, to see that the server answers and accepts the user.
     pub async fn ping(&self) -> Result<(), Failure> {
         let (_,): (u8,) = self.one("SELECT 1").await?;
         Ok(())
@@ -40,8 +40,8 @@ impl ClickHouse {
         self.stored_ranges(source, &positions).await
     }
 
-    /// Which offsets of these partitions are stored or erased, each from the given one on. For most there are none, so one question about
-    /// all of them comes first; where there are, they are asked about in windows, however many there may be.
+    /// The offsets of these partitions that are stored or erased, each from the given one on. For most partitions there
+    /// are none, so one question about all of them comes first. For the others, windows of any number are queried.
     pub async fn stored_from(
         &self,
         source: &str,
@@ -77,7 +77,7 @@ impl ClickHouse {
         Ok(self.stored_ranges(source, &twice).await?.remove(&partition).unwrap_or_default())
     }
 
-    /// Which offsets of `range` are erased, and stored all the same.
+    /// The offsets of `range` that are erased, but stored.
     pub async fn erased_and_stored(
         &self,
         source: &str,
@@ -104,7 +104,7 @@ impl ClickHouse {
         Ok(Census { rows, stored, erased })
     }
 
-    /// What the offsets of `range` that are stored or erased come to: quickly, for many of them.
+    /// The checksums of the stored or erased offsets of `range`: a quick comparison of many offsets.
     pub async fn sums(&self, source: &str, partition: i32, range: OffsetRange) -> Result<Sums, Failure> {
         let settled = self.settled(&within(partition, range));
         let sql = format!("SELECT count(), sum(at_offset), toInt64(groupBitXor(at_offset)) FROM ({settled})");
@@ -142,8 +142,9 @@ impl ClickHouse {
         format!("{} UNION ALL {}", self.rows(condition), self.positions("erased", condition))
     }
 
-    /// What an insert refuses itself for: something is stored at this position in its table, or was and is erased (in this order, as
-    /// in [`settled`](Self::settled)). A set costs the server half of what a scalar subquery does.
+    /// The second reason for which an insert refuses itself: a row is stored at this position in its table, or it was
+    /// and is erased (in this order, as in [`settled`](Self::settled)). A set costs the server half as much as a scalar
+    /// subquery.
     pub(super) fn is_stored(&self, table: &str, source: &str, partition: i32, offset: i64) -> String {
         let at = format!("_source = {} AND _partition = {partition} AND _offset = {offset}", quoted(source));
         let rows = |table: &str| format!("SELECT 1 FROM {} WHERE {at}", self.table(table));
@@ -167,8 +168,8 @@ impl ClickHouse {
     async fn stored_ranges(&self, source: &str, positions: &str) -> Result<BTreeMap<i32, OffsetRanges>, Failure> {
         let sql = format!(
             "SELECT of_partition, min(at_offset), max(at_offset) + 1 FROM (SELECT of_partition, at_offset, \
-             at_offset - row_number() OVER (PARTITION BY of_partition ORDER BY at_offset) AS island FROM ({positions})) \
-             GROUP BY of_partition, island"
+             at_offset - row_number() OVER (PARTITION BY of_partition ORDER BY at_offset) AS run FROM ({positions})) \
+             GROUP BY of_partition, run"
         );
         let found: Vec<(i32, i64, i64)> = self.fetch_all(self.of(source, &sql)).await?;
         let mut ranges: BTreeMap<i32, Vec<OffsetRange>> = BTreeMap::new();
@@ -204,6 +205,9 @@ impl ClickHouse {
     }
 
     /// All rows of an answer.
+    ///
+    /// # Errors
+    /// The unexpected row, and the reason.
     pub(super) async fn fetch_all<A: Columns>(&self, question: Query) -> Result<Vec<A>, Failure> {
         self.in_time(self.rows_of(question)).await
     }
@@ -239,12 +243,12 @@ impl ClickHouse {
     }
 
     async fn in_time<A>(&self, question: impl Future<Output = Result<A, Failure>>) -> Result<A, Failure> {
-        match tokio::time::timeout(ANSWER, question).await {
+        match tokio::time::timeout(RESPONSE_TIMEOUT, question).await {
             Ok(answer) => answer,
             Err(_) => Err(Failure {
                 kind: ErrorKind::Transient,
                 ended: false,
-                message: format!("no answer to a question within {} s", ANSWER.as_secs()),
+                message: format!("no answer to a question within {} s", RESPONSE_TIMEOUT.as_secs()),
             }),
         }
     }
@@ -258,7 +262,7 @@ fn only<A>(mut rows: Vec<A>) -> Result<A, Failure> {
     }
 }
 
-/// How many rows there are, and what their offsets come to, added up and by exclusive or.
+/// The number of rows, the sum of their offsets, and their exclusive or.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sums {
     pub rows: u64,
@@ -267,8 +271,8 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// Whether each offset of `range` is there once. Rows that are there twice, and others that are missing in their place, would
-    /// have to come to the same twice over to go unnoticed.
+    /// Whether each offset of `range` is stored once. Doubled rows, and missing ones beside them, would go unnoticed
+    /// only if both checksums matched.
     pub fn is_each_once(&self, range: OffsetRange) -> bool {
         let (first, last) = (i128::from(range.first), i128::from(range.next) - 1);
         // ClickHouse's sums wrap around, too.

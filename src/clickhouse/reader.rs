@@ -11,13 +11,13 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// What ClickHouse may take for an answer, and what we wait for it.
+/// The time limit of a query in ClickHouse; the client waits two seconds longer.
 const SECONDS: u64 = 8;
-const ANSWER: Duration = Duration::from_secs(SECONDS + 2);
-/// What is read of an answer: a chart has some thousand points.
-const ANSWER_BYTES: usize = 16 * 1024 * 1024;
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(SECONDS + 2);
+/// The read limit of an answer: a chart has some thousand points.
+const RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Asks as a user who may only read.
+/// A client with a user who may only read.
 pub struct Reader {
     http: http::Client<Empty<Bytes>>,
     endpoint: Endpoint,
@@ -46,7 +46,7 @@ pub enum NoAnswer {
     /// There is no ClickHouse, or it is too slow.
     #[error("{0}")]
     Away(String),
-    /// It refuses the question.
+    /// ClickHouse refuses the query.
     #[error("{0}")]
     Refused(String),
 }
@@ -58,7 +58,7 @@ impl Reader {
     /// When the password's file cannot be read.
     pub fn new(config: &ClickHouseConfig) -> Result<Self> {
         Ok(Self {
-            http: http::client(ANSWER_BYTES),
+            http: http::client(RESPONSE_BYTES),
             endpoint: Endpoint::new(config)?,
             database: config.database.clone(),
         })
@@ -69,11 +69,11 @@ impl Reader {
         self.endpoint.address()
     }
 
-    /// Asks.
+    /// Runs a query.
     pub async fn ask(&self, sql: &str) -> Result<Columns, NoAnswer> {
-        match tokio::time::timeout(ANSWER, self.exchange(sql)).await {
+        match tokio::time::timeout(RESPONSE_TIMEOUT, self.exchange(sql)).await {
             Ok(answer) => answer,
-            Err(_) => Err(NoAnswer::Away(format!("no answer within {} s", ANSWER.as_secs()))),
+            Err(_) => Err(NoAnswer::Away(format!("no answer within {} s", RESPONSE_TIMEOUT.as_secs()))),
         }
     }
 
@@ -85,7 +85,7 @@ impl Reader {
         if status != StatusCode::OK {
             let failure = failure::answered(status.as_u16(), code, &String::from_utf8_lossy(&body));
             let failure = self.endpoint.discreet(failure);
-            // What ClickHouse itself has said ends the question; all else says that it cannot be asked.
+            // An answer of ClickHouse itself is final; any other one means that ClickHouse cannot be reached.
             return Err(match failure.ended {
                 true => NoAnswer::Refused(failure.message),
                 false => NoAnswer::Away(failure.message),

@@ -1,4 +1,4 @@
-//! What is asked of the table `rejected`: how many there are of each reason, which they are, and their bytes.
+//! Queries about the table `rejected`: counts by reason, positions, and bytes.
 
 use super::ClickHouse;
 use super::questions::quoted;
@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use flows::{ErrorKind, Failure, Reason};
 
-/// Which rejects are meant: all that fit everything that is said.
+/// The chosen rejects: those that match all filters.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
     /// The topic's id.
@@ -79,7 +79,7 @@ impl ClickHouse {
         format!("{} AND {}", choice.condition(), self.not_erased(&choice.source))
     }
 
-    /// Leaves out what is recorded as erased: an erasure deletes it next, or was cut short before it could.
+    /// Leaves out recorded erasures: an erasure deletes these rows next, or was cut short before it could.
     fn not_erased(&self, source: &str) -> String {
         let (table, source) = (self.table("erased"), quoted(source));
         format!("(_partition, _offset) NOT IN (SELECT _partition, _offset FROM {table} WHERE _source = {source})")

@@ -45,7 +45,8 @@ pub const fn columns(table: Table) -> &'static [Column] {
     }
 }
 
-/// What the header takes at most, and a row beside its [`Record::weight`] on average: more would be grown into, by doubling.
+/// The largest size of the header, and the average size of a row beside its [`Record::weight`], so that the buffer
+/// rarely grows.
 const HEAD_BYTES: usize = 512;
 const ROW_BYTES: usize = 112;
 

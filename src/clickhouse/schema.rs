@@ -7,7 +7,7 @@ use flows::Failure;
 /// The schema that is built in.
 const SCHEMA: &str = include_str!("../../schema.sql");
 
-/// What [`ClickHouse::apply_schema`] found and left behind.
+/// The result of [`ClickHouse::apply_schema`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Tables {
     /// All were there before.
@@ -17,11 +17,11 @@ pub enum Tables {
 }
 
 impl ClickHouse {
-    /// Makes what is missing of `schema.sql` in the database; what exists is left as it is, and checked. So where nothing is
-    /// missing, whoever may only insert can run it too.
+    /// Creates missing tables of `schema.sql` in the database, and checks existing ones, which stay as they are. So if
+    /// no table is missing, a user who may only insert can run this, too.
     ///
     /// # Errors
-    /// When ClickHouse refuses, or a table that exists does not fit.
+    /// When ClickHouse refuses, or an existing table is unsuitable.
     pub async fn apply_schema(&self) -> Result<Tables, Failure> {
         let there = self.names().await?;
         let mut tables = Tables::Kept;
@@ -37,7 +37,7 @@ impl ClickHouse {
         Ok(tables)
     }
 
-    /// The database and what is in it, as [`Statement`]s name them.
+    /// The database and its objects, as [`Statement`]s name them.
     async fn names(&self) -> Result<Vec<String>, Failure> {
         let database = quoted(&self.database);
         let sql = format!(
@@ -48,7 +48,7 @@ impl ClickHouse {
     }
 }
 
-/// What to do where the user may not make tables.
+/// The action for a user who may not create tables.
 fn may_not(failure: Failure) -> Failure {
     if !failure.message.contains("ACCESS_DENIED") {
         return failure;

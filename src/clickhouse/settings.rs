@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn questions_are_given_up_by_the_server_when_we_give_them_up() {
         let pinned = Settings::new("writer").questions().into_iter().find(|(name, _)| *name == "max_execution_time");
-        assert_eq!(pinned, Some(("max_execution_time", &*super::super::ANSWER.as_secs().to_string())));
+        assert_eq!(pinned, Some(("max_execution_time", &*super::super::RESPONSE_TIMEOUT.as_secs().to_string())));
     }
 
     #[test]

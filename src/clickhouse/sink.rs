@@ -23,10 +23,10 @@ const RUNNING: i32 = 216;
 pub struct Writer {
     pub role: Role,
     pub group: String,
-    /// Its host and process, for those who read the table of leases.
+    /// Its host and process, for readers of the table of leases.
     pub owner: String,
     pub process: Process,
-    /// What its leases have given it.
+    /// The tokens of its leases.
     pub tokens: Arc<Tokens>,
     /// Leases of others that must not be replaced either.
     pub besides: Vec<Carried>,
@@ -62,7 +62,7 @@ pub struct ClickHouseSink {
 }
 
 impl ClickHouseSink {
-    /// The sink for rows of the topic with the id `source`. Nothing is sent any more once `closed` is cancelled.
+    /// The sink for rows of the topic with the id `source`. It sends nothing more once `closed` is cancelled.
     pub(crate) fn new(clickhouse: Arc<ClickHouse>, source: &str, writer: Writer, closed: CancellationToken) -> Self {
         Self {
             scope: Scope::new(&clickhouse.database, source),
@@ -91,7 +91,7 @@ impl ClickHouseSink {
         self.clickhouse.inserter.send(&id.to_string(), sql, body).await
     }
 
-    /// Questions fail in series while ClickHouse is away: one line now and then says so.
+    /// Questions fail in series while ClickHouse is away: the log has one line from time to time.
     fn complain<A>(&self, answer: Result<A, Failure>) -> Result<A, Failure> {
         if let Err(failure) = &answer
             && self.complaints.now()
@@ -130,7 +130,8 @@ impl ClickHouseSink {
     }
 }
 
-/// What an insert says when it refuses itself. A number that nobody can guess is in it: a value of a row cannot look like it.
+/// The message of an insert that refuses itself. It holds a random number, so that a value of a row cannot look like
+/// it.
 struct Refusals {
     fenced: String,
     stored: String,
@@ -169,7 +170,7 @@ impl Sink for ClickHouseSink {
         if code == Some(RUNNING) {
             return Ok(Answer::Running);
         }
-        // The text goes on with the whole condition, in which the others stand as well.
+        // The text continues with the whole condition, which contains the other messages as well.
         let says = |what: &str| code == Some(THROWN) && failure.message.contains(&format!("DB::Exception: {what}:"));
         if says(&refusals.stored) {
             tracing::info!("{rows} rows for {table} are stored: an attempt before had no answer");
@@ -188,7 +189,7 @@ impl Sink for ClickHouseSink {
             return Ok(Answer::Fenced);
         }
         if self.closed.is_cancelled() {
-            tracing::debug!("insert into {table} let go of, {rows} rows: {failure}");
+            tracing::debug!("insert into {table} dropped, {rows} rows: {failure}");
         } else {
             tracing::warn!("insert into {table} not confirmed, {rows} rows: {failure}");
         }

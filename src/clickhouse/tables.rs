@@ -13,7 +13,7 @@ const POSITION: [&str; 3] = ["_source", "_partition", "_offset"];
 /// ClickHouse's codes UNKNOWN_TABLE and UNKNOWN_DATABASE.
 const MISSING: [i32; 2] = [60, 81];
 
-/// What to do about a table that is not as it has to be.
+/// The action for an unsuitable table.
 const REMEDY: &str = "alter it, or use another --database";
 
 /// Each table, and the columns that are brought into it.
@@ -26,14 +26,14 @@ const TABLES: [(&str, &[Column]); 3] = [
 /// The table of positions that must not be stored again.
 const ERASED: &str = "erased";
 
-/// The table that is not about rows, but about who writes them.
+/// The table of leases, which holds no rows of the topic.
 const LEASES: &str = "leases";
 
 impl ClickHouse {
-    /// Checks that all tables exist and keep what inserts bring.
+    /// Checks that all tables exist and keep every value of an insert.
     ///
     /// # Errors
-    /// The first thing that does not fit, with what was expected and what was found.
+    /// The first fault, with the expectation and the finding.
     pub async fn check_tables(&self) -> Result<(), Failure> {
         for (name, columns) in TABLES {
             self.check_engine(name).await?;
@@ -42,10 +42,10 @@ impl ClickHouse {
         Ok(())
     }
 
-    /// Checks that the table of leases exists and keeps the newest ones. Those who write rows need it.
+    /// Checks that the table of leases exists and keeps the newest ones. Writers of rows need it.
     ///
     /// # Errors
-    /// The first thing that does not fit, with what was expected and what was found.
+    /// The first fault, with the expectation and the finding.
     pub async fn check_leases(&self) -> Result<(), Failure> {
         let (database, table) = (&self.database, self.definition(LEASES).await?);
         if lease_table::unfit(&table, &BTreeSet::new()).is_some()
@@ -119,7 +119,7 @@ impl ClickHouse {
         );
         let found = self.all::<(String, String, String, String)>(&sql).await?.pop();
         let Some((engine, sorting_key, engine_full, create)) = found else {
-            // A user sees in the list only what it has a right to.
+            // A user sees only tables that it has a right to.
             self.run(&format!("SELECT 1 FROM {} LIMIT 0", self.table(name))).await.map_err(|failure| {
                 if !failure::code_in(&failure.message).is_some_and(|code| MISSING.contains(&code)) {
                     return failure;
@@ -145,7 +145,7 @@ impl ClickHouse {
             let Some((kind, default)) = found.get(column) else {
                 return Err(misfit(format!("{column} ({expected}) is missing: add it, or use another --database")));
             };
-            // A column with a DEFAULT takes what it is given. These three do not, or do not keep it.
+            // A column with a DEFAULT takes inserted values. These three kinds refuse or drop them.
             if ["MATERIALIZED", "ALIAS", "EPHEMERAL"].contains(&default.as_str()) {
                 return Err(misfit(format!("{column} is {default}, so it keeps nothing that is inserted: {REMEDY}")));
             }
@@ -165,8 +165,8 @@ impl ClickHouse {
         Ok(())
     }
 
-    /// What a column of the type `found` would lose of values of the expected type, if anything. The server is asked: each value
-    /// that could go wrong takes the way into the column and back.
+    /// The values of the expected type that a column of the type `found` would lose, if any. The server itself converts
+    /// each critical value to the column's type and back.
     async fn loses(&self, column: &str, expected: &str, found: &str) -> Result<Option<String>, Failure> {
         if found.contains("FixedString(") {
             return Ok(Some("it fills values up with zero bytes".into()));
@@ -186,8 +186,9 @@ impl ClickHouse {
         Ok(Some("it does not take every value".into()))
     }
 
-    /// A row policy hides rows from our questions, and it is nothing that a statement could pin. Who may not see policies can still
-    /// see them at work, in the plan of a question; but not while there is nothing to hide, in an empty table.
+    /// A row policy hides rows from our questions, and no setting of a statement can prevent that. A user who may not
+    /// see policies can still see their effect in the plan of a query. In an empty table there is nothing to hide, so
+    /// the plan shows none.
     async fn check_row_policy(&self, name: &str, column: &str) -> Result<(), Failure> {
         let plan = format!("EXPLAIN actions = 1 SELECT {column} FROM {}", self.table(name));
         let plan: Vec<(String,)> = self.all(&plan).await?;

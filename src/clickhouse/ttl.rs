@@ -1,7 +1,7 @@
-//! What the tables' TTLs have deleted by now, as far as a message alone can tell.
+//! Rows that the tables' TTLs have deleted by now, as far as the message alone shows that.
 //!
-//! ClickHouse evaluates a TTL for each row. Whether the row of a message would be gone can be told where the expression takes one
-//! column, `ingested_at` or `timestamp`: then there is a time up to which rows have expired, and ClickHouse is asked for it.
+//! ClickHouse evaluates a TTL for each row. If the expression has one column, `ingested_at` or `timestamp`, there is a
+//! time up to which rows have expired. ClickHouse is asked for that time.
 
 use super::ClickHouse;
 use super::questions::quoted;
@@ -95,7 +95,7 @@ impl ClickHouse {
             match self.all::<(i64,)>(&sql).await {
                 Ok(found) => Ok(found.first().map(|(ms,)| *ms)),
                 Err(failure) if failure.kind == ErrorKind::Transient => Err(failure),
-                // It takes other columns, or is not what it looks like.
+                // The expression has other columns, or another form.
                 Err(_) => Ok(None),
             }
         };

@@ -1,4 +1,4 @@
-//! What another type of a column would have to keep: for each expected type, values that show whether it does.
+//! Test values for column types: for each expected type, values that another type has to keep.
 
 use super::questions::quoted;
 use flows::{EventType, Reason};
@@ -30,7 +30,7 @@ fn comparison(column: &str) -> Option<&'static str> {
     }
 }
 
-/// An array of what could go wrong: the ends of what is sent, and what looks like something else.
+/// An array of critical values: the extremes, and values that look like something else.
 fn values(column: &str, expected: &str) -> String {
     let names = |names: Vec<&str>| format!("[{}]", names.into_iter().map(quoted).collect::<Vec<_>>().join(", "));
     match (column, expected) {

@@ -1,4 +1,4 @@
-//! Who may do what in a ClickHouse that is set up by us: its users file, for the demo and for compose.
+//! The users file of a ClickHouse that we set up, for the demo and for Compose: users and their rights.
 
 use sha2::{Digest, Sha256};
 
@@ -18,7 +18,7 @@ pub const OWNER: Account = Account {
         "CREATE DATABASE, CREATE TABLE, CREATE VIEW ON clickstream.*",
         "TABLE ENGINE ON ReplacingMergeTree",
         "TABLE ENGINE ON AggregatingMergeTree",
-        // ClickHouse asks this of who makes the view.
+        // ClickHouse requires this of the creator of the view.
         "SELECT ON clickstream.events",
     ],
 };
@@ -37,7 +37,7 @@ pub const WRITER: Account = Account {
     ],
 };
 
-/// Erases: it may delete rows, and write none but the record of what it deletes.
+/// The eraser may delete rows, and write only the records of deleted ones.
 pub const ERASER: Account = Account {
     name: "eraser",
     profile: "default",
@@ -46,7 +46,7 @@ pub const ERASER: Account = Account {
         "SELECT, ALTER DELETE ON clickstream.events",
         "SELECT, ALTER DELETE ON clickstream.rejected",
         "SELECT, INSERT ON clickstream.erased",
-        // Whether ClickHouse has done it, and what is still on its disk.
+        // For the progress of mutations, and for old parts on the disk.
         "SELECT ON system.mutations",
         "SELECT ON system.parts",
     ],
@@ -56,17 +56,18 @@ pub const ERASER: Account = Account {
 pub const READER: Account =
     Account { name: "reader", profile: "reader", grants: &["SELECT ON clickstream.*", "SELECT ON system.parts"] };
 
-/// What queries of the reader may take. Its profile is `readonly`, so it can change none of them but the time, within [`SECONDS`].
+/// The limits of the reader's queries. Its profile is `readonly`, so it can change only the time limit, within
+/// [`SECONDS`].
 ///
-/// Everybody who reaches the page of a Grafana can send any SQL as this user. So the limits are for the neighbours: memory, disk and time
-/// stay for the inserts. docs/deploy.md has the same list, for those who make their users themselves.
+/// Everybody who reaches the page of a Grafana can send any SQL as this user. So the limits protect others: memory,
+/// disk and time are left for the inserts. docs/deploy.md has the same list, for a ClickHouse of your own.
 pub const READER_LIMITS: [(&str, u64); 11] = [
     ("readonly", 1),
     ("max_execution_time", 10),
     ("max_memory_usage", 1_000_000_000),
     // All of its queries together: half of what Compose gives to ClickHouse.
     ("max_memory_usage_for_user", 2_000_000_000),
-    // What does not fit into memory is sorted and grouped on the disk that the tables are on.
+    // Large sorts and groupings use the disk of the tables.
     ("max_temporary_data_on_disk_size_for_query", 2_000_000_000),
     ("max_temporary_data_on_disk_size_for_user", 4_000_000_000),
     // A month at 100 events a second is 260 million rows: of each, panels read 42 bytes at most, and some panels read it twice.
@@ -85,21 +86,21 @@ pub const SECONDS: (u64, u64) = (1, 65);
 /// All that have a password.
 pub const ACCOUNTS: [Account; 4] = [OWNER, WRITER, ERASER, READER];
 
-/// What the user `default`, which has no password, is there for.
+/// The purpose of the user `default`, which has no password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Default {
-    /// For the administrator, who comes from inside the server's container: it may do everything, and nobody else is let in.
+    /// For the administrator, from inside the server's container only: it may do everything.
     Administrator,
-    /// For libchdb, which runs its queries as `default`. It may do nothing but that, and nobody can log in: the library's own session
-    /// is the only one that it may have, and is there before any port is. (By address that session cannot be told from others of
-    /// this machine, and a password cannot be given to it. Where ClickHouse listens for its own protocol, such a refusal ends it: no
-    /// port for that.)
+    /// For libchdb, which runs its queries as `default`. That user may do nothing else, and nobody can log in: it may
+    /// have one session, which the library itself opens before any port. (That session has the same address as those of
+    /// other local users, and cannot have a password. ClickHouse ends when it refuses a session over its own protocol,
+    /// so there is no port for that.)
     Library,
     /// There is none.
     Nobody,
 }
 
-/// From where the users with a password are let in.
+/// The networks from which users with a password may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
     Anywhere,
@@ -108,10 +109,10 @@ pub enum From {
 
 const LOOPBACK: &str = "<ip>127.0.0.1</ip><ip>::1</ip>";
 
-/// The users file, with hashes in the place of the `passwords`, which are in the order of [`ACCOUNTS`].
+/// The users file, with hashes instead of the `passwords`, which are in the order of [`ACCOUNTS`].
 ///
-/// The format is that of <https://clickhouse.com/docs/operations/settings/settings-users>. It stands alone: whoever points
-/// `user_directories` at it needs no other one.
+/// The format is that of <https://clickhouse.com/docs/operations/settings/settings-users>. The file is complete: a
+/// server whose `user_directories` names it needs no other one.
 pub fn file(passwords: &[String; ACCOUNTS.len()], from: From, default: Default) -> String {
     let users: String =
         ACCOUNTS.iter().zip(passwords).map(|(account, password)| user(account, password, from)).collect();

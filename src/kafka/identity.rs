@@ -1,4 +1,4 @@
-//! Which topic it is: a topic that was deleted and made again has the same name and begins at offset 0 once more.
+//! The identity of a topic: one that was deleted and created again has the same name, and begins at offset 0 once more.
 
 use super::consumer::Client;
 use super::{topic_id, topic_identity};
@@ -8,13 +8,13 @@ use rdkafka::error::RDKafkaErrorCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long the broker may take to say the topic's id; librdkafka's mock cluster never does.
-const ANSWER: Duration = Duration::from_secs(2);
+/// The longest time until the broker answers with the topic's id; librdkafka's mock cluster never does.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What tells a topic from another one of the same name.
+/// The identity of a topic, which differs from that of a later one of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Naming {
-    /// Its id, which is asked for.
+    /// The topic's id, which is requested.
     ById,
     /// Nothing but its name: the broker is known to have no ids, and would only be waited for.
     ByName,
@@ -28,17 +28,17 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Asks for it.
+    /// Requests the id.
     ///
     /// # Errors
-    /// What the broker says: that the topic does not exist, say.
+    /// The broker's error, for example that the topic does not exist.
     pub fn ask(client: &Arc<Client>, topic: &str, naming: Naming) -> Result<Self, RDKafkaErrorCode> {
         let native = client.client().native_client();
-        let topic = topic_identity::ask(native, topic, naming == Naming::ById, ANSWER)?;
+        let topic = topic_identity::ask(native, topic, naming == Naming::ById, REQUEST_TIMEOUT)?;
         Ok(Self { client: client.clone(), topic })
     }
 
-    /// What rows of it carry as `_source`: the id, or the name where the broker has no ids.
+    /// The `_source` of the topic's rows: the id, or the name if the broker has no ids.
     pub fn source(&self) -> &str {
         self.topic.source()
     }
@@ -68,7 +68,7 @@ impl Identity {
         }
         let mine = self.clone();
         let asked = tokio::task::spawn_blocking(move || {
-            topic_id(mine.client.client().native_client(), &mine.topic.name, ANSWER)
+            topic_id(mine.client.client().native_client(), &mine.topic.name, REQUEST_TIMEOUT)
         });
         match asked.await {
             Ok(Ok(Some(id))) if self.topic.id.as_ref() == Some(&id) => Ok(Proof::Certain),

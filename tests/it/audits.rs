@@ -122,7 +122,7 @@ fn a_topic_that_is_made_again_ends_an_audit_that_says_so() {
     env.ingest(&["--until-end"]).succeeds();
     env.lose("_offset % 2 = 0");
     let proxy = Proxy::start(&env.clickhouse.url);
-    // What it puts back first has no answer, and the topic is another one when it is about to be sent again.
+    // The first healing insert has no answer, and the topic is another one before it is sent again.
     let again = Arc::new(AtomicBool::new(false));
     let (mine, stands) = (again.clone(), Arc::new(Barrier::new(2)));
     let holds = stands.clone();

@@ -229,7 +229,7 @@ async fn a_question_that_will_never_be_answered_ends_it_and_commits_nothing() {
 async fn inserts_and_questions_may_fail_in_any_order() {
     // Each question fails in one of ten cases; so do many inserts, in all ways.
     for seed in 0..50 {
-        let pipeline = TestPipeline::new(FakeClickHouse::moody(seed));
+        let pipeline = TestPipeline::new(FakeClickHouse::with_random_faults(seed));
         match pipeline.all(events(0, 0..10), 10, 1).await {
             Ok(_) => {
                 assert_eq!(

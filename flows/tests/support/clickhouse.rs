@@ -56,8 +56,8 @@ impl FakeClickHouse {
     }
 
     /// Anything can happen to an insert and to a question.
-    pub fn moody(seed: u64) -> Self {
-        Self::over(Server { mood: Some(StdRng::seed_from_u64(seed)), ..Server::open() })
+    pub fn with_random_faults(seed: u64) -> Self {
+        Self::over(Server { random_faults: Some(StdRng::seed_from_u64(seed)), ..Server::open() })
     }
 
     fn over(server: Server) -> Self {
@@ -229,8 +229,9 @@ impl FakeClickHouse {
         if let Some(kind) = self.lock().baffled.pop_front() {
             return Err(answered(kind));
         }
-        let mood = self.lock().mood.as_mut().map(|rng| (rng.random_bool(0.1), rng.random_range(0..20)));
-        let Some((fails, millis)) = mood else { return Ok(()) };
+        let random_faults =
+            self.lock().random_faults.as_mut().map(|rng| (rng.random_bool(0.1), rng.random_range(0..20)));
+        let Some((fails, millis)) = random_faults else { return Ok(()) };
         sleep(ms(millis)).await;
         if fails { Err(answered(ErrorKind::Transient)) } else { Ok(()) }
     }

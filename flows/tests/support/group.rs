@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// What becomes of a commit that is not confirmed.
+/// The outcome of a commit that is not confirmed.
 #[derive(Clone, Copy, Debug)]
 enum Unconfirmed {
     Kept,
     Dropped,
 }
 
-/// The broker's side of a consumer group. It checks each commit, confirmed or not, against what is stored.
+/// The broker's side of a consumer group, which compares each commit, confirmed or not, with the stored offsets.
 pub struct Group {
     opened: Instant,
     clickhouse: Arc<FakeClickHouse>,
@@ -34,7 +34,7 @@ struct Book {
     seen: BTreeSet<(i32, i64)>,
     tries: Vec<(Duration, Vec<(i32, i64)>)>,
     failing: VecDeque<Unconfirmed>,
-    mood: Option<StdRng>,
+    random_faults: Option<StdRng>,
     takes: Duration,
 }
 
@@ -44,7 +44,7 @@ impl Group {
         Self { opened: Instant::now(), clickhouse, book: Mutex::new(Book { committed, ..Book::default() }) }
     }
 
-    /// Each commit takes so long from now on.
+    /// Each commit takes this long from now on.
     pub fn taking(&self, takes: Duration) {
         self.book().takes = takes;
     }
@@ -55,21 +55,21 @@ impl Group {
     }
 
     /// Commits take a while and some are not confirmed from now on.
-    pub fn moody(&self, seed: u64) {
-        self.book().mood = Some(StdRng::seed_from_u64(seed));
+    pub fn with_random_faults(&self, seed: u64) {
+        self.book().random_faults = Some(StdRng::seed_from_u64(seed));
     }
 
-    /// Where a new owner goes on.
+    /// The offset at which a new owner resumes.
     pub fn committed(&self) -> BTreeMap<i32, i64> {
         self.book().committed.clone()
     }
 
-    /// Somebody sets the offsets of all partitions back by so many.
+    /// Sets the offsets of all partitions back by this number.
     pub fn set_back(&self, by: i64) {
         let mut book = self.book();
         book.committed.values_mut().for_each(|mark| *mark = (*mark - by).max(0));
         if by > 0 {
-            // Whoever commits afterwards is another member than before.
+            // Later commits come from another member.
             book.owners.values_mut().for_each(|owner| *owner = 0);
         }
     }
@@ -94,7 +94,7 @@ impl Group {
         self.member_of(&self.committed().into_keys().collect::<Vec<_>>())
     }
 
-    /// A new member that owns these. Whoever owned them before cannot commit them any more.
+    /// A new member that owns these partitions. Their previous owner cannot commit them any more.
     pub fn member_of(self: &Arc<Self>, partitions: &[i32]) -> Commits {
         let mut book = self.book();
         book.members += 1;
@@ -139,7 +139,7 @@ impl Offsets for Commits {
             let mut book = self.group.book();
             book.tries.push((self.group.opened.elapsed(), marks.to_vec()));
             let scripted = (book.takes, book.failing.pop_front());
-            match &mut book.mood {
+            match &mut book.random_faults {
                 None => scripted,
                 Some(rng) => {
                     let outcomes = [None, None, None, Some(Unconfirmed::Kept), Some(Unconfirmed::Dropped)];
@@ -166,7 +166,7 @@ pub struct Lease {
     left: AtomicU64,
     /// How long the next proofs take; all others take no time.
     takes: Mutex<VecDeque<Duration>>,
-    mood: Mutex<Option<StdRng>>,
+    random_faults: Mutex<Option<StdRng>>,
 }
 
 impl Default for Lease {
@@ -176,20 +176,20 @@ impl Default for Lease {
 }
 
 impl Lease {
-    /// A lease that is lost after so many proofs.
+    /// A lease that is lost after this many proofs.
     pub fn lasting(proofs: u64) -> Self {
-        Self { left: AtomicU64::new(proofs), takes: Mutex::default(), mood: Mutex::default() }
+        Self { left: AtomicU64::new(proofs), takes: Mutex::default(), random_faults: Mutex::default() }
     }
 
-    /// The next proofs take so long.
+    /// The next proofs take this long.
     pub fn taking(self, takes: impl IntoIterator<Item = Duration>) -> Self {
         self.takes.lock().unwrap().extend(takes);
         self
     }
 
     /// Some proofs take seconds.
-    pub fn moody(self, seed: u64) -> Self {
-        *self.mood.lock().unwrap() = Some(StdRng::seed_from_u64(seed));
+    pub fn with_random_faults(self, seed: u64) -> Self {
+        *self.random_faults.lock().unwrap() = Some(StdRng::seed_from_u64(seed));
         self
     }
 
@@ -199,8 +199,9 @@ impl Lease {
 
     fn takes(&self) -> Duration {
         let scripted = self.takes.lock().unwrap().pop_front();
-        let mut mood = self.mood.lock().unwrap();
-        let frozen = mood.as_mut().map(|rng| if rng.random_bool(0.1) { rng.random_range(0..10_000) } else { 0 });
+        let mut random_faults = self.random_faults.lock().unwrap();
+        let frozen =
+            random_faults.as_mut().map(|rng| if rng.random_bool(0.1) { rng.random_range(0..10_000) } else { 0 });
         scripted.or(frozen.map(Duration::from_millis)).unwrap_or_default()
     }
 }

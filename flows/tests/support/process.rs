@@ -298,7 +298,7 @@ impl Inner {
         };
         let coming: VecDeque<_> = topic.iter().filter(is_left).cloned().collect();
         let held = FakeOwnership {
-            lease: Arc::new(Lease::lasting(self.proofs).moody(seed.wrapping_add(lease))),
+            lease: Arc::new(Lease::lasting(self.proofs).with_random_faults(seed.wrapping_add(lease))),
             sink: self.sink.clone(),
         };
         let offsets = GroupOffsets { process: self.clone(), lease };

@@ -111,14 +111,14 @@ pub struct Server {
     pub leases: Vec<Row>,
     pub mail: Vec<(Instant, Mail)>,
     pub names: usize,
-    /// The fates of the first inserts; then all are stored and take `takes`, unless there is a mood.
+    /// The fates of the first inserts; then all are stored and take `takes`, unless there is a random_faults.
     pub script: VecDeque<(Fate, Duration)>,
     pub takes: Duration,
     /// How the first questions fail.
     pub baffled: VecDeque<ErrorKind>,
     pub lie: Option<Lie>,
-    pub mood: Option<StdRng>,
-    /// How long, in milliseconds, requests and copies of them may be on their way, in a moody server.
+    pub random_faults: Option<StdRng>,
+    /// How long, in milliseconds, requests and copies of them may be on their way, in a server with random faults.
     pub late: u64,
     /// A copy of each request arrives after this time.
     pub repeats: Option<Duration>,
@@ -149,7 +149,7 @@ impl Server {
             takes: Duration::ZERO,
             baffled: VecDeque::new(),
             lie: None,
-            mood: None,
+            random_faults: None,
             late: 90_000,
             repeats: None,
         }
@@ -165,7 +165,7 @@ impl Server {
         let now = Instant::now();
         self.catch_up(now);
         assert!(!request.rows.is_empty(), "an insert without rows");
-        if let Some(rng) = &mut self.mood {
+        if let Some(rng) = &mut self.random_faults {
             let (held_back, repeated) = (rng.random_bool(0.03), rng.random_bool(0.05));
             let on_its_way = ms(rng.random_range(0..self.late));
             if held_back || repeated {
@@ -242,7 +242,7 @@ impl Server {
         if let Some(next) = self.script.pop_front() {
             return next;
         }
-        let Some(rng) = &mut self.mood else { return (Fate::Stored, self.takes) };
+        let Some(rng) = &mut self.random_faults else { return (Fate::Stored, self.takes) };
         let fate = match rng.random_range(0..100) {
             0..12 => Fate::Failed,
             12..24 => Fate::Unanswered,
@@ -271,7 +271,7 @@ impl Server {
     pub fn write(&mut self, row: Row) -> Result<(), Failure> {
         let now = Instant::now();
         self.catch_up(now);
-        let Some(rng) = &mut self.mood else {
+        let Some(rng) = &mut self.random_faults else {
             self.leases.push(row);
             return Ok(());
         };
@@ -301,7 +301,7 @@ impl Server {
             |running: &&mut Running| running.request.carries.iter().any(|(at, _)| partitions.contains(&(at % HEAL)));
         let mut found = Vec::new();
         for running in self.running.iter_mut().filter(touches) {
-            let is_killed = self.mood.as_mut().is_some_and(|rng| rng.random_bool(0.5));
+            let is_killed = self.random_faults.as_mut().is_some_and(|rng| rng.random_bool(0.5));
             if is_killed && running.request.owner != me {
                 self.killed.insert(running.nth);
                 (running.stores, running.ends) = (0, now);

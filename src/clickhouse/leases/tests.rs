@@ -30,7 +30,7 @@ async fn a_token_that_cannot_be_read_is_no_token() {
     assert_eq!(failure.kind, ErrorKind::Transient, "{failure}");
 }
 
-/// A write that is repeated, or comes late, must not become the newest by that: so the epoch is in it.
+/// A repeated or late write must not become the newest, so the epoch is in it.
 #[tokio::test]
 async fn a_lease_is_written_with_its_epoch_and_durably() {
     let mock = Mock::start().await;
