@@ -1,6 +1,6 @@
 //! Whether the table of leases keeps the newest token of each partition: an insert under an older one is refused only as long as it does.
 
-use super::ttl;
+use super::{sorting_key, ttl};
 use std::collections::BTreeSet;
 
 /// Settings of the table without which a power cut may leave an older token as the newest one.
@@ -20,7 +20,7 @@ pub struct Definition {
 /// tables.
 pub fn unfit(table: &Definition, defaults: &BTreeSet<String>) -> Option<String> {
     let Definition { engine, sorting_key, engine_full, create } = table;
-    if engine != "AggregatingMergeTree" || super::tables::parts(sorting_key) != ["source", "role", "partition"] {
+    if engine != "AggregatingMergeTree" || sorting_key::expressions(sorting_key) != ["source", "role", "partition"] {
         return Some(format!(
             "has the engine {engine}, sorted by ({sorting_key}), expected AggregatingMergeTree, sorted by (source, role, partition): \
              an insert under an older lease might not be refused: stop all ingesters, drop the table, and run `clickstream setup`"

@@ -27,6 +27,7 @@ mod rows;
 mod schema;
 mod settings;
 mod sink;
+mod sorting_key;
 mod store;
 mod tables;
 mod ttl;

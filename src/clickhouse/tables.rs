@@ -3,7 +3,7 @@
 use super::lease_table::{self, DURABLE, Definition};
 use super::questions::quoted;
 use super::rows::{self, Column};
-use super::{ClickHouse, erase, failure, leases, ttl, types};
+use super::{ClickHouse, erase, failure, leases, sorting_key, ttl, types};
 use flows::{ErrorKind, Failure, Table};
 use std::collections::{BTreeSet, HashMap};
 
@@ -221,26 +221,12 @@ fn unfit(engine: &str, sorting_key: &str) -> Option<String> {
     if !["MergeTree", "ReplacingMergeTree", "AggregatingMergeTree", "CoalescingMergeTree"].contains(&plain) {
         return Some("its merges leave out rows, whatever they are sorted by".into());
     }
-    let sorted_by = |column: &&str| parts(sorting_key).contains(column);
+    let sorted_by = |column: &&str| sorting_key::expressions(sorting_key).contains(column);
     let lacking: Vec<_> = POSITION.iter().copied().filter(|column| !sorted_by(column)).collect();
     if plain == "MergeTree" || lacking.is_empty() {
         return None;
     }
     Some(format!("its merges make one row of those with the same sorting key, which lacks {}", lacking.join(", ")))
-}
-
-/// The expressions of a sorting key, whose own commas stand in brackets.
-pub fn parts(sorting_key: &str) -> Vec<&str> {
-    let mut depth = 0_u32;
-    let is_between = |c: char| {
-        match c {
-            '(' | '[' => depth += 1,
-            ')' | ']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        c == ',' && depth == 0
-    };
-    sorting_key.split(is_between).map(str::trim).collect()
 }
 
 fn misfit(message: String) -> Failure {

@@ -13,7 +13,7 @@ pub enum Input {
         /// The id of the client in its group.
         id: Option<String>,
     },
-    /// The group takes partitions back. They may go when [`Member::is_releasing`] is false.
+    /// The group takes partitions back. They may go when [`Member::is_releasing`](super::Member::is_releasing) is false.
     Revoked {
         /// Which.
         partitions: Vec<i32>,
@@ -48,7 +48,7 @@ pub enum Input {
     Shutdown,
     /// This client is not a member any more, or something failed permanently: end at once. Nothing can be committed.
     Abandon,
-    /// Time has passed: see [`Member::deadline`].
+    /// Time has passed: see [`Member::deadline`](super::Member::deadline).
     Tick,
 }
 
