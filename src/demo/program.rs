@@ -216,7 +216,7 @@ mod tests {
     fn a_library_that_others_may_change_or_have_changed_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let refused = || verified(file.path()).unwrap_err().to_string();
-        assert!(refused().contains("it is not the ClickHouse that is pinned here"), "{}", refused());
+        assert!(refused().contains("it is not the pinned ClickHouse"), "{}", refused());
         for mode in [0o666, 0o620] {
             fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
             assert!(refused().contains("other users may change it"), "{}", refused());

@@ -230,7 +230,7 @@ fn messages_that_wait_while_no_insert_works_make_it_unready() {
     env.produce(&["--count", "100", "--rate", "max"]).finish();
     ingester.shows("lag_messages", |lag| lag == 100.0);
     ingester.is_not_ready("messages wait and none is stored");
-    assert!(ingester.metric("stuck_seconds{at=\"record\"}") >= 30.0);
+    assert!(ingester.metric("stuck_seconds{at=\"delivery\"}") >= 30.0);
     assert!(ingester.program.said("Cannot reserve") > 0, "the log says why");
     proxy.forget();
     ingester.is_ready();

@@ -98,13 +98,12 @@ async fn a_condition_counts_the_leases_that_are_carried_and_those_that_must_not_
     let (clickhouse, token) = (mock.clickhouse(), TOKEN.parse().unwrap());
     let holds = clickhouse.holds("it's", &[(Role::Heal, 0, token), (Role::Ingest, 0, Uuid::nil())]);
     for part in [
-        "count() = 1 AND countIf((lease_role, at, token) IN (('heal', 0, toUUID('5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10')))) = 1",
+        "[('heal', 0, toUUID('5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10'))] IN (SELECT arraySort(groupArray(lease))",
         "role IN ('heal', 'ingest') AND partition IN (0)",
         r"source = 'it\'s'",
     ] {
         assert!(holds.contains(part), "{part}: {holds}");
     }
-    assert!(holds.starts_with("ifNull((SELECT") && holds.ends_with("), 0)"), "where nothing can be read: {holds}");
     let none = clickhouse.holds("topic", &[(Role::Ingest, 0, Uuid::nil())]);
-    assert!(none.contains("count() = 0 AND countIf(1) = 0"), "{none}");
+    assert!(none.starts_with("[] IN (SELECT"), "{none}");
 }

@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn with_a_backlog_it_is_the_stage_that_the_others_wait_for() {
-        says(&ingest(20_000, 90, 120, 5), "taken in at 10 events/s: events were read 20.0 s after their time");
+        says(&ingest(20_000, 90, 120, 5), "ingested at 10 events/s: events were read 20.0 s after their time");
         says(
             &ingest(20_000, 90, 120, 5),
             "the bottleneck is insert: it takes 120 ms, and batches wait 90.0 ms for their turn",
