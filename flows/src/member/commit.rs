@@ -121,11 +121,6 @@ impl Member {
         self.positions.values().any(super::Position::is_commit_pending)
     }
 
-    /// Whether the last commit failed.
-    pub const fn is_commit_failing(&self) -> bool {
-        self.commits.retry_at.is_some()
-    }
-
     /// Whether there is an offset to commit at all.
     pub(super) fn can_commit(&self) -> bool {
         self.positions.values().any(|position| position.progress().is_some())

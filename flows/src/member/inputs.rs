@@ -94,8 +94,6 @@ pub enum Action {
         lookup: u64,
         /// Partitions that are new, or whose stored offsets are unknown.
         partitions: Vec<i32>,
-        /// Another owner has opened a lease since this member's last one.
-        after_fence: bool,
     },
     /// Stop the lookup that is under way.
     StopLookup,

@@ -438,7 +438,7 @@ impl Member {
         self.state = State::LookingUp { lookup: self.lookups };
         let unknown = self.positions.iter().filter(|(_, position)| position.next().is_none());
         let partitions = unknown.map(|(&partition, _)| partition).collect();
-        actions.push(Action::LookUp { lookup: self.lookups, partitions, after_fence: self.was_fenced });
+        actions.push(Action::LookUp { lookup: self.lookups, partitions });
     }
 
     fn found(&mut self, lookup: u64, found: StartOffsets, actions: &mut Vec<Action>) {

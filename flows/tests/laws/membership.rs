@@ -90,9 +90,9 @@ fn offsets(commit: &Commit) -> Vec<(i32, i64)> {
     commit.offsets.iter().map(|&(at, offset, _)| (at, offset)).collect()
 }
 
-fn looks_up(actions: &[Action]) -> Option<(Vec<i32>, bool)> {
+fn looks_up(actions: &[Action]) -> Option<Vec<i32>> {
     actions.iter().find_map(|action| match action {
-        Action::LookUp { partitions, after_fence, .. } => Some((partitions.clone(), *after_fence)),
+        Action::LookUp { partitions, .. } => Some(partitions.clone()),
         _ => None,
     })
 }
@@ -100,7 +100,7 @@ fn looks_up(actions: &[Action]) -> Option<(Vec<i32>, bool)> {
 #[test]
 fn a_lease_begins_where_the_lookup_says_and_holds_what_is_assigned() {
     let mut driven = Driven::new();
-    assert_eq!(looks_up(&driven.assign([0, 1])), Some((vec![0, 1], false)));
+    assert_eq!(looks_up(&driven.assign([0, 1])), Some(vec![0, 1]));
     assert_eq!(driven.member.arrive(0, 5), Arrival::NotOurs, "nothing is delivered before that is known");
     let actions = driven.starts(1, &[(0, 5), (1, 7)]);
     assert_eq!(actions, [Action::Consume { lease: 1, starts: vec![(0, 5), (1, 7)], losses: vec![] }]);
@@ -113,7 +113,7 @@ fn nothing_is_looked_up_while_the_client_has_another_id_than_its_partitions_were
     assert_eq!(driven.tell(Input::Id(Some("another".into()))), []);
     driven.now += Duration::from_secs(1);
     assert_eq!(driven.tell(Input::Id(None)), [Action::Rejoin]);
-    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some((vec![0], false)), "it was only a moment");
+    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some(vec![0]), "it was only a moment");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn partitions_go_when_their_pipeline_has_drained_and_the_commit_is_taken() {
     let actions = driven.tell(Input::Committed(commit, Outcome::Taken));
     assert_eq!(actions, [Action::Release(vec![(0, Some(3))]), Action::AskId]);
     // A kept partition continues at its position, without a lookup.
-    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some((vec![], false)));
+    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some(vec![]));
     assert_eq!(driven.starts(2, &[]), [Action::Consume { lease: 2, starts: vec![(1, 0)], losses: vec![] }]);
 }
 
@@ -207,7 +207,7 @@ fn a_drain_that_takes_too_long_is_cancelled_and_its_offsets_are_looked_up() {
     driven.revoke([0], false);
     assert_eq!(driven.passes(DRAIN_TIMEOUT), [Action::Cancel { timed_out: true }]);
     assert_eq!(driven.tell(Input::Ended(1, Ended::Stopped))[0], Action::EndLease);
-    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some((vec![1], false)));
+    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some(vec![1]));
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn delivered_offsets_that_did_not_drain_are_looked_up_and_settled_ones_stay_sett
     driven.tell(Input::Settled(1, vec![(0, 4)]));
     // Its pipeline has ended by itself.
     assert_eq!(driven.tell(Input::Ended(1, Ended::Stopped)), [Action::EndLease, Action::AskId]);
-    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some((vec![0], false)));
+    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some(vec![0]));
     // The group has not heard of the commit yet.
     let actions = driven.starts(2, &[(0, 0)]);
     assert_eq!(actions, [Action::Consume { lease: 2, starts: vec![(0, 4)], losses: vec![] }]);
@@ -239,7 +239,7 @@ fn a_member_that_was_fenced_asks_the_coordinator_before_it_opens_another_lease()
     driven.now += Duration::from_millis(250);
     let commit = driven.commit().unwrap();
     let actions = driven.tell(Input::Committed(commit, Outcome::Taken));
-    assert_eq!(looks_up(&actions), Some((vec![0], true)));
+    assert_eq!(looks_up(&actions), Some(vec![0]));
     // The same where another lease comes between the lookup's token and its read-back.
     assert_eq!(driven.tell(Input::RaceLost(2)), [Action::AskId]);
     assert_eq!(driven.tell(Input::Id(id())), []);
@@ -253,7 +253,7 @@ fn a_record_out_of_sync_has_every_start_offset_looked_up_again() {
     assert_eq!(driven.tell(Input::OutOfSync), [Action::EndStream]);
     driven.tell(Input::Settled(1, vec![(0, 3)]));
     driven.tell(Input::Ended(1, Ended::Drained(vec![(0, 3), (1, 0)])));
-    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some((vec![0, 1], false)));
+    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some(vec![0, 1]));
 }
 
 #[test]
@@ -268,11 +268,11 @@ fn new_partitions_end_the_lease_and_what_is_kept_is_not_looked_up() {
     );
     driven.tell(Input::Settled(1, vec![(0, 3)]));
     driven.tell(Input::Ended(1, Ended::Drained(vec![(0, 3)])));
-    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some((vec![1], false)));
+    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some(vec![1]));
     // Meanwhile another partition is assigned and revoked, so the lookup no longer matches.
     assert_eq!(driven.tell(Input::Assigned { partitions: vec![2], id: id() }), [Action::StopLookup, Action::AskId]);
     assert_eq!(driven.starts(2, &[(1, 9)]), [], "its answer is not taken");
-    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some((vec![1, 2], false)));
+    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some(vec![1, 2]));
 }
 
 #[test]
@@ -338,9 +338,9 @@ fn kept_partitions_of_a_topic_that_was_created_again_are_looked_up_too() {
     let mut driven = Driven::consuming(&[(0, 10)]);
     driven.tell(Input::Assigned { partitions: vec![1], id: id() });
     driven.tell(Input::Ended(1, Ended::Drained(vec![(0, 10)])));
-    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some((vec![1], false)));
+    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some(vec![1]));
     assert_eq!(driven.starts_in("another", 2, &[(1, 0)]), [Action::AskId]);
-    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some((vec![0, 1], false)));
+    assert_eq!(looks_up(&driven.tell(Input::Id(id()))), Some(vec![0, 1]));
     let actions = driven.starts_in("another", 3, &[(0, 0), (1, 0)]);
     assert!(matches!(&actions[..], [Action::Consume { losses, .. }] if losses.len() == 2), "{actions:?}");
 }

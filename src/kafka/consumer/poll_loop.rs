@@ -147,8 +147,8 @@ impl<S: Store> PollLoop<S> {
     fn act(&mut self, action: Action) {
         match action {
             Action::AskId => self.shared.handle(Input::Id(self.id())),
-            Action::LookUp { lookup, partitions, after_fence } => {
-                let question = Lookup::new(&self.client, &self.config, &self.metrics, partitions, after_fence);
+            Action::LookUp { lookup, partitions } => {
+                let question = Lookup::new(&self.client, &self.config, &self.metrics, partitions);
                 let answers = self.answer.clone();
                 let task = self.runtime.spawn(async move {
                     // The receiver is dropped, so the loop has ended.

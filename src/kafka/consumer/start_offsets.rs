@@ -44,8 +44,6 @@ pub struct Lookup<S> {
     config: ConsumerConfig<S>,
     metrics: Arc<Metrics>,
     partitions: Vec<i32>,
-    /// Another owner has opened a lease since this member's last one.
-    after_fence: bool,
     since: Instant,
     /// Whether the log says already that offsets came from another cluster: once, for all attempts until the lease is
     /// open.
@@ -61,20 +59,13 @@ struct Committed {
 }
 
 impl<S: Store> Lookup<S> {
-    pub fn new(
-        client: &Arc<Client>,
-        config: &ConsumerConfig<S>,
-        metrics: &Arc<Metrics>,
-        partitions: Vec<i32>,
-        after_fence: bool,
-    ) -> Self {
+    pub fn new(client: &Arc<Client>, config: &ConsumerConfig<S>, metrics: &Arc<Metrics>, partitions: Vec<i32>) -> Self {
         config.stuck.is(At::Lease, "what is committed and stored is being asked");
         Self {
             client: client.clone(),
             config: config.clone(),
             metrics: metrics.clone(),
             partitions,
-            after_fence,
             since: Instant::now(),
             translated: Once::new(),
         }
@@ -138,7 +129,7 @@ impl<S: Store> Lookup<S> {
 
     fn other_group(&self, group: &str, has_opened: bool) -> Failure {
         let topic = &self.config.topic;
-        let message = if has_opened || self.after_fence { taken_over(topic, group) } else { belongs_to(topic, group) };
+        let message = if has_opened { taken_over(topic, group) } else { belongs_to(topic, group) };
         Failure { kind: ErrorKind::Permanent, ended: true, message }
     }
 
