@@ -4,9 +4,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The time between two lines of a lasting problem.
-const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
+const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Lets the first of many similar messages through, and then one every ten seconds, or at another interval.
+/// Lets the first of many similar messages through, and then one a minute, or at another interval.
 #[derive(Debug)]
 pub struct LogThrottle {
     again: Duration,

@@ -5,12 +5,14 @@
 
 use crate::printable::{LINE_BYTES, bounded, printable, printable_lines};
 use anyhow::{Context, Result};
+use indicatif::ProgressBar;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The exit code of a command whose reader went away: 128 and the number of SIGPIPE, as a shell shows it of `git` or `cat`.
 /// It is not 0, because an audit that was cut off has not proved anything.
@@ -83,12 +85,27 @@ pub fn usage(error: &clap::Error) {
     let _ = Stderr.write_all(printable_lines(&error.render().to_string()).as_bytes());
 }
 
+/// The live line, which stays below whatever is written to standard error.
+static LIVE: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Keeps this live line below what is written to standard error from now on.
+pub fn keep_below(line: Option<ProgressBar>) {
+    *live() = line;
+}
+
+fn live() -> MutexGuard<'static, Option<ProgressBar>> {
+    // One value that is replaced in one step.
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Standard error as a writer that never fails: a log without a reader must not end its pipeline.
 pub struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().write_all(bytes);
+        let write = || io::stderr().write_all(bytes);
+        let line = live().clone();
+        let _ = line.map_or_else(write, |line| line.suspend(write));
         Ok(bytes.len())
     }
 

@@ -137,10 +137,11 @@ impl Latencies {
         }
     }
 
-    /// Forgets everything, keeping the memory.
-    pub fn clear(&mut self) {
-        self.histograms.iter_mut().for_each(Histogram::reset);
-        self.outside = Default::default();
+    /// Takes away latencies that were added before. The numbers of those out of range stay as they are.
+    pub fn subtract(&mut self, other: &Self) {
+        for (mine, theirs) in self.histograms.iter_mut().zip(&other.histograms) {
+            mine.subtract(theirs).expect("latencies that were added before");
+        }
     }
 }
 

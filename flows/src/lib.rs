@@ -47,6 +47,7 @@ mod shoppers;
 mod sink;
 mod stages;
 mod store;
+mod waiting;
 
 pub use backoff::Backoff;
 pub use batch::Batch;
@@ -72,3 +73,4 @@ pub use settle::{Durable, SettleError, settle};
 pub use shoppers::{Fault, Faults, Message, Shoppers};
 pub use sink::{Answer, ErrorKind, Failure, LeaseLost, Ownership, ReadBack, Sink, Table};
 pub use store::Store;
+pub use waiting::{Arrivals, Run, Waiting};

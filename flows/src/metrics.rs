@@ -1,7 +1,7 @@
 //! The counts of a running pipeline, for the status line, the closing report, and Prometheus.
 
 use crate::room::Room;
-use crate::{ErrorKind, Failure, Latencies, Rejects};
+use crate::{ErrorKind, Failure, Latencies, Rejects, Waiting};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -60,6 +60,7 @@ pub struct Metrics {
     /// Payload bytes in the client library's queues: messages that are read ahead, or not sent yet.
     pub queue_bytes: AtomicU64,
     latencies: Mutex<Latencies>,
+    waiting: Mutex<Waiting>,
     /// The newest failure, and when it was.
     failure: Mutex<Option<(Instant, String)>>,
 }
@@ -69,6 +70,12 @@ impl Metrics {
     pub fn latencies(&self) -> MutexGuard<'_, Latencies> {
         // Histograms hold no invariant that a panicking recorder could have broken.
         self.latencies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The messages that wait, to read or to replace.
+    pub fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // One value that is replaced in one step.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds to one of the counters.

@@ -11,7 +11,7 @@ use crate::numbers::grouped;
 use crate::output;
 use crate::shutdown::Shutdown;
 use crate::telemetry::status::TICK;
-use crate::telemetry::summary;
+use crate::telemetry::{Live, summary};
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use flows::{Metrics, Rate};
@@ -82,6 +82,7 @@ pub async fn run(args: DemoArgs) -> Result<()> {
         () = shutdown.requested() => return Ok(()),
     };
     let places = Places {
+        dashboard: String::new(), // it is served once there are tables
         broker: format!("in this process, {brokers}"),
         clickhouse: format!("{}, http://127.0.0.1:{}", program.describe(), work_dir.http_port),
         kept: work_dir.kept,
@@ -100,7 +101,7 @@ pub async fn run(args: DemoArgs) -> Result<()> {
 async fn show(
     args: &DemoArgs,
     shutdown: &Shutdown,
-    places: Places,
+    mut places: Places,
     pipelines: &Pipelines,
     work_dir: &WorkDir,
     server: &mut Server<'_>,
@@ -116,16 +117,18 @@ async fn show(
     if args.open {
         site.open_browser()?;
     }
-    let Pipelines { sent, stored, .. } = pipelines;
+    let Pipelines { sent, stored, stuck, .. } = pipelines;
     let mut recorders = [Recorder::new(sent.clone(), None)?, Recorder::new(stored.clone(), None)?];
-    let mut terminal_view = TerminalView::new(places, site.url.clone());
+    places.dashboard.clone_from(&site.url);
+    let live = Live { metrics: stored.clone(), window: recorders[1].window(), promise: args.batch_timeout };
+    let mut terminal_view = TerminalView::new(places, sent.clone(), live, stuck.clone());
     let outcome = {
         let ticking = async {
             let mut ticks = tokio::time::interval(TICK);
             loop {
                 ticks.tick().await;
                 recorders.iter_mut().for_each(Recorder::tick);
-                terminal_view.tick(sent, stored, &recorders[1], site.health.noted().as_deref());
+                terminal_view.tick(site.health.noted().as_deref());
             }
         };
         tokio::select! {

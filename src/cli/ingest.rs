@@ -95,8 +95,9 @@ pub async fn run(args: IngestArgs) -> Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let (metrics, ready) = (Arc::new(Metrics::default()), Arc::new(Ready::default()));
     let mut recorder = args.run.recorder(&metrics)?;
-    args.run.serve(Pipeline::Ingest, &metrics, &recorder, &ready).await?;
-    let mut status = Status::new(Pipeline::Ingest, metrics.clone(), ready.stuck.clone());
+    let pipeline = Pipeline::Ingest { promise: args.batch_timeout };
+    args.run.serve(pipeline, &metrics, &recorder, &ready).await?;
+    let mut status = Status::new(pipeline, &metrics, &recorder, ready.stuck.clone());
     let outcome = watch(&mut status, &mut recorder, ingest::run(&args.config(), &shutdown, &metrics, &ready)).await;
     let latencies = recorder.close();
     // A member that has not joined its group has nothing to report but the reason.

@@ -83,6 +83,13 @@ impl Endpoint {
             .expect("a URL and headers that were checked when the arguments were read")
     }
 
+    /// A question whether anything answers at the address at all. ClickHouse answers it without a look at the user.
+    pub fn ping<B>(&self, body: B) -> Request<B> {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}/ping", self.url.path().trim_end_matches('/')));
+        Self { url, ..self.clone() }.request(Method::GET, [], body)
+    }
+
     /// The client library, at the same address, as the same user, over connections of the same kind.
     pub fn client(&self) -> clickhouse::Client {
         let (roles, settings): (Vec<_>, Vec<_>) = self.query.iter().cloned().partition(|(name, _)| name == "role");

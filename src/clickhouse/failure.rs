@@ -231,7 +231,12 @@ fn status_in(body: &str) -> u16 {
 /// An error in one line, with its causes, without ClickHouse's version and stack. Our own errors end with the action,
 /// after the quoted text.
 pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = first_of(&error.to_string(), OURS_BYTES);
+    let said = error.to_string();
+    // hyper's name for a step of its own, such as `client error (SendRequest)`.
+    if let (true, Some(cause)) = (said.starts_with("client error ("), error.source()) {
+        return describe(cause);
+    }
+    let mut text = first_of(&said, OURS_BYTES);
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = first_of(&cause.to_string(), OURS_BYTES);

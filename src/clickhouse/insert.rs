@@ -6,6 +6,7 @@
 //! doubt.
 
 use super::settings::Settings;
+use super::unanswered::Unanswered;
 use super::{Endpoint, failure, http};
 use crate::failpoints::{self, InsertBody, Step};
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use http_body_util::BodyExt;
 use hyper::{Method, Request, Response, StatusCode, body::Incoming};
 use serde::Deserialize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the answer to an insert may take. Longer only delays finding out; an insert that still runs then is awaited.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -26,12 +27,18 @@ pub struct Inserter {
     http: http::Client<InsertBody>,
     endpoint: Endpoint,
     settings: Arc<Settings>,
+    unanswered: Unanswered,
 }
 
 impl Inserter {
     /// Nothing is sent yet.
     pub fn new(endpoint: Endpoint, settings: Arc<Settings>) -> Self {
-        Self { http: http::client(RESPONSE_BYTES), endpoint, settings }
+        Self { http: http::client(RESPONSE_BYTES), endpoint, settings, unanswered: Unanswered::default() }
+    }
+
+    /// Since when an insert has had no answer for longer than usual.
+    pub fn silent_since(&self) -> Option<Instant> {
+        self.unanswered.silent_since()
     }
 
     /// Runs `sql` with `body` behind it, under the name `query_id`; returns how many rows were written, as the answer says.
@@ -48,7 +55,7 @@ impl Inserter {
     }
 
     async fn exchange(&self, request: Request<InsertBody>) -> Result<u64, Failure> {
-        let response = self.http.request(request).await.map_err(|error| Failure {
+        let response = self.unanswered.during(self.http.request(request)).await.map_err(|error| Failure {
             kind: ErrorKind::Transient,
             ended: error.is_connect(),
             message: failure::describe(&error),

@@ -1,6 +1,7 @@
 //! The ClickHouse adapter: connecting, applying and checking the schema, inserting, and asking which offsets are
 //! stored.
 
+mod alive;
 mod answer;
 mod bounded;
 mod condition;
@@ -32,6 +33,7 @@ mod store;
 mod tables;
 mod ttl;
 mod types;
+mod unanswered;
 pub(crate) mod users;
 
 pub(crate) use condition::Condition;
@@ -51,7 +53,9 @@ pub use store::ClickHouseStore;
 pub(crate) use ttl::Expiry;
 
 use anyhow::Result;
+use bytes::Bytes;
 use flows::{ErrorKind, Failure};
+use http_body_util::Empty;
 use insert::Inserter;
 use settings::Settings;
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
@@ -59,6 +63,9 @@ use std::time::Duration;
 
 /// The longest time until the answer to a question, before it is repeated.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest answer to a ping: a word, or the page of a proxy.
+const PONG_BYTES: usize = 64 * 1024;
 
 /// How often the tables are looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -74,6 +81,7 @@ pub(crate) struct ClickHouse {
     client: clickhouse::Client,
     settings: Arc<Settings>,
     inserter: Inserter,
+    pings: http::Client<Empty<Bytes>>,
     endpoint: Endpoint,
     database: String,
     misfit: Mutex<Option<Failure>>,
@@ -91,6 +99,7 @@ impl ClickHouse {
         Ok(Self {
             client: endpoint.client(),
             inserter: Inserter::new(endpoint.clone(), settings.clone()),
+            pings: http::client(PONG_BYTES),
             settings,
             endpoint,
             database: config.database.clone(),

@@ -58,6 +58,7 @@ pub struct ClickHouseSink {
     server: Mutex<String>,
     closed: CancellationToken,
     complaints: LogThrottle,
+    silences: LogThrottle,
     read_back: ReadBack,
 }
 
@@ -72,6 +73,7 @@ impl ClickHouseSink {
             server: Mutex::default(),
             closed,
             complaints: LogThrottle::default(),
+            silences: LogThrottle::default(),
             read_back: ReadBack::default(),
         }
     }
@@ -190,8 +192,11 @@ impl Sink for ClickHouseSink {
         }
         if self.closed.is_cancelled() {
             tracing::debug!("insert into {table} dropped, {rows} rows: {failure}");
-        } else {
+        } else if code.is_some() || failure.kind != ErrorKind::Transient {
             tracing::warn!("insert into {table} not confirmed, {rows} rows: {failure}");
+        } else if self.silences.now() {
+            // Without an answer of ClickHouse, its absence is warned of elsewhere.
+            tracing::info!("insert into {table} not confirmed, {rows} rows, trying again: {failure}");
         }
         // Rows are to blame only where ClickHouse is well otherwise, and the table is the one of the schema.
         if matches!(failure.kind, ErrorKind::Data | ErrorKind::Unexplained)

@@ -7,6 +7,7 @@ use crate::ingest::{self, IngestConfig, Instance};
 use crate::kafka::{KafkaConfig, Naming, Settings};
 use crate::produce::{self, ProduceConfig};
 use crate::shutdown::Shutdown;
+use crate::stuck::Stuck;
 use crate::telemetry::Ready;
 use anyhow::Result;
 use flows::{BatchConfig, Faults, Metrics, Rate};
@@ -44,6 +45,9 @@ pub struct Pipelines {
     pub sent: Arc<Metrics>,
     /// The ingester's report.
     pub stored: Arc<Metrics>,
+    /// The present problems of either.
+    pub stuck: Arc<Stuck>,
+    ready: Ready,
 }
 
 impl Pipelines {
@@ -79,7 +83,8 @@ impl Pipelines {
             connect_timeout: CONNECT_TIMEOUT,
             drain_timeout: DRAIN,
         };
-        Ok(Self { produce, ingest, sent: Arc::default(), stored: Arc::default() })
+        let ready = Ready::default();
+        Ok(Self { produce, ingest, sent: Arc::default(), stored: Arc::default(), stuck: ready.stuck.clone(), ready })
     }
 
     /// Runs both pipelines until a stop is requested or the shoppers' time is over. Then the ingester stores the
@@ -88,17 +93,17 @@ impl Pipelines {
     /// # Errors
     /// Those of either pipeline.
     pub async fn run(&self, shutdown: &Shutdown) -> Result<()> {
-        let (ready, drained) = (Ready::default(), Shutdown::default());
+        let (ready, drained) = (&self.ready, Shutdown::default());
         let producing = async {
             // Events from before the group has its partitions would look slow.
             until(|| Metrics::read(&self.stored.rebalances) > 0 || shutdown.is_requested()).await;
-            produce::run(&self.produce, shutdown, &self.sent, &ready).await?;
+            produce::run(&self.produce, shutdown, &self.sent, ready).await?;
             let _ = tokio::time::timeout(DRAIN, until(|| self.rows() >= Metrics::read(&self.sent.events))).await;
             drained.request();
             anyhow::Ok(())
         };
         let ingesting = async {
-            let outcome = ingest::run(&self.ingest, &drained, &self.stored, &ready).await;
+            let outcome = ingest::run(&self.ingest, &drained, &self.stored, ready).await;
             // Without it there is nothing more to show.
             shutdown.request();
             outcome

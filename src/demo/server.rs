@@ -21,7 +21,7 @@ const START_POLL_INTERVAL: Duration = Duration::from_millis(50);
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// After this silence it counts as away, and after the other one it is killed and started again. A busy machine is silent for some
 /// seconds now and then.
-const AWAY: Duration = Duration::from_secs(3);
+const AWAY: Duration = Duration::from_millis(1_500);
 const SILENCE: Duration = Duration::from_secs(15);
 /// The time for a shutdown of ClickHouse after the demo.
 const FAREWELL: Duration = Duration::from_secs(5);

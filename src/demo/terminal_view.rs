@@ -1,78 +1,93 @@
 //! The demo's view on a terminal; without a terminal, a log line every ten seconds.
 
-use crate::latency::Recorder;
-use crate::latency::percentile;
-use crate::latency::table;
 use crate::numbers::grouped;
-use flows::{Metrics, Stage};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use crate::stuck::Stuck;
+use crate::telemetry::line::{LiveLine, cut};
+use crate::telemetry::status::{LOG_EVERY, TICK};
+use crate::telemetry::{Live, RateMeter};
+use flows::Metrics;
+use std::sync::Arc;
 use std::time::Instant;
-
-/// How often a line is logged where there is no terminal, in ticks.
-const LOG_EVERY: u32 = 10;
 
 /// The lines that do not change.
 pub struct Places {
+    pub dashboard: String,
     pub broker: String,
     pub clickhouse: String,
     /// Whether its data outlives the demo.
     pub kept: bool,
 }
 
-/// The live terminal_view.
+/// The view of both pipelines.
 pub struct TerminalView {
     places: Places,
-    url: String,
-    bar: ProgressBar,
+    produced: Arc<Metrics>,
+    live: Live,
+    stuck: Arc<Stuck>,
+    line: LiveLine,
     ticks: u32,
-    last: (Instant, u64),
+    rate: RateMeter,
 }
 
 impl TerminalView {
-    pub fn new(places: Places, url: String) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.set_style(ProgressStyle::with_template("{msg}").expect("a constant template that is valid"));
-        Self { places, url, bar, ticks: 0, last: (Instant::now(), 0) }
+    pub fn new(places: Places, produced: Arc<Metrics>, live: Live, stuck: Arc<Stuck>) -> Self {
+        let (line, rate) = (LiveLine::new("{msg}"), RateMeter::new(TICK, Instant::now()));
+        Self { places, produced, live, stuck, line, ticks: 0, rate }
     }
 
     /// Shows the present state; `note` is the present problem of ClickHouse.
-    pub fn tick(&mut self, produced: &Metrics, ingested: &Metrics, recorder: &Recorder, note: Option<&str>) {
-        let sent = Metrics::read(&produced.events);
-        let (since, before) = std::mem::replace(&mut self.last, (Instant::now(), sent));
-        let rate = (sent - before) as f64 / since.elapsed().as_secs_f64().max(0.001);
-        let rows = Metrics::read(&ingested.events) + ingested.rejects.total();
-        let latency = latency(recorder);
+    pub fn tick(&mut self, note: Option<&str>) {
         self.ticks += 1;
-        if std::io::stderr().is_terminal() {
-            let Self { places: Places { broker, clickhouse, kept }, url, .. } = self;
-            let then = if *kept { "keeps the data" } else { "removes everything" };
-            self.bar.set_message(format!(
-                "\n  dashboard   {url}\n  events      {rate:.0}/s · {} sent · {} stored · lag {}\n  latency     {latency}\n  \
-                 broker      {broker}\n  ClickHouse  {}\n\n  Ctrl-C drains, reports and {then}",
-                grouped(sent),
-                grouped(rows),
-                grouped(Metrics::read(&ingested.lag)),
-                note.unwrap_or(clickhouse),
-            ));
-            self.bar.tick();
+        self.stuck.warn();
+        if LiveLine::is_shown() {
+            let columns = LiveLine::width();
+            let lines: Vec<_> = self.lines(note).iter().map(|line| cut(line, columns)).collect();
+            self.line.draw(lines.join("\n"));
         } else if self.ticks.is_multiple_of(LOG_EVERY) {
-            tracing::info!("{rate:.0} events/s · {} sent · {} stored · e2e {latency}", grouped(sent), grouped(rows));
+            let (events, latency) = (self.events(), self.latency());
+            tracing::info!("{}{events} · e2e {latency}", self.problem().map(|what| what + " · ").unwrap_or_default());
         }
+    }
+
+    fn lines(&mut self, note: Option<&str>) -> Vec<String> {
+        let (events, latency) = (self.events(), self.latency());
+        let Places { dashboard, broker, clickhouse, kept } = &self.places;
+        let then = if *kept { "keeps the data" } else { "removes everything" };
+        let mut lines = vec![
+            String::new(),
+            format!("  dashboard   {dashboard}"),
+            format!("  events      {events}"),
+            format!("  latency     {latency}"),
+            format!("  broker      {broker}"),
+            format!("  ClickHouse  {}", note.unwrap_or(clickhouse)),
+        ];
+        lines.extend(self.problem().map(|problem| format!("  problem     {problem}")));
+        lines.extend([String::new(), format!("  Ctrl-C drains, reports and {then}")]);
+        lines
+    }
+
+    fn events(&mut self) -> String {
+        let (sent, stored) = (Metrics::read(&self.produced.events), &self.live.metrics);
+        format!(
+            "{}/s · {} sent · {} stored · lag {}",
+            grouped(self.rate.read(sent, Instant::now()).round() as u64),
+            grouped(sent),
+            grouped(Metrics::read(&stored.events) + stored.rejects.total()),
+            grouped(Metrics::read(&stored.lag)),
+        )
+    }
+
+    fn latency(&self) -> String {
+        let (latency, verdict) = self.live.latency();
+        verdict.map_or(latency.clone(), |verdict| format!("{latency} · {verdict}"))
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.stuck.now().map(|(what, meanwhile)| format!("{what} · {meanwhile}"))
     }
 
     /// Removes it.
     pub fn clear(&self) {
-        self.bar.finish_and_clear();
+        self.line.clear();
     }
-}
-
-fn latency(recorder: &Recorder) -> String {
-    let e2e = recorder.total().of(Stage::EndToEnd);
-    if e2e.is_empty() {
-        return "no rows yet".into();
-    }
-    let at = |percent| table::time(percentile::at(e2e, percent));
-    let kept = if e2e.max() < table::PROMISE_NS { "kept" } else { "broken" };
-    format!("p50 {} · p99 {} · max {} · promise of 5 s: {kept}", at(50.0), at(99.0), table::time(e2e.max()))
 }

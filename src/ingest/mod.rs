@@ -11,7 +11,7 @@ use crate::shutdown::Shutdown;
 use crate::telemetry::Ready;
 use anyhow::{Result, anyhow, bail};
 use flows::{BatchConfig, Claim, LeaseTable, Metrics, Sink, Store};
-use futures::{FutureExt, TryStreamExt};
+use futures::TryStreamExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -78,12 +78,10 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
         () = shutdown.requested() => return Ok(()),
     };
     let (clickhouse, until) = started;
-    let asked = clickhouse.clone();
-    ready.ingesting(move || {
-        let asked = asked.clone();
-        async move { asked.ping().await.is_ok() }.boxed()
-    });
+    ready.begun();
     let _watch = AbortOnDropHandle::new(tokio::spawn(clickhouse.clone().keep_watch()));
+    let (asked, stuck) = (clickhouse.clone(), ready.stuck.clone());
+    let _pings = AbortOnDropHandle::new(tokio::spawn(async move { asked.watch_answers(&stuck).await }));
     let consumer = ConsumerConfig {
         topic: config.kafka.topic.clone(),
         naming: config.naming,

@@ -1,23 +1,28 @@
 //! Brokers that hang: connected, and silent for longer than an answer takes. librdkafka reports that only after a minute.
+//! And a Kafka that is away: a broker hangs, or none is connected.
 
 use super::statistics::{Broker, Statistics};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Fetches, heartbeats and messages are answered within a second; a fetch, if nothing comes, after `fetch.wait.max.ms`.
-const HANG_TIMEOUT: Duration = Duration::from_secs(5);
+const HANG_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// The time of a new connection, after a broker has closed one.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The brokers that have not answered a client's request.
 pub struct Hanging {
     patience: Duration,
     /// The time at which each broker's answer became due, or at which it last answered.
     since: BTreeMap<String, Instant>,
+    /// The time of Kafka's last sign of life.
+    away: Option<Instant>,
 }
 
 impl Hanging {
     /// For a client whose fetches may wait this long.
     pub fn new(fetch_wait: Duration) -> Self {
-        Self { patience: fetch_wait + HANG_TIMEOUT, since: BTreeMap::new() }
+        Self { patience: fetch_wait + HANG_TIMEOUT, since: BTreeMap::new(), away: None }
     }
 
     /// Those that hang by these statistics, by librdkafka's name, and for how long.
@@ -30,6 +35,20 @@ impl Hanging {
             (name.as_str(), broker, now.duration_since(*since))
         });
         silent.filter(|(_, _, silent)| *silent > self.patience).collect()
+    }
+
+    /// Since when Kafka has been away, by these statistics and by how long the brokers have hung that hang.
+    pub fn away_since(
+        &mut self,
+        statistics: &Statistics,
+        hanging: impl Iterator<Item = Duration>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let is_connected = statistics.brokers.values().any(Broker::is_up);
+        let begins = hanging.max().map(|silent| now.checked_sub(silent).unwrap_or(now));
+        let begins = begins.or_else(|| (!is_connected).then_some(now));
+        self.away = begins.map(|begins| self.away.unwrap_or(begins));
+        self.away.filter(|since| now.duration_since(*since) >= RECONNECT_TIMEOUT)
     }
 }
 
@@ -53,14 +72,40 @@ mod tests {
         };
         // It was idle for a minute before it was asked.
         assert!(!hangs(0, 1, 60_000));
-        assert!(!hangs(4, 1, 64_000));
-        assert!(hangs(6, 1, 66_000));
+        assert!(!hangs(1, 1, 61_000));
+        assert!(hangs(2, 1, 62_000));
         // It answers, late.
-        assert!(!hangs(7, 1, 200));
-        assert!(!hangs(12, 1, 4_900));
-        assert!(hangs(13, 1, 5_900));
+        assert!(!hangs(3, 1, 200));
+        assert!(!hangs(4, 1, 1_200));
+        assert!(hangs(5, 1, 2_200));
         // The client sends it a new request.
-        assert!(!hangs(14, 0, 6_900));
-        assert!(!hangs(15, 1, 7_900));
+        assert!(!hangs(6, 0, 3_200));
+        assert!(!hangs(7, 1, 4_200));
+    }
+
+    #[test]
+    fn kafka_is_away_from_its_last_answer_until_a_broker_answers() {
+        let (mut hanging, began) = (Hanging::new(Duration::ZERO), Instant::now());
+        let mut away = |ms: u64, json: &str| {
+            let (statistics, now) = (Statistics::read(json.as_bytes()).unwrap(), began + Duration::from_millis(ms));
+            let silent: Vec<_> = hanging.observe(&statistics, now).into_iter().map(|(_, _, silent)| silent).collect();
+            hanging
+                .away_since(&statistics, silent.into_iter(), now)
+                .map(|since| since.duration_since(began).as_millis())
+        };
+        let broker = |state: &str, silent_ms: u64| {
+            format!(
+                r#"{{"brokers":{{"k/1":{{"source":"learned","state":"{state}","stateage":1,"waitresp_cnt":1,"rxidle":{silent_ms}000}}}}}}"#
+            )
+        };
+        assert_eq!(away(0, &broker("UP", 10)), None);
+        assert_eq!(away(1_000, &broker("UP", 1_000)), None);
+        assert_eq!(away(2_000, &broker("UP", 1_900)), Some(100));
+        // The connection is given up, and made again.
+        assert_eq!(away(9_000, &broker("CONNECT", 100)), Some(100));
+        assert_eq!(away(9_500, r#"{"brokers":{}}"#), Some(100));
+        assert_eq!(away(10_000, &broker("UP", 10)), None);
+        assert_eq!(away(11_000, &broker("DOWN", 10)), None, "it may be connected again at once");
+        assert_eq!(away(12_000, &broker("DOWN", 10)), Some(11_000));
     }
 }

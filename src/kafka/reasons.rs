@@ -13,7 +13,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A reason that lasts is logged again after this time.
-const LOG_AGAIN: Duration = Duration::from_secs(10);
+const LOG_AGAIN: Duration = Duration::from_secs(60);
+/// An error that nothing ends is over after this time.
+const FORGET_AFTER: Duration = Duration::from_secs(10);
 
 /// Reasons by what they are about, a broker's address or a resource: the last one of each, until that works again.
 ///
@@ -43,7 +45,7 @@ struct Known {
 impl Known {
     /// Nothing says that an error is over that is about no broker and no right.
     fn is_over(&self) -> bool {
-        self.reason.about().is_empty() && self.noted.elapsed() > LOG_AGAIN
+        self.reason.about().is_empty() && self.noted.elapsed() > FORGET_AFTER
     }
 }
 
@@ -121,14 +123,18 @@ impl Reasons {
         had.load(Relaxed)
     }
 
-    /// Notes brokers that hang, and forgets problems of brokers that are connected and answer.
-    pub fn follow(&self, statistics: &Statistics) {
+    /// Notes brokers that hang, and forgets problems of brokers that are connected and answer. Returns since when Kafka as a whole
+    /// has been away.
+    pub fn follow(&self, statistics: &Statistics) -> Option<Instant> {
         let mut up: HashSet<&str> = HashSet::new();
         up.extend(statistics.brokers.values().filter(|broker| broker.is_up()).map(|broker| broker.nodename.as_str()));
-        let hanging = self.hanging.lock().unwrap_or_else(PoisonError::into_inner).observe(statistics, Instant::now());
-        for (name, broker, since) in hanging {
+        let (mut watch, now) = (self.hanging.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        let hanging = watch.observe(statistics, now);
+        let away = watch.away_since(statistics, hanging.iter().map(|(_, _, silent)| *silent), now);
+        drop(watch);
+        for (name, broker, _) in hanging {
             up.remove(broker.nodename.as_str());
-            self.add(Reason::hanging(name, since), true);
+            self.add(Reason::hanging(name), true);
         }
         self.known().retain(|about, known| {
             let is_back = up.contains(about.as_str());
@@ -137,6 +143,7 @@ impl Reasons {
             }
             !is_back
         });
+        away
     }
 
     /// Forgets everything: Kafka has answered.
@@ -185,7 +192,11 @@ impl Reasons {
         let is_refusal = reason.is_denied() && !self.had_right(&reason);
         let is_logged = is_logged && is_due && self.is_logging && !is_refusal;
         if is_logged {
-            tracing::warn!("Kafka, trying again: {reason}");
+            // A pipeline warns of a Kafka that is away; this is the detail.
+            match reason.is_of_connection() {
+                true => tracing::info!("Kafka, trying again: {reason}"),
+                false => tracing::warn!("Kafka, trying again: {reason}"),
+            }
         }
         let noted = Instant::now();
         let logged = if is_logged { Some(noted) } else { logged };

@@ -59,6 +59,7 @@ impl Progress {
         } else {
             let why = reasons.worst().map_or_else(|| "no broker says why".into(), |reason| reason.to_string());
             self.stuck.is(At::Acknowledgement, why);
+            self.stuck.warn();
         }
     }
 }

@@ -7,7 +7,7 @@ use flows::{Latencies, Metrics, now};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// An interval of the log, unless told otherwise.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -15,7 +15,6 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Takes the latencies out of a metrics from time to time, adds them up, and logs them.
 pub struct Recorder {
     metrics: Arc<Metrics>,
-    total: Latencies,
     window: Arc<Window>,
     log: Option<Log>,
 }
@@ -38,14 +37,13 @@ impl Recorder {
     /// A recorder with a log whose intervals have this length.
     pub fn with_interval(metrics: Arc<Metrics>, path: Option<&Path>, every: Duration) -> Result<Self> {
         let log = path.map(|path| Log::create(path, every)).transpose()?;
-        Ok(Self { metrics, total: Latencies::default(), window: Arc::default(), log })
+        Ok(Self { metrics, window: Arc::default(), log })
     }
 
     /// Takes the latencies since the last call, and logs an interval that is over.
     pub fn tick(&mut self) {
         let taken = std::mem::take(&mut *self.metrics.latencies());
-        self.total.add(&taken);
-        self.window.add(&taken);
+        self.window.add(&taken, Instant::now());
         if let Some(log) = &mut self.log {
             log.pending.add(&taken);
             log.end_interval(now(), false);
@@ -57,14 +55,9 @@ impl Recorder {
         self.log.as_ref().map_or(INTERVAL, |log| log.every)
     }
 
-    /// The latencies of the last minutes, for `/metrics`.
+    /// The latencies of the last minute, and of all time.
     pub fn window(&self) -> Arc<Window> {
         self.window.clone()
-    }
-
-    /// Everything recorded so far.
-    pub const fn total(&self) -> &Latencies {
-        &self.total
     }
 
     /// Takes the rest, closes the log and returns everything. A log that could not be written says so itself: it is no reason
@@ -78,7 +71,7 @@ impl Recorder {
                 tracing::error!("the latency log is incomplete: its writer crashed");
             }
         }
-        self.total
+        self.window.total()
     }
 }
 

@@ -102,7 +102,7 @@ pub async fn run(
         }
         manifest.as_mut().map_or(Ok(()), |manifest| manifest.note(&receipt))
     });
-    ready.producing();
+    ready.begun();
     let tally = give_up_after(flow, too_late(config, shutdown, metrics), &topic).await?;
     if let Some(manifest) = manifest {
         manifest.close()?;

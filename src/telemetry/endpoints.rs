@@ -1,12 +1,11 @@
 //! HTTP beside a pipeline: `/metrics` for Prometheus, `/healthz` and `/readyz` for an orchestrator.
 
-use super::Ready;
 use super::http::{self, Origins};
 use super::prometheus;
 use super::status::Pipeline;
+use super::{Live, Ready};
 use crate::latency::Window;
 use crate::shutdown::Shutdown;
-use crate::stuck;
 use anyhow::Result;
 use axum::Router;
 use axum::extract::State;
@@ -14,35 +13,26 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use flows::Metrics;
-use futures::future::BoxFuture;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::Mutex;
 
-/// The time after which ClickHouse counts as away; a health check waits two or three seconds.
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
-/// The pause after a question to ClickHouse: at any rate of requests, it is asked twenty times a second at most.
-const PAUSE: Duration = Duration::from_millis(50);
 /// Rendering pauses for this multiple of its own time: at any rate of requests, it takes a quarter of a core at most.
 const REST: u32 = 3;
 
 /// The state of a running pipeline, for its HTTP server.
 pub struct Observed {
     of: Pipeline,
-    metrics: Arc<Metrics>,
-    window: Arc<Window>,
+    live: Live,
     ready: Arc<Ready>,
-    since: Instant,
-    /// The time of the last question to ClickHouse, and whether it answered. Locked while it is asked.
-    asked: Arc<Mutex<Option<(Instant, bool)>>>,
     /// Locked while a page of metrics is rendered, and in the pause after that.
     rendering: Arc<Mutex<()>>,
 }
 
 impl Observed {
     pub fn new(of: Pipeline, metrics: &Arc<Metrics>, window: Arc<Window>, ready: &Arc<Ready>) -> Self {
-        let (asked, rendering) = (Arc::default(), Arc::default());
-        Self { of, metrics: metrics.clone(), window, ready: ready.clone(), since: Instant::now(), asked, rendering }
+        let live = Live { metrics: metrics.clone(), window, promise: of.promise() };
+        Self { of, live, ready: ready.clone(), rendering: Arc::default() }
     }
 
     /// Serves at this address, `--metrics`, until the process ends: a request that comes during the drain is answered. `hosts` are
@@ -67,51 +57,22 @@ impl Observed {
     }
 
     /// The reason why the pipeline is not ready.
-    async fn missing(&self) -> Option<String> {
+    fn missing(&self) -> Option<String> {
         match self.of {
-            Pipeline::Produce if !self.ready.is_producing() => Some("Kafka has not answered yet".into()),
-            Pipeline::Produce => self.ready.stuck.longer_than(stuck::TOO_LONG),
-            Pipeline::Ingest => {
-                let Some(question) = self.ready.question() else { return Some("still starting".into()) };
-                if Metrics::read(&self.metrics.rebalances) == 0 {
-                    return Some("the group has not assigned partitions yet".into());
-                }
-                match self.answers(question).await {
-                    true => self.ready.stuck.longer_than(stuck::TOO_LONG),
-                    false => Some("ClickHouse does not answer".into()),
-                }
+            Pipeline::Produce if !self.ready.has_begun() => Some("Kafka has not answered yet".into()),
+            Pipeline::Ingest { .. } if !self.ready.has_begun() => Some("still starting".into()),
+            Pipeline::Ingest { .. } if Metrics::read(&self.live.metrics.rebalances) == 0 => {
+                Some("the group has not assigned partitions yet".into())
             }
+            _ => self.ready.stuck.not_ready(),
         }
-    }
-
-    /// Whether ClickHouse answers. One question serves all requests that came before it was sent. It is always
-    /// completed, even if their clients leave.
-    async fn answers(&self, question: BoxFuture<'static, bool>) -> bool {
-        let came = Instant::now();
-        let mut asked = self.asked.clone().lock_owned().await;
-        if let Some((at, answered)) = *asked
-            && at >= came
-        {
-            return answered;
-        }
-        let asking = tokio::spawn(async move {
-            let at = Instant::now();
-            let answered = tokio::time::timeout(PING_TIMEOUT, question).await.unwrap_or(false);
-            *asked = Some((at, answered));
-            tokio::time::sleep(PAUSE).await;
-            answered
-        });
-        asking.await.unwrap_or(false)
     }
 }
 
 async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
     let turn = observed.rendering.clone().lock_owned().await;
     let begun = Instant::now();
-    let (recent, total) = observed.window.read();
-    let Observed { of, metrics, ready, since, .. } = &*observed;
-    let ingester = prometheus::Ingester { stuck: &ready.stuck, since: *since };
-    let text = prometheus::render(*of, metrics, &ingester, &recent, &total);
+    let text = prometheus::render(observed.of, &observed.live, &observed.ready.stuck);
     let rest = begun.elapsed() * REST;
     tokio::spawn(async move {
         tokio::time::sleep(rest).await;
@@ -121,7 +82,7 @@ async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
 }
 
 async fn readyz(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
-    match observed.missing().await {
+    match observed.missing() {
         None => (StatusCode::OK, "ready\n".to_owned()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }

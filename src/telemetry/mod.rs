@@ -2,12 +2,17 @@
 
 mod endpoints;
 pub mod http;
+pub mod line;
+mod live;
 mod prometheus;
+mod rate;
 mod ready;
 mod rejections;
 pub mod status;
 mod summary;
 
 pub use endpoints::Observed;
+pub use live::Live;
+pub use rate::RateMeter;
 pub use ready::Ready;
 pub use summary::summary;

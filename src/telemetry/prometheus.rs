@@ -1,51 +1,50 @@
 //! The counters in Prometheus' text format, version 0.0.4. `docs/metrics.md` explains each one.
 
+use super::live::Live;
 use super::status::Pipeline;
-use crate::latency::percentile;
+use crate::latency::{EndToEnd, percentile};
 use crate::stuck::{At, Stuck};
 use flows::{ErrorKind, Latencies, Metrics, Reason, Stage};
 use std::fmt::{Display, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const QUANTILES: [(&str, f64); 4] = [("0.5", 50.0), ("0.9", 90.0), ("0.99", 99.0), ("0.999", 99.9)];
 
-/// An ingester's state beside its metrics.
-pub struct Ingester<'a> {
-    pub stuck: &'a Stuck,
-    /// The start of the process.
-    pub since: Instant,
-}
+/// The buckets of the end-to-end latency, as multiples of the promise.
+const BUCKETS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0, 20.0];
 
-/// All metrics of a pipeline; the quantiles are those of `recent`.
-pub fn render(
-    of: Pipeline,
-    metrics: &Metrics,
-    ingester: &Ingester<'_>,
-    recent: &Latencies,
-    total: &Latencies,
-) -> String {
-    let mut page = Page::default();
+/// All metrics of a pipeline; the quantiles are those of the last minute.
+pub fn render(of: Pipeline, live: &Live, stuck: &Stuck) -> String {
+    let (mut page, metrics) = (Page::default(), &*live.metrics);
     page.head("build_info", "gauge", "Always 1; the version is a label.");
     page.value("build_info", &format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
     match of {
         Pipeline::Produce => {
             page.counter("produced_total", "Messages that Kafka has acknowledged.", &metrics.events);
-            stuck(&mut page, &At::PRODUCE, ingester.stuck);
+            page.stuck(&At::PRODUCE, stuck);
         }
-        Pipeline::Ingest => ingest(&mut page, metrics, ingester),
+        Pipeline::Ingest { .. } => ingest(&mut page, live, stuck),
     }
     page.counter("bytes_total", "Payload bytes handed to Kafka, or received from it.", &metrics.bytes);
     page.gauge("queue_bytes", "Bytes that the Kafka client holds in memory.", Metrics::read(&metrics.queue_bytes));
-    page.head("latency_seconds", "summary", "Latency of events by stage; quantiles of the last one to two minutes.");
+    page.head(
+        "latency_seconds",
+        "summary",
+        "Latency of events by stage; quantiles of the last minute, e2e with the messages that wait.",
+    );
     for stage in Stage::ALL {
-        let (all, now) = (total.of(stage), recent.of(stage));
+        let read = |recent: &Latencies, total: &Latencies| (recent.of(stage).clone(), total.of(stage).clone());
+        let (recent, all) = live.window.read(Instant::now(), read);
         if all.is_empty() {
             continue;
         }
         let name = stage.as_str();
-        for (quantile, percent) in QUANTILES.into_iter().filter(|_| !now.is_empty()) {
+        let end_to_end = (stage == Stage::EndToEnd).then(|| live.end_to_end());
+        let is_empty = end_to_end.as_ref().map_or(recent.is_empty(), EndToEnd::is_empty);
+        for (quantile, percent) in QUANTILES.into_iter().filter(|_| !is_empty) {
+            let nanos = end_to_end.as_ref().map_or_else(|| percentile::at(&recent, percent), |all| all.at(percent));
             let labels = format!("{{stage=\"{name}\",quantile=\"{quantile}\"}}");
-            page.value("latency_seconds", &labels, seconds(percentile::at(now, percent) as f64));
+            page.value("latency_seconds", &labels, seconds(nanos as f64));
         }
         let labels = format!("{{stage=\"{name}\"}}");
         page.value("latency_seconds_sum", &labels, seconds(all.mean() * all.len() as f64));
@@ -54,7 +53,10 @@ pub fn render(
     page.0
 }
 
-fn ingest(page: &mut Page, metrics: &Metrics, ingester: &Ingester<'_>) {
+fn ingest(page: &mut Page, live: &Live, stuck: &Stuck) {
+    let metrics = &*live.metrics;
+    page.gauge("promise_seconds", "The latency target, --batch-timeout.", live.promise.as_secs_f64());
+    end_to_end(page, live);
     page.counter("events_total", "Rows stored in events.", &metrics.events);
     page.head("rejects_total", "counter", "Rows stored in rejected, by reason.");
     for reason in Reason::ALL {
@@ -89,19 +91,18 @@ fn ingest(page: &mut Page, metrics: &Metrics, ingester: &Ingester<'_>) {
         "Assigned partitions that are not read, because no lease is open.",
         Metrics::read(&metrics.unleased),
     );
-    stuck(page, &At::INGEST, ingester.stuck);
+    page.stuck(&At::INGEST, stuck);
     page.gauge(
         "insert_rows_limit",
         "Rows that fit into one insert, 0 without a limit.",
         metrics.room.rows().unwrap_or(0),
     );
     page.gauge("in_flight_batches", "Batches that are being settled.", Metrics::read(&metrics.in_flight));
-    let lag = Metrics::read(&metrics.lag);
-    page.gauge("lag_messages", "Messages of assigned partitions that are not stored yet.", lag);
+    page.gauge("lag_messages", "Messages behind the committed offsets.", Metrics::read(&metrics.lag));
     page.gauge(
-        "lag_seconds",
-        "Age of the newest stored event while messages wait, else 0.",
-        lag_seconds(metrics, lag, ingester.since),
+        "oldest_unfinished_seconds",
+        "Age of the oldest message that is not stored, else 0.",
+        live.oldest().as_secs_f64(),
     );
     page.head("failures_total", "counter", "Failed attempts by kind.");
     for (kind, count) in ErrorKind::ALL.iter().zip(&metrics.failures) {
@@ -114,20 +115,18 @@ fn ingest(page: &mut Page, metrics: &Metrics, ingester: &Ingester<'_>) {
     }
 }
 
-fn stuck(page: &mut Page, places: &[At], stuck: &Stuck) {
-    page.head("stuck_seconds", "gauge", "Time that the flow has been stuck there, 0 while it flows.");
-    for &at in places {
-        page.value("stuck_seconds", &format!("{{at=\"{}\"}}", at.as_str()), stuck.lasts(at).as_secs_f64());
+/// The end-to-end latency of all stored events.
+fn end_to_end(page: &mut Page, live: &Live) {
+    let all = live.window.read(Instant::now(), |_, total| total.of(Stage::EndToEnd).clone());
+    page.head("e2e_seconds", "histogram", "Latency from an event's timestamp to its row, of stored events.");
+    for bucket in BUCKETS {
+        let le = Duration::from_nanos((live.promise.as_nanos() as f64 * bucket) as u64);
+        let below = if all.is_empty() { 0 } else { all.count_between(0, le.as_nanos() as u64) };
+        page.value("e2e_seconds_bucket", &format!("{{le=\"{}\"}}", le.as_secs_f64()), below);
     }
-}
-
-fn lag_seconds(metrics: &Metrics, lag: u64, since: Instant) -> f64 {
-    match Metrics::read(&metrics.newest_ms) {
-        _ if lag == 0 => 0.0,
-        // The age of the last event of an earlier process is not known.
-        0 => since.elapsed().as_secs_f64(),
-        newest => (flows::now() as f64 / 1e6 - newest as f64).max(0.0) / 1e3,
-    }
+    page.value("e2e_seconds_bucket", "{le=\"+Inf\"}", all.len());
+    page.value("e2e_seconds_sum", "", seconds(all.mean() * all.len() as f64));
+    page.value("e2e_seconds_count", "", all.len());
 }
 
 fn seconds(nanos: f64) -> f64 {
@@ -150,6 +149,13 @@ impl Page {
     fn counter(&mut self, name: &str, help: &str, counter: &std::sync::atomic::AtomicU64) {
         self.head(name, "counter", help);
         self.value(name, "", Metrics::read(counter));
+    }
+
+    fn stuck(&mut self, places: &[At], stuck: &Stuck) {
+        self.head("stuck_seconds", "gauge", "Time that the flow has been stuck there, 0 while it flows.");
+        for &at in places {
+            self.value("stuck_seconds", &format!("{{at=\"{}\"}}", at.as_str()), stuck.lasts(at).as_secs_f64());
+        }
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {

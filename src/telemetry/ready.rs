@@ -1,41 +1,25 @@
 //! Whether a pipeline does its work.
 
 use crate::stuck::Stuck;
-use futures::future::BoxFuture;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
-
-/// Checks whether an ingester's sink answers.
-type Probe = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// Whether a pipeline does its work. The pipeline writes it, `/readyz` reads it.
 #[derive(Default)]
 pub struct Ready {
-    producing: AtomicBool,
-    probe: OnceLock<Probe>,
+    has_begun: AtomicBool,
     /// The reason why the flow is stuck now.
     pub(crate) stuck: Arc<Stuck>,
 }
 
 impl Ready {
-    /// The producer is connected and has begun.
-    pub(crate) fn producing(&self) {
-        self.producing.store(true, Relaxed);
+    /// The producer is connected, or the ingester has found everything that it needs.
+    pub(crate) fn begun(&self) {
+        self.has_begun.store(true, Relaxed);
     }
 
-    /// The ingester has found everything that it needs; `probe` asks whether ClickHouse still answers.
-    pub(crate) fn ingesting(&self, probe: impl Fn() -> BoxFuture<'static, bool> + Send + Sync + 'static) {
-        // Only the start of the pipeline says it, once.
-        let _ = self.probe.set(Box::new(probe));
-    }
-
-    /// Whether the producer has begun.
-    pub(super) fn is_producing(&self) -> bool {
-        self.producing.load(Relaxed)
-    }
-
-    /// The question to ClickHouse, once the ingester has found everything.
-    pub(super) fn question(&self) -> Option<BoxFuture<'static, bool>> {
-        self.probe.get().map(|probe| probe())
+    /// Whether the pipeline has begun.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun.load(Relaxed)
     }
 }

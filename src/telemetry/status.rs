@@ -1,99 +1,139 @@
 //! The status of a running pipeline: one live line on a terminal, a log line every ten seconds elsewhere.
 
+use super::line::{LiveLine, Part, fit};
+use super::live::Live;
+use super::rate::RateMeter;
 use super::rejections::{Rejections, share};
-use crate::latency::Recorder;
-use crate::latency::percentile;
+use crate::latency::{Recorder, percentile, table};
 use crate::numbers::grouped;
 use crate::stuck::Stuck;
 use flows::{Metrics, Stage};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The interval of drawing the line, and the longest one of taking latencies.
 pub const TICK: Duration = Duration::from_secs(1);
-/// The interval of log lines without a terminal.
-const LOG_EVERY: u32 = 10;
+/// The interval of log lines without a terminal, in ticks.
+pub const LOG_EVERY: u32 = 10;
+/// The columns of the sign in front of the line that shows that it moves.
+const SPINNER: usize = 2;
 
 /// The kind of a pipeline.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Pipeline {
     Produce,
-    Ingest,
+    /// With its latency target, `--batch-timeout`.
+    Ingest {
+        promise: Duration,
+    },
+}
+
+impl Pipeline {
+    /// The time within which a batch lands.
+    pub(super) const fn promise(self) -> Duration {
+        match self {
+            Self::Produce => TICK,
+            Self::Ingest { promise } => promise,
+        }
+    }
 }
 
 /// The display of one pipeline.
 pub struct Status {
     of: Pipeline,
-    metrics: Arc<Metrics>,
-    bar: ProgressBar,
+    live: Live,
+    line: LiveLine,
     ticks: u32,
-    /// The time of the last status, and the rows and rejects up to then.
-    last: (Instant, u64, u64),
+    rate: RateMeter,
+    /// Rows and rejects up to the newest batch, and of that batch.
+    seen: (u64, u64),
+    newest: (u64, u64),
     rejections: Rejections,
     stuck: Arc<Stuck>,
 }
 
 impl Status {
-    pub fn new(of: Pipeline, metrics: Arc<Metrics>, stuck: Arc<Stuck>) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("a constant template that is valid"));
-        let rejections = Rejections::new(metrics.clone());
-        Self { of, metrics, bar, ticks: 0, last: (Instant::now(), 0, 0), rejections, stuck }
+    pub fn new(of: Pipeline, metrics: &Arc<Metrics>, recorder: &Recorder, stuck: Arc<Stuck>) -> Self {
+        Self {
+            of,
+            live: Live { metrics: metrics.clone(), window: recorder.window(), promise: of.promise() },
+            line: LiveLine::new("{spinner} {msg}"),
+            ticks: 0,
+            rate: RateMeter::new(of.promise(), Instant::now()),
+            seen: (0, 0),
+            newest: (0, 0),
+            rejections: Rejections::new(metrics.clone()),
+            stuck,
+        }
     }
 
     /// Shows the present status.
-    pub fn tick(&mut self, recorder: &Recorder) {
-        let line = self.line(recorder);
+    pub fn tick(&mut self) {
+        let parts = self.parts();
         self.ticks += 1;
         self.rejections.tick();
         self.stuck.warn();
-        if std::io::stderr().is_terminal() {
-            self.bar.set_message(line);
-            self.bar.tick();
+        if LiveLine::is_shown() {
+            self.line.draw(fit(parts, LiveLine::width().saturating_sub(SPINNER)));
         } else if self.ticks.is_multiple_of(LOG_EVERY) {
-            tracing::info!("{line}");
+            tracing::info!("{}", fit(parts, usize::MAX));
         }
     }
 
     /// Removes the live line, and logs the last messages.
     pub fn clear(&mut self) {
-        self.bar.finish_and_clear();
+        self.line.clear();
         self.rejections.say();
     }
 
-    fn line(&mut self, recorder: &Recorder) -> String {
-        let rejects = self.metrics.rejects.total();
-        let events = Metrics::read(&self.metrics.events) + rejects;
-        let (since, before, rejects_before) = std::mem::replace(&mut self.last, (Instant::now(), events, rejects));
-        let rate = (events - before) as f64 / since.elapsed().as_secs_f64().max(0.001);
-        let percentile = |stage, percent| percentile::at(recorder.total().of(stage), percent) as f64 / 1e9;
-        match self.of {
-            Pipeline::Produce => format!(
-                "{:.0} events/s · {} acknowledged · ack p50 {:.3} s p99 {:.3} s · slip p99 {:.3} s",
-                rate,
-                grouped(events),
-                percentile(Stage::Ack, 50.0),
-                percentile(Stage::Ack, 99.0),
-                percentile(Stage::Slip, 99.0),
-            ),
-            Pipeline::Ingest => format!(
-                "{:.0} rows/s · {} rows · lag {} · {} batches · e2e p50 {:.2} s p99 {:.2} s · {} rejected{} · {} retries",
-                rate,
-                grouped(events),
-                grouped(Metrics::read(&self.metrics.lag)),
-                grouped(Metrics::read(&self.metrics.batches)),
-                percentile(Stage::EndToEnd, 50.0),
-                percentile(Stage::EndToEnd, 99.0),
-                grouped(rejects),
-                match rejects - rejects_before {
-                    0 => String::new(),
-                    new => format!(" ({} now)", share(new, events - before)),
-                },
-                grouped(Metrics::read(&self.metrics.retries)),
-            ),
+    fn parts(&mut self) -> Vec<Part> {
+        let metrics = self.live.metrics.clone();
+        let rejects = metrics.rejects.total();
+        let events = Metrics::read(&metrics.events) + rejects;
+        if events != self.seen.0 {
+            self.newest = (events - self.seen.0, rejects - self.seen.1);
+            self.seen = (events, rejects);
         }
+        let rate = grouped(self.rate.read(events, Instant::now()).round() as u64);
+        let mut parts: Vec<Part> = match self.of {
+            Pipeline::Produce => self.of_producer(&rate, events),
+            Pipeline::Ingest { .. } => self.of_ingester(&rate, events, rejects),
+        };
+        if let Some((what, meanwhile)) = self.stuck.now() {
+            parts.splice(0..0, [(0, what), (2, meanwhile.into())]);
+        }
+        parts
+    }
+
+    fn of_producer(&self, rate: &str, events: u64) -> Vec<Part> {
+        let latencies = self.live.window.read(Instant::now(), |recent, _| {
+            let [ack, slip] = [Stage::Ack, Stage::Slip].map(|stage| recent.of(stage));
+            (!ack.is_empty()).then(|| {
+                let at = |of, percent| table::time(percentile::at(of, percent));
+                format!("ack p50 {} p99 {} · slip p99 {}", at(ack, 50.0), at(ack, 99.0), at(slip, 99.0))
+            })
+        });
+        let latencies = latencies.unwrap_or_else(|| "none in the last minute".into());
+        vec![(1, format!("{rate} events/s")), (3, format!("{} acknowledged", grouped(events))), (4, latencies)]
+    }
+
+    fn of_ingester(&self, rate: &str, events: u64, rejects: u64) -> Vec<Part> {
+        let metrics = &self.live.metrics;
+        let (latency, verdict) = self.live.latency();
+        let lag = grouped(Metrics::read(&metrics.lag));
+        let (newest, rejected) = self.newest;
+        let share = if rejected > 0 { format!(" ({} now)", share(rejected, newest)) } else { String::new() };
+        let mut parts = vec![
+            (2, format!("{rate} rows/s")),
+            (5, format!("{} rows", grouped(events))),
+            (1, format!("lag {lag}")),
+            (3, format!("e2e {latency}")),
+        ];
+        parts.extend(verdict.map(|verdict| (if verdict.is_kept() { 6 } else { 4 }, verdict.to_string())));
+        parts.push((if rejected > 0 { 4 } else { 7 }, format!("{} rejected{share}", grouped(rejects))));
+        parts.push((8, format!("{} retries", grouped(Metrics::read(&metrics.retries)))));
+        parts.push((9, format!("{} batches", grouped(Metrics::read(&metrics.batches)))));
+        parts
     }
 }
 
@@ -112,7 +152,7 @@ pub async fn watch<T>(status: &mut Status, recorder: &mut Recorder, work: impl F
                 return done;
             }
             _ = takes.tick() => recorder.tick(),
-            _ = ticks.tick() => status.tick(recorder),
+            _ = ticks.tick() => status.tick(),
         }
     }
 }

@@ -177,7 +177,9 @@ impl Program {
         let line = stdout.lines().last().filter(|line| line.contains(" rejects stored in ")).unwrap_or_default();
         let mut counts = line.split(' ').filter_map(|word| word.replace(',', "").parse().ok());
         let mut next = || counts.next().unwrap_or_else(|| panic!("no closing line in {stdout:?}"));
-        Closing { events: next(), rejects: next(), batches: next(), inserts: next(), retries: next(), before: next() }
+        let [events, rejects, batches, inserts, retries] = std::array::from_fn(|_| next());
+        let before = if line.contains(" rows were stored before") { next() } else { 0 };
+        Closing { events, rejects, batches, inserts, retries, before }
     }
 }
 

@@ -103,7 +103,14 @@ impl ClientContext for Callbacks {
 
     fn stats_raw(&self, json: &[u8]) {
         let Some(statistics) = Statistics::read(json) else { return };
-        self.reasons.follow(&statistics);
+        match self.reasons.follow(&statistics) {
+            Some(since) => {
+                let why = self.reasons.worst().map_or_else(|| "no broker is connected".into(), |why| why.to_string());
+                self.stuck.is_since(At::Kafka, since, why);
+                self.stuck.warn();
+            }
+            None => self.stuck.is_over(At::Kafka),
+        }
         self.metrics.queue_bytes.store(statistics.queued_bytes(), Relaxed);
         self.has_no_brokers.store(broker_recovery::has_no_brokers(&statistics), Relaxed);
     }

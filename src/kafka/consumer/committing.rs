@@ -62,10 +62,10 @@ impl Committer {
             self.shared.handle(Input::Committed(commit, outcome));
             if !self.shared.lock().member.is_commit_pending() {
                 // For example, all partitions were revoked meanwhile.
-                self.stuck.is_over(At::Commit);
+                self.stuck.forget(At::Commit);
             }
         }
-        self.stuck.is_over(At::Commit);
+        self.stuck.forget(At::Commit);
     }
 
     fn explain(&self, callbacks: &Callbacks, error: &KafkaError) {

@@ -1,12 +1,12 @@
-//! The number of messages in the assigned partitions that are not stored yet: also without an open lease, and if
-//! nothing is fetched.
+//! The number and the age of messages in the assigned partitions that are not stored yet: also without an open lease, and
+//! if nothing is fetched.
 
 use super::shared::Shared;
 use super::{Client, ConsumerConfig};
 use crate::kafka::admin;
 use crate::kafka::native::known_watermarks;
 use crate::stuck::{At, Stuck};
-use flows::{Input, Metrics, OffsetRange, Position};
+use flows::{Arrivals, Input, Metrics, OffsetRange, Position, Run, Waiting, now};
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -19,11 +19,17 @@ use std::time::{Duration, Instant};
 /// fetched.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
+/// That interval while messages wait and none is stored: the client's queue may be full then, so nothing is fetched.
+const REFRESH_SOON: Duration = Duration::from_secs(1);
+
 /// The longest time until a broker answers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A lease that takes longer than this to open counts from the topic's beginning, if nothing better is known.
 const USUALLY_OPENED_IN: Duration = Duration::from_secs(5);
+
+/// A commit that takes longer is late: its batch counts as stored without it.
+const USUAL_COMMIT: Duration = Duration::from_secs(1);
 
 /// The known offsets of the assigned partitions.
 #[derive(Default)]
@@ -101,28 +107,46 @@ pub struct Lag {
     stored: (u64, u64),
     /// When either was last another number, or nothing was there to store.
     progressed: Instant,
+    /// When the messages of each assigned partition came.
+    arrivals: BTreeMap<i32, Arrivals>,
 }
 
 impl Default for Lag {
     fn default() -> Self {
-        Self { stored: (0, 0), progressed: Instant::now() }
+        Self { stored: (0, 0), progressed: Instant::now(), arrivals: BTreeMap::new() }
     }
+}
+
+/// How far an assigned partition is.
+struct Place {
+    partition: i32,
+    /// The first offset that is not committed, and the first one that is not stored.
+    committed: i64,
+    stored: i64,
+    /// The first offset behind the last message.
+    end: i64,
 }
 
 impl Lag {
     /// Looks, and tells the metrics.
     pub fn check<S>(&mut self, client: &Client, config: &ConsumerConfig<S>, shared: &Shared, metrics: &Metrics) {
-        let (lag, read) = waiting(client, config, shared);
+        let (places, read) = waiting(client, config, shared);
         read.into_iter().for_each(|(partition, offset)| shared.handle(Input::ReadUpTo(partition, offset)));
         let (held, has_lease) = {
             let member = &shared.lock().member;
             (member.positions().len() as u64, member.consuming().is_some())
         };
-        metrics.lag.store(lag, Relaxed);
+        let lag = places.iter().filter_map(|place| u64::try_from(place.end - place.committed).ok()).sum();
+        // Without Kafka, partitions are lost sooner or later. Their messages wait all the same.
+        if held > 0 || config.stuck.lasts(At::Kafka).is_zero() {
+            metrics.lag.store(lag, Relaxed);
+            *metrics.waiting() = Waiting(self.look(&places, metrics));
+        }
         metrics.partitions.store(held, Relaxed);
         metrics.unleased.store(if has_lease { 0 } else { held }, Relaxed);
         if held == 0 {
-            config.stuck.is_over(At::Lease);
+            config.stuck.forget(At::Lease);
+            config.stuck.forget(At::Storing);
         }
         let stored = (Metrics::read(&metrics.went_in), Metrics::read(&metrics.batches));
         if lag == 0 || stored != self.stored {
@@ -134,11 +158,27 @@ impl Lag {
             config.stuck.is(At::Storing, format!("{lag} messages{}", clickhouse.or_else(kafka).unwrap_or_default()));
         }
     }
+
+    /// The messages that wait, and when they came.
+    fn look(&mut self, places: &[Place], metrics: &Metrics) -> Vec<Run> {
+        let newest = match Metrics::read(&metrics.newest_ms) {
+            0 => None,
+            newest => {
+                let age = (now() / 1_000_000).saturating_sub_unsigned(newest);
+                Instant::now().checked_sub(Duration::from_millis(age.try_into().unwrap_or(0)))
+            }
+        };
+        self.arrivals.retain(|partition, _| places.iter().any(|place| place.partition == *partition));
+        let waiting = places.iter().flat_map(|place| {
+            let arrivals = self.arrivals.entry(place.partition).or_default();
+            arrivals.see(place.stored, place.end, Instant::now(), newest)
+        });
+        waiting.collect()
+    }
 }
 
-/// The number of messages that wait in the assigned partitions, as far as it is known; and the end of each partition
-/// that is read to its end.
-fn waiting<S>(client: &Client, config: &ConsumerConfig<S>, shared: &Shared) -> (u64, Vec<(i32, i64)>) {
+/// How far each assigned partition is, as far as it is known; and the end of each partition that is read to its end.
+fn waiting<S>(client: &Client, config: &ConsumerConfig<S>, shared: &Shared) -> (Vec<Place>, Vec<(i32, i64)>) {
     let read_to = client.position().ok();
     let reach = &client.context().reach;
     let mut read = Vec::new();
@@ -148,7 +188,7 @@ fn waiting<S>(client: &Client, config: &ConsumerConfig<S>, shared: &Shared) -> (
         let fetched = known_watermarks(client.client().native_client(), &config.topic, partition).map(|(_, high)| high);
         let high = fetched.max(known.ends.map(|(_, high)| high))?;
         let confirmed = position.progress().map(|progress| progress.committed);
-        let from = match position.next() {
+        let committed = match position.next() {
             Some(next) => {
                 reach.saw(partition, high);
                 let at = read_to.as_ref().and_then(|list| list.find_partition(&config.topic, partition));
@@ -168,10 +208,15 @@ fn waiting<S>(client: &Client, config: &ConsumerConfig<S>, shared: &Shared) -> (
                 known.start.or(confirmed).or(low)?
             }
         };
-        u64::try_from(high - from).ok()
+        // A batch's latencies are recorded when its commit is confirmed, or late: until then, its messages wait.
+        let stored = match position.progress() {
+            Some(progress) if config.stuck.lasts(At::Commit) > USUAL_COMMIT => progress.settled.max(committed),
+            _ => committed,
+        };
+        Some(Place { partition, committed, stored, end: high })
     };
-    let lag = assignment.member.positions().iter().filter_map(in_partition).sum();
-    (lag, read)
+    let places = assignment.member.positions().iter().filter_map(in_partition).collect();
+    (places, read)
 }
 
 /// Which of these offsets, behind which the next record was found, were deleted before they were read.
@@ -191,7 +236,7 @@ pub fn keep_asking(client: &Arc<Client>, topic: &str, stuck: &Arc<Stuck>) -> std
         while let Some(client) = client.upgrade() {
             match ask(&client, &topic) {
                 Ok(ends) => {
-                    stuck.is_over(At::Kafka);
+                    stuck.is_over(At::Topic);
                     let mut known = client.context().reach.known();
                     for (partition, ends) in ends {
                         known.entry(partition).or_default().ends = Some(ends);
@@ -199,11 +244,12 @@ pub fn keep_asking(client: &Arc<Client>, topic: &str, stuck: &Arc<Stuck>) -> std
                 }
                 Err(error) => {
                     let reason = client.context().reasons().explain("DESCRIBE", &topic, &error);
-                    stuck.is(At::Kafka, reason.to_string());
+                    stuck.is(At::Topic, reason.to_string());
                 }
             }
             drop(client);
-            std::thread::park_timeout(REFRESH_INTERVAL);
+            let is_stuck = !stuck.lasts(At::Storing).is_zero();
+            std::thread::park_timeout(if is_stuck { REFRESH_SOON } else { REFRESH_INTERVAL });
         }
     };
     std::thread::Builder::new().name("lag".into()).spawn(keep_asking).map(drop)

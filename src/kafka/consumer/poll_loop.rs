@@ -224,7 +224,7 @@ impl<S: Store> PollLoop<S> {
         self.lag.check(&self.client, &self.config, &self.shared, &self.metrics);
         // While the flow waits for Kafka, Kafka's own reason explains more than the last action of this member.
         let worst = callbacks.reasons().worst().map(|reason| reason.to_string());
-        for at in [At::Kafka, At::Group, At::Commit] {
+        for at in [At::Kafka, At::Topic, At::Group, At::Commit] {
             self.config.stuck.because(at, worst.clone());
         }
         // A lease waits for ClickHouse, too.

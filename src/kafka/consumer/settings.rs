@@ -18,7 +18,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("enable.partition.eof", "false"),
     ("fetch.queue.backoff.ms", "10"), // the default of 1 s leaves a fast consumer waiting
     ("fetch.wait.max.ms", "100"),
-    ("statistics.interval.ms", "1000"), // says what is queued
+    ("statistics.interval.ms", "500"), // says what is queued, and that brokers are away
     ("queued.min.messages", "50000"),
     ("queued.max.messages.kbytes", "16384"), // bounds the memory of a backlog
     ("fetch.max.bytes", "8388608"),

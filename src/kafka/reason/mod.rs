@@ -8,7 +8,6 @@ pub use read::Protocol;
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 use std::fmt::{self, Display, Formatter};
-use std::time::Duration;
 
 /// A reason, in one line. Its `Display` ends with what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,9 +109,9 @@ impl Reason {
     }
 
     /// A broker, by librdkafka's name, that is connected and has not answered for a while.
-    pub fn hanging(name: &str, since: Duration) -> Self {
+    pub fn hanging(name: &str) -> Self {
         let broker = Broker::read(&format!("{name}: ")).0;
-        Self { kind: Kind::Silent, broker, said: format!("for {} s", since.as_secs()) }
+        Self { kind: Kind::Silent, broker, said: "a request is not answered".into() }
     }
 
     /// An error that explains itself.
@@ -139,6 +138,11 @@ impl Reason {
     /// Whether it is about the coordinator, which is one of the brokers and is better named as that.
     pub fn is_of_coordinator(&self) -> bool {
         self.advertiser() == Some(COORDINATOR)
+    }
+
+    /// Whether it is about a broker that is away, and not about what it has answered.
+    pub fn is_of_connection(&self) -> bool {
+        matches!(self.kind, Kind::Refused | Kind::Silent | Kind::Disconnected)
     }
 
     /// Whether a right is missing.
