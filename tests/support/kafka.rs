@@ -56,7 +56,12 @@ impl Kafka {
     pub fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
         let end = |partition| {
             eventually(super::WAIT_TIMEOUT, &format!("the end of partition {partition} is known"), || {
-                self.asks.fetch_watermarks(topic, partition, REQUEST_TIMEOUT).map(|(_, high)| high)
+                let end = self.asks.fetch_watermarks(topic, partition, REQUEST_TIMEOUT).map(|(_, high)| high);
+                if end.is_err() {
+                    // A broker that has just started may name a part of the partitions, and librdkafka remembers that.
+                    let _ = self.asks.fetch_metadata(Some(topic), REQUEST_TIMEOUT);
+                }
+                end
             })
         };
         (0..self.partitions).map(|partition| (partition, end(partition))).collect()
