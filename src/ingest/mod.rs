@@ -6,11 +6,11 @@ mod start;
 use crate::clickhouse::{ClickHouseConfig, ClickHouseStore, Role, Writer, describe};
 use crate::kafka::consumer::client_config;
 use crate::kafka::consumer::static_membership::InstanceFile;
-use crate::kafka::{Consumer, ConsumerConfig, Evicted, KafkaConfig, Lease, Naming};
+use crate::kafka::{Consumer, ConsumerConfig, Evicted, KafkaConfig, Naming};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Ready;
 use anyhow::{Result, anyhow, bail};
-use flows::{BatchConfig, Claim, LeaseTable, Metrics, Sink, Store};
+use flows::{BatchConfig, Claim, Metrics, Store};
 use futures::TryStreamExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -136,8 +136,12 @@ async fn membership<S: Store>(
     let drained = consumer
         .leases() // what this member owns, until the next rebalance or the shutdown
         .try_fold(true, async |_, lease| {
+            let ended = lease.ingest(batching, metrics).await;
+            let in_order = ended.map_err(|error| {
+                anyhow!("stopped, nothing of the current batches is committed: {}", describe(&error))
+            })?;
             // Where only a rebalance cut the drain short, later leases store the rest.
-            Ok(ingest_lease(lease, batching, metrics).await? || !shutdown.is_requested())
+            Ok(in_order || !shutdown.is_requested())
         })
         .await;
     // Whatever ended the work ends the membership, too.
@@ -146,22 +150,4 @@ async fn membership<S: Store>(
     }
     consumer.left().await?;
     drained
-}
-
-/// The pipeline, for as long as the lease lasts; false if its drain took too long.
-async fn ingest_lease<K: Sink + LeaseTable>(
-    lease: Lease<K>,
-    batching: BatchConfig,
-    metrics: &Arc<Metrics>,
-) -> Result<bool> {
-    let (records, lease) = lease.split();
-    let (ownership, ledger) = (lease.ownership(), lease.ledger(metrics));
-    let flow = flows::ingest(records, batching, lease.sink(), ownership.clone(), metrics.clone(), ledger);
-    // Dropping the flow drops the batches under way; nothing of them is committed.
-    let outcome = tokio::select! {
-        outcome = flow => Some(outcome),
-        () = ownership.lost() => None,
-    };
-    let ended = lease.end(outcome);
-    ended.map_err(|error| anyhow!("stopped, nothing of the current batches is committed: {}", describe(&error)))
 }

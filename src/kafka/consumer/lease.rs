@@ -5,8 +5,8 @@ use super::records::{RecordSender, Records, channel};
 use super::shared::Shared;
 use crate::kafka::Identity;
 use flows::{
-    Ended, Failure, IngestError, Input, LeaseLost, LeaseTable, Ledger, Metrics, Offsets, Ownership, Proof, Record,
-    SettleError, SharedProof, Sink, Tokens, renew_lease,
+    BatchConfig, Ended, Failure, IngestError, Input, LeaseLost, LeaseTable, Ledger, Metrics, Offsets, Ownership, Proof,
+    Record, SettleError, SharedProof, Sink, Tokens, renew_lease,
 };
 use futures::{Stream, StreamExt, stream};
 use std::sync::Arc;
@@ -55,6 +55,22 @@ impl<K: Sink + LeaseTable> Lease<K> {
             is_over: false,
         };
         (sender, lease)
+    }
+
+    /// The pipeline, for as long as the lease lasts; false if its drain took too long.
+    ///
+    /// # Errors
+    /// The reason why the pipeline has stopped, unless another owner stopped it. Nothing of the batches under way is committed.
+    pub async fn ingest(self, batching: BatchConfig, metrics: &Arc<Metrics>) -> Result<bool, IngestError> {
+        let (records, lease) = self.split();
+        let (ownership, ledger) = (lease.ownership(), lease.ledger(metrics));
+        let flow = flows::ingest(records, batching, lease.sink(), ownership.clone(), metrics.clone(), ledger);
+        // Dropping the flow drops the batches under way; nothing of them is committed.
+        let outcome = tokio::select! {
+            outcome = flow => Some(outcome),
+            () = ownership.lost() => None,
+        };
+        lease.end(outcome)
     }
 
     /// The stream of records, and the lease without it.
