@@ -1,7 +1,7 @@
 //! The right of a group to take the leases of another one.
 
 use crate::support::{FakeClickHouse, FakeSink, ms};
-use flows::{Claim, ErrorKind, Newest, OpenError, open_lease};
+use flows::{Claim, ErrorKind, LeaseLost, Newest, OpenError, open_lease, renew_lease};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -87,4 +87,19 @@ fn after_an_opening_a_claim_is_to_its_own_group_and_one_who_heals_needs_none() {
         assert_eq!((claim.is_refused(&newest), claim.after_opening().is_refused(&newest)), (before, after), "{group}");
         assert_eq!(Claim::Any.after_opening().is_refused(&newest), None);
     }
+}
+
+/// It would take partitions back from the member that owns them now.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_another_process_has_replaced_is_not_renewed() {
+    let clickhouse = Arc::new(FakeClickHouse::taking(ms(1)));
+    let (one, other) = (member(&clickhouse, "group", None), member(&clickhouse, "group", None));
+    one.opens(&[0, 1]).await.unwrap();
+    assert_eq!(renew_lease(&one.sink, &one.sink.tokens, &[0, 1]).await, Ok(Ok(())));
+    other.opens(&[1]).await.unwrap();
+    assert_eq!(renew_lease(&one.sink, &one.sink.tokens, &[0, 1]).await, Ok(Err(LeaseLost)));
+    let held = other.sink.tokens.of(&[1]);
+    assert_eq!(renew_lease(&one.sink, &one.sink.tokens, &[0]).await, Ok(Ok(())), "that one is still its own");
+    assert_eq!(renew_lease(&other.sink, &other.sink.tokens, &[1]).await, Ok(Ok(())));
+    assert_ne!(other.sink.tokens.of(&[1]), held);
 }
