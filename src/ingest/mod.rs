@@ -10,7 +10,7 @@ use crate::kafka::{Consumer, ConsumerConfig, Evicted, KafkaConfig, Naming};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Ready;
 use anyhow::{Result, anyhow, bail};
-use flows::{BatchConfig, Claim, Metrics, Store};
+use flows::{Backoff, BatchConfig, Claim, Metrics, Store};
 use futures::TryStreamExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -95,8 +95,9 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
     };
     tracing::info!("ingesting {} as a member of group {}", config.kafka.topic, config.group);
     let (mut joined, is_random) = (Instant::now(), instance.as_ref().is_some_and(InstanceFile::is_random));
-    let mut fenced = 0;
+    let (mut fenced, mut backoff) = (0, Backoff::default());
     let drained = loop {
+        let began = Instant::now();
         let drained = membership(&consumer, config.batching, shutdown, metrics).await;
         let Some(evicted) = drained.as_ref().err().and_then(|error| error.downcast_ref()) else { break drained };
         match evicted {
@@ -114,6 +115,13 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
             Evicted::StaleMemberId => {}
         }
         tracing::warn!("{evicted}; joining again");
+        if began.elapsed() > TWIN_WINDOW {
+            backoff = Backoff::default();
+        }
+        tokio::select! {
+            () = backoff.wait() => {}
+            () = shutdown.requested() => {}
+        }
     };
     if !drained? {
         let timeout = config.drain_timeout;

@@ -1,6 +1,7 @@
 //! Whose a dead member's partitions are, and when. (Members that come, go and die under load: `tests/faults`.)
 
 use crate::support::oracle;
+use crate::support::stack::OwnClickHouse;
 use crate::support::test_env::TestEnv;
 use crate::support::{WAIT_TIMEOUT, eventually, is};
 use rdkafka::ClientConfig;
@@ -23,6 +24,27 @@ fn a_killed_members_partitions_are_taken_over_within_fifteen_seconds() {
     env.drained();
     survivor.drains();
     oracle::exactly_once(&env, &manifest);
+}
+
+/// Later leases store what a rebalance cut off. Only a shutdown that leaves rows behind is a failure.
+#[test]
+fn a_drain_that_a_rebalance_cut_short_is_forgotten_when_a_later_one_stores_the_rest() {
+    let own = OwnClickHouse::start();
+    let env = TestEnv::open_on(&own);
+    // With this strategy each rebalance revokes all partitions.
+    let flags = ["--kafka", "partition.assignment.strategy=range", "--drain-timeout", "1s", "--batch-timeout", "500ms"];
+    let (mut stays, mut leaves) = (env.ingester_at_work(&flags), env.ingester_at_work(&flags));
+    env.produce(&["--count", "300", "--rate", "max"]).finish();
+    env.drained();
+    own.freeze();
+    env.produce(&["--count", "300", "--rate", "max"]).finish();
+    leaves.term();
+    leaves.gives_up("shutdown timed out");
+    stays.says("the drain timed out", 1);
+    own.wake();
+    env.drained();
+    stays.drains();
+    assert_eq!(env.stored(), 600);
 }
 
 /// The name that a member is known by: the broker puts its own in front of a random one.
