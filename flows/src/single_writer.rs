@@ -1,7 +1,7 @@
 //! A store that one process alone writes: a file, an embedded database, an index.
 //!
-//! No other process can hold a lease there, and no insert outlives its caller. What remains of the promises is what the rows
-//! say of their own positions, and that comes from the application ([`SingleWriter::new`]).
+//! No other process can hold a lease there, and no insert outlives its caller. So the promises need only the positions of the
+//! rows that are there at the start ([`SingleWriter::new`]).
 
 use crate::{
     Answer, ErrorKind, Failure, LeaseTable, Newest, OffsetRange, OffsetRanges, ReadBack, Record, Sink, Store, Table,
@@ -79,7 +79,7 @@ impl<A> State<A> {
 }
 
 impl<A> Inner<A> {
-    /// Whoever has the lock knows that no insert is under way.
+    /// The state. No insert is under way while the guard lives.
     fn state(&self) -> MutexGuard<'_, State<A>> {
         // After a panic in `append`, its rows count as not stored, and the pipeline stops.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

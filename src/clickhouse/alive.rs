@@ -38,7 +38,7 @@ impl ClickHouse {
         }
     }
 
-    /// Asks once; twice, if the first connection had just been closed.
+    /// The answer to one question, or to a second one if the first connection had just been closed.
     async fn answers(&self) -> Result<(), String> {
         let asked = async {
             match self.ping_once().await {

@@ -62,7 +62,7 @@ mod tests {
         assert!(rate(104, rows(100)) > 50);
         assert!(rate(110, rows(100)) < 60);
         assert_eq!(rate(116, rows(100)), 0);
-        // What comes after an hour is not spread over it.
+        // Rows after an hour are not spread over it.
         assert_eq!(rate(3_700, rows(100) + 500), 50);
     }
 }

@@ -89,7 +89,7 @@ fn after_an_opening_a_claim_is_to_its_own_group_and_one_who_heals_needs_none() {
     }
 }
 
-/// It would take partitions back from the member that owns them now.
+/// Such a renewal would take partitions back from the member that owns them now.
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_another_process_has_replaced_is_not_renewed() {
     let clickhouse = Arc::new(FakeClickHouse::taking(ms(1)));
