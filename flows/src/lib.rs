@@ -75,4 +75,4 @@ pub use shoppers::{Fault, Faults, Message, Shoppers};
 pub use single_writer::{Append, SingleWriter, SingleWriterSink};
 pub use sink::{Answer, ErrorKind, Failure, LeaseLost, Ownership, ReadBack, Sink, Table};
 pub use store::Store;
-pub use waiting::{Arrivals, Run, Waiting};
+pub use waiting::{Arrivals, Due, Run, Waiting};

@@ -1,7 +1,7 @@
 //! The counts of a running pipeline, for the status line, the closing report, and Prometheus.
 
 use crate::room::Room;
-use crate::{ErrorKind, Failure, Latencies, Rejects, Waiting};
+use crate::{Due, ErrorKind, Failure, Latencies, Rejects, Waiting};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -61,6 +61,7 @@ pub struct Metrics {
     pub queue_bytes: AtomicU64,
     latencies: Mutex<Latencies>,
     waiting: Mutex<Waiting>,
+    due: Mutex<Option<Due>>,
     /// The newest failure, and when it was.
     failure: Mutex<Option<(Instant, String)>>,
 }
@@ -76,6 +77,12 @@ impl Metrics {
     pub fn waiting(&self) -> MutexGuard<'_, Waiting> {
         // One value that is replaced in one step.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a producer has to send, to read or to replace; none where that has no rate.
+    pub fn due(&self) -> MutexGuard<'_, Option<Due>> {
+        // One value that is replaced in one step.
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds to one of the counters.

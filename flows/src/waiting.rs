@@ -32,6 +32,28 @@ impl Waiting {
     }
 }
 
+/// What a producer has to send: events on a fixed grid.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    /// When the first one was due.
+    pub since: Instant,
+    /// How many are due in a second.
+    pub rate: f64,
+    /// How many are due in all.
+    pub count: Option<u64>,
+}
+
+impl Due {
+    /// The events that are due and not done, of which so many are done.
+    pub fn waiting(&self, done: u64, now: Instant) -> Waiting {
+        let due = (now.saturating_duration_since(self.since).as_secs_f64() * self.rate) as u64;
+        let count = due.min(self.count.unwrap_or(u64::MAX)).saturating_sub(done);
+        let first = self.since + Duration::from_secs_f64(done as f64 / self.rate);
+        let last = first + Duration::from_secs_f64(count as f64 / self.rate);
+        Waiting((count > 0).then_some(Run { count, first, last }).into_iter().collect())
+    }
+}
+
 /// When the messages of a partition came, as far as it was seen.
 #[derive(Clone, Debug, Default)]
 pub struct Arrivals {
@@ -120,6 +142,17 @@ mod tests {
         );
         // The topic is another one.
         assert_eq!(arrivals.see(0, 10, later, None), [Run { count: 10, first: later, last: later }]);
+    }
+
+    #[test]
+    fn an_event_that_is_due_waits_until_it_is_done() {
+        let began = Instant::now();
+        let due = Due { since: began, rate: 100.0, count: Some(1_000) };
+        assert_eq!(due.waiting(500, at(began, 5_000)).0, []);
+        let waiting = due.waiting(500, at(began, 8_000));
+        assert_eq!(waiting.0, [Run { count: 300, first: at(began, 5_000), last: at(began, 8_000) }]);
+        assert_eq!(waiting.oldest(at(began, 8_000)), Duration::from_secs(3));
+        assert_eq!(due.waiting(500, at(began, 60_000)).0[0].count, 500, "no more are due");
     }
 
     #[test]

@@ -78,8 +78,8 @@ impl TerminalView {
     }
 
     fn latency(&self) -> String {
-        let (latency, verdict) = self.live.latency();
-        verdict.map_or(latency.clone(), |verdict| format!("{latency} · {verdict}"))
+        let (latency, rest) = self.live.latency();
+        rest.map_or(latency.clone(), |(longest, verdict)| format!("{latency} {longest} · {verdict}"))
     }
 
     fn problem(&self) -> Option<String> {

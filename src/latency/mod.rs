@@ -8,4 +8,4 @@ pub mod table;
 mod window;
 
 pub use recorder::Recorder;
-pub use window::{EndToEnd, Window};
+pub use window::{Recent, Window};

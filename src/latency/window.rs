@@ -55,11 +55,11 @@ impl Window {
         self.parts(Instant::now()).total.clone()
     }
 
-    /// The end-to-end latency of the last minute, also of events whose latencies are not added yet. A message that waits counts as
-    /// well: its latency is at least its age.
-    pub fn end_to_end(&self, not_added: &Latencies, waiting: &Waiting, now: Instant) -> EndToEnd {
-        let mut all = self.read(now, |recent, _| recent.of(Stage::EndToEnd).clone());
-        all.add(not_added.of(Stage::EndToEnd)).expect("the same bounds everywhere");
+    /// The latencies of a stage in the last minute, also those that are not added yet. A message that waits counts as well: its
+    /// latency is at least its age.
+    pub fn recent(&self, stage: Stage, not_added: &Latencies, waiting: &Waiting, now: Instant) -> Recent {
+        let mut all = self.read(now, |recent, _| recent.of(stage).clone());
+        all.add(not_added.of(stage)).expect("the same bounds everywhere");
         for run in &waiting.0 {
             let (oldest, newest) = (now.saturating_duration_since(run.first), now.saturating_duration_since(run.last));
             let spread = oldest.saturating_sub(newest);
@@ -71,7 +71,7 @@ impl Window {
             }
         }
         let oldest = nanos(waiting.oldest(now));
-        EndToEnd { all, oldest }
+        Recent { all, oldest }
     }
 
     fn parts(&self, now: Instant) -> MutexGuard<'_, Parts> {
@@ -104,14 +104,14 @@ fn nanos(time: Duration) -> u64 {
     time.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
-/// The end-to-end latencies of stored events and of messages that wait, in nanoseconds.
-pub struct EndToEnd {
+/// Latencies of events that are done and of messages that wait, in nanoseconds.
+pub struct Recent {
     all: Histogram<u64>,
     oldest: u64,
 }
 
-impl EndToEnd {
-    /// Whether no event was stored in the last minute, and none waits.
+impl Recent {
+    /// Whether no event was done in the last minute, and none waits.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
@@ -161,10 +161,15 @@ mod tests {
         let (window, began) = (Window::default(), Instant::now());
         window.add(&events(30, 1), began);
         window.add(&events(1, 9), after(began, 20));
-        let max =
-            |second| seconds(window.end_to_end(&Latencies::default(), &Waiting::default(), after(began, second)).max());
+        let max = |second| {
+            seconds(
+                window.recent(Stage::EndToEnd, &Latencies::default(), &Waiting::default(), after(began, second)).max(),
+            )
+        };
         assert_eq!((max(20), max(60), max(61), max(81)), (30, 30, 1, 0));
-        assert!(window.end_to_end(&Latencies::default(), &Waiting::default(), after(began, 81)).is_empty());
+        assert!(
+            window.recent(Stage::EndToEnd, &Latencies::default(), &Waiting::default(), after(began, 81)).is_empty()
+        );
         assert_eq!(window.total().of(Stage::EndToEnd).len(), 10);
         window.add(&events(2, 5), after(began, 100));
         assert_eq!(
@@ -181,7 +186,7 @@ mod tests {
         window.add(&events(1, 1_000), began);
         // A sink that is frozen: 100 messages come each second, and none is stored.
         let waiting = |second| Waiting(vec![Run { count: 100 * second, first: began, last: after(began, second) }]);
-        let at = |second| window.end_to_end(&Latencies::default(), &waiting(second), after(began, second));
+        let at = |second| window.recent(Stage::EndToEnd, &Latencies::default(), &waiting(second), after(began, second));
         assert_eq!((at(2).len(), seconds(at(2).max()), at(2).above(Duration::from_secs(5))), (1_200, 2, 0));
         let half_minute = at(30);
         assert_eq!(half_minute.len(), 4_000);

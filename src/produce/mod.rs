@@ -11,7 +11,7 @@ use crate::numbers::grouped;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Ready;
 use anyhow::{Context, Result, bail};
-use flows::{Faults, Metrics, Rate, Shoppers, Tally, schedule};
+use flows::{Due, Faults, Metrics, Rate, Shoppers, Tally, schedule};
 use futures::StreamExt;
 use manifest::Manifest;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -87,11 +87,15 @@ pub async fn run(
     let seed = config.seed.unwrap_or_else(rand::random);
     tracing::info!(seed, users = config.users.get(), "producing into {name} at {}", config.kafka.brokers);
     let shoppers = Shoppers::new(seed, config.users.get(), config.faults);
-    let due = schedule(config.rate, count(config)).take_until(end(
-        config.duration.filter(|_| config.rate == Rate::Max),
-        shutdown,
-        &topic,
-    ));
+    if let Rate::PerSecond(rate) = config.rate {
+        let count = count(config).map(NonZeroU64::get);
+        *metrics.due() = Some(Due { since: Instant::now(), rate, count });
+    }
+    let due = schedule(config.rate, count(config)).take_until(async {
+        end(config.duration.filter(|_| config.rate == Rate::Max), shutdown, &topic).await;
+        // No more events are due.
+        *metrics.due() = None;
+    });
     let in_flight = config.in_flight.map_or(config.rate.in_flight(), NonZeroUsize::get);
 
     let flow = flows::produce(due, shoppers, &topic, in_flight, metrics, |receipt| {

@@ -1,47 +1,51 @@
-//! The figures of a running ingester, of the last minute and with what waits: one source for the status line, the demo's view and
+//! The figures of a running pipeline, of the last minute and with what waits: one source for the status line, the demo's view and
 //! `/metrics`.
 
 use super::rejections::share;
-use crate::latency::{EndToEnd, Window, table};
-use flows::Metrics;
+use crate::latency::{Recent, Window, table};
+use flows::{Metrics, Stage, Waiting};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A running ingester's metrics, and what they are judged by.
+/// A running pipeline's metrics, and what they are judged by.
 #[derive(Clone)]
 pub struct Live {
     pub metrics: Arc<Metrics>,
     pub window: Arc<Window>,
-    /// The latency target, `--batch-timeout`.
+    /// The latency target of an ingester, `--batch-timeout`.
     pub promise: Duration,
 }
 
 impl Live {
-    /// The end-to-end latency of events that were stored in the last minute, or wait.
-    pub fn end_to_end(&self) -> EndToEnd {
-        let waiting = self.metrics.waiting().clone();
-        self.window.end_to_end(&self.metrics.latencies(), &waiting, Instant::now())
+    /// The latency in a stage of the last minute, and of messages that wait.
+    pub fn recent(&self, stage: Stage) -> Recent {
+        let waiting = self.waiting();
+        self.window.recent(stage, &self.metrics.latencies(), &waiting, Instant::now())
+    }
+
+    /// The messages that wait: to be stored, or to be acknowledged.
+    pub fn waiting(&self) -> Waiting {
+        match *self.metrics.due() {
+            Some(due) => due.waiting(Metrics::read(&self.metrics.events), Instant::now()),
+            None => self.metrics.waiting().clone(),
+        }
     }
 
     /// The age of the oldest message that waits.
     pub fn oldest(&self) -> Duration {
-        self.metrics.waiting().oldest(Instant::now())
+        self.waiting().oldest(Instant::now())
     }
 
-    /// The percentiles in words, and the verdict; without events, the reason why there are none.
-    pub fn latency(&self) -> (String, Option<Verdict>) {
-        let all = self.end_to_end();
+    /// The percentiles in words, then the longest latency and the verdict; without events, the reason why there are none.
+    pub fn latency(&self) -> (String, Option<(String, Verdict)>) {
+        let all = self.recent(Stage::EndToEnd);
         if all.is_empty() {
             let rows = Metrics::read(&self.metrics.events) + self.metrics.rejects.total();
             return (if rows == 0 { "no rows yet" } else { "no events in the last minute" }.into(), None);
         }
-        let words = format!(
-            "p50 {} p99 {} max {}",
-            table::time(all.at(50.0)),
-            table::time(all.at(99.0)),
-            table::time(all.max())
-        );
-        (words, Some(Verdict::of(self.promise, &all)))
+        let time = |percent| table::time(all.at(percent));
+        let rest = (format!("max {}", table::time(all.max())), Verdict::of(self.promise, &all));
+        (format!("p50 {} p99 {}", time(50.0), time(99.0)), Some(rest))
     }
 }
 
@@ -53,7 +57,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    fn of(promise: Duration, all: &EndToEnd) -> Self {
+    fn of(promise: Duration, all: &Recent) -> Self {
         Self { promise, late: all.above(promise), of: all.len() }
     }
 

@@ -2,7 +2,7 @@
 
 use super::live::Live;
 use super::status::Pipeline;
-use crate::latency::{EndToEnd, percentile};
+use crate::latency::{Recent, percentile};
 use crate::stuck::{At, Stuck};
 use flows::{ErrorKind, Latencies, Metrics, Reason, Stage};
 use std::fmt::{Display, Write};
@@ -26,11 +26,16 @@ pub fn render(of: Pipeline, live: &Live, stuck: &Stuck) -> String {
         Pipeline::Ingest { .. } => ingest(&mut page, live, stuck),
     }
     page.counter("bytes_total", "Payload bytes handed to Kafka, or received from it.", &metrics.bytes);
+    page.gauge(
+        "oldest_unfinished_seconds",
+        "Age of the oldest message that is not stored, or not acknowledged; else 0.",
+        live.oldest().as_secs_f64(),
+    );
     page.gauge("queue_bytes", "Bytes that the Kafka client holds in memory.", Metrics::read(&metrics.queue_bytes));
     page.head(
         "latency_seconds",
         "summary",
-        "Latency of events by stage; quantiles of the last minute, e2e with the messages that wait.",
+        "Latency of events by stage; quantiles of the last minute; e2e and slip with messages that wait.",
     );
     for stage in Stage::ALL {
         let read = |recent: &Latencies, total: &Latencies| (recent.of(stage).clone(), total.of(stage).clone());
@@ -39,10 +44,10 @@ pub fn render(of: Pipeline, live: &Live, stuck: &Stuck) -> String {
             continue;
         }
         let name = stage.as_str();
-        let end_to_end = (stage == Stage::EndToEnd).then(|| live.end_to_end());
-        let is_empty = end_to_end.as_ref().map_or(recent.is_empty(), EndToEnd::is_empty);
+        let with_waiting = [Stage::EndToEnd, Stage::Slip].contains(&stage).then(|| live.recent(stage));
+        let is_empty = with_waiting.as_ref().map_or(recent.is_empty(), Recent::is_empty);
         for (quantile, percent) in QUANTILES.into_iter().filter(|_| !is_empty) {
-            let nanos = end_to_end.as_ref().map_or_else(|| percentile::at(&recent, percent), |all| all.at(percent));
+            let nanos = with_waiting.as_ref().map_or_else(|| percentile::at(&recent, percent), |all| all.at(percent));
             let labels = format!("{{stage=\"{name}\",quantile=\"{quantile}\"}}");
             page.value("latency_seconds", &labels, seconds(nanos as f64));
         }
@@ -99,11 +104,6 @@ fn ingest(page: &mut Page, live: &Live, stuck: &Stuck) {
     );
     page.gauge("in_flight_batches", "Batches that are being settled.", Metrics::read(&metrics.in_flight));
     page.gauge("lag_messages", "Messages behind the committed offsets.", Metrics::read(&metrics.lag));
-    page.gauge(
-        "oldest_unfinished_seconds",
-        "Age of the oldest message that is not stored, else 0.",
-        live.oldest().as_secs_f64(),
-    );
     page.head("failures_total", "counter", "Failed attempts by kind.");
     for (kind, count) in ErrorKind::ALL.iter().zip(&metrics.failures) {
         page.value("failures_total", &format!("{{class=\"{}\"}}", kind.as_str()), Metrics::read(count));

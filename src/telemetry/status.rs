@@ -4,10 +4,10 @@ use super::line::{LiveLine, Part, fit};
 use super::live::Live;
 use super::rate::RateMeter;
 use super::rejections::{Rejections, share};
-use crate::latency::{Recorder, percentile, table};
+use crate::latency::{Recorder, table};
 use crate::numbers::grouped;
 use crate::stuck::Stuck;
-use flows::{Metrics, Stage};
+use flows::{Metrics, Stage, Waiting};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -106,20 +106,29 @@ impl Status {
     }
 
     fn of_producer(&self, rate: &str, events: u64) -> Vec<Part> {
-        let latencies = self.live.window.read(Instant::now(), |recent, _| {
-            let [ack, slip] = [Stage::Ack, Stage::Slip].map(|stage| recent.of(stage));
-            (!ack.is_empty()).then(|| {
-                let at = |of, percent| table::time(percentile::at(of, percent));
-                format!("ack p50 {} p99 {} · slip p99 {}", at(ack, 50.0), at(ack, 99.0), at(slip, 99.0))
-            })
+        let [ack, slip] = [Stage::Ack, Stage::Slip].map(|stage| match stage {
+            Stage::Slip => self.live.recent(stage),
+            _ => self.live.window.recent(stage, &self.live.metrics.latencies(), &Waiting::default(), Instant::now()),
         });
-        let latencies = latencies.unwrap_or_else(|| "none in the last minute".into());
-        vec![(1, format!("{rate} events/s")), (3, format!("{} acknowledged", grouped(events))), (4, latencies)]
+        let mut parts = vec![(1, format!("{rate} events/s")), (3, format!("{} acknowledged", grouped(events)))];
+        let oldest = self.live.oldest();
+        if oldest > TICK {
+            let waiting = self.live.waiting().0.iter().map(|run| run.count).sum();
+            parts.push((1, format!("{} wait, for {:.0} s", grouped(waiting), oldest.as_secs_f64())));
+        }
+        if !ack.is_empty() {
+            let (p50, p99) = (table::time(ack.at(50.0)), table::time(ack.at(99.0)));
+            parts.push((4, format!("ack p50 {p50} p99 {p99}")));
+        }
+        if !slip.is_empty() {
+            parts.push((4, format!("slip p99 {}", table::time(slip.at(99.0)))));
+        }
+        parts
     }
 
     fn of_ingester(&self, rate: &str, events: u64, rejects: u64) -> Vec<Part> {
         let metrics = &self.live.metrics;
-        let (latency, verdict) = self.live.latency();
+        let (latency, rest) = self.live.latency();
         let lag = grouped(Metrics::read(&metrics.lag));
         let (newest, rejected) = self.newest;
         let share = if rejected > 0 { format!(" ({} now)", share(rejected, newest)) } else { String::new() };
@@ -129,7 +138,9 @@ impl Status {
             (1, format!("lag {lag}")),
             (3, format!("e2e {latency}")),
         ];
-        parts.extend(verdict.map(|verdict| (if verdict.is_kept() { 6 } else { 4 }, verdict.to_string())));
+        if let Some((longest, verdict)) = rest {
+            parts.extend([(4, longest), (if verdict.is_kept() { 6 } else { 4 }, verdict.to_string())]);
+        }
         parts.push((if rejected > 0 { 4 } else { 7 }, format!("{} rejected{share}", grouped(rejects))));
         parts.push((8, format!("{} retries", grouped(Metrics::read(&metrics.retries)))));
         parts.push((9, format!("{} batches", grouped(Metrics::read(&metrics.batches)))));

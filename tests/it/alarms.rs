@@ -11,6 +11,10 @@ use crate::support::{WAIT_TIMEOUT, eventually, is};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+/// Two seconds by the documents, and some more for a machine that other tests keep busy.
+pub const SAID_WITHIN: Duration = Duration::from_secs(6);
 
 const GOOD: &str = r#"{"event_id":"5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10","event_type":"page_view","user_id":"u","product_id":"p","price":1,"timestamp":"2024-01-15T14:30:00Z"}"#;
 
@@ -19,13 +23,13 @@ fn messages(payload: &str, count: usize) -> Vec<raw::Raw> {
 }
 
 /// An ingester with an address for its metrics.
-struct Observed {
-    program: Program,
+pub struct Observed {
+    pub program: Program,
     address: SocketAddr,
 }
 
 impl Observed {
-    fn start(env: &TestEnv, more: &[&str]) -> Self {
+    pub fn start(env: &TestEnv, more: &[&str]) -> Self {
         let address = free_address();
         let listen = ["--batch-timeout", "300ms", "--metrics", &address.to_string()].map(str::to_owned);
         let args: Vec<_> = listen.iter().map(String::as_str).chain(more.iter().copied()).collect();
@@ -34,7 +38,7 @@ impl Observed {
         Self { program, address }
     }
 
-    fn metric(&self, name: &str) -> f64 {
+    pub fn metric(&self, name: &str) -> f64 {
         let page = String::from_utf8_lossy(&get(self.address, "/metrics")).into_owned();
         let line = page.lines().find_map(|line| line.strip_prefix(&format!("clickstream_{name} ")));
         line.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {page}"))
@@ -42,7 +46,7 @@ impl Observed {
 
     /// Waits until a metric is so.
     #[track_caller]
-    fn shows(&self, name: &str, so: impl Fn(f64) -> bool) {
+    pub fn shows(&self, name: &str, so: impl Fn(f64) -> bool) {
         eventually(WAIT_TIMEOUT, name, || {
             let value = self.metric(name);
             is(so(value), value)
@@ -51,7 +55,7 @@ impl Observed {
 
     /// Waits until it is not ready, and says so with this.
     #[track_caller]
-    fn is_not_ready(&self, why: &str) {
+    pub fn is_not_ready(&self, why: &str) {
         eventually(WAIT_TIMEOUT, &format!("it is not ready: {why}"), || {
             let answer = get(self.address, "/readyz");
             let said = String::from_utf8_lossy(&answer).into_owned();
@@ -60,7 +64,7 @@ impl Observed {
     }
 
     #[track_caller]
-    fn is_ready(&self) {
+    pub fn is_ready(&self) {
         eventually(WAIT_TIMEOUT, "it is ready", || {
             let answer = get(self.address, "/readyz");
             is(status(&answer) == Some(200), String::from_utf8_lossy(&answer).into_owned())
@@ -246,10 +250,23 @@ fn brokers_that_are_away_make_it_unready() {
     let mut ingester = Observed::start(&env, &[]);
     env.drained();
     ingester.is_ready();
+    let mut producer = env.run("produce", &["--rate", "50"]);
+    producer.says("producing into", 1);
     kafka.freeze(1);
+    let frozen = Instant::now();
+    ingester.program.says("WARN Kafka has not answered for ", 1);
+    producer.says("WARN messages wait for Kafka and none is acknowledged for ", 1);
+    assert!(frozen.elapsed() < SAID_WITHIN, "said after {:?}", frozen.elapsed());
     ingester.is_not_ready("not ready: Kafka has not answered for ");
+    for said in ["trying again, and nothing is lost: Kafka keeps the messages", "Kafka answers again after "] {
+        assert_eq!(ingester.program.said(said), usize::from(said.starts_with("trying")), "{said}");
+    }
     kafka.wake(1);
+    ingester.program.says("INFO Kafka answers again after ", 1);
+    producer.says("INFO Kafka acknowledges messages again after ", 1);
     ingester.is_ready();
+    producer.drains();
+    env.drained();
     for at in ["kafka", "topic", "group", "commit"] {
         ingester.shows(&format!("stuck_seconds{{at=\"{at}\"}}"), |seconds| seconds == 0.0);
     }

@@ -27,6 +27,7 @@ mod hostile;
 mod http;
 mod latency;
 mod leases;
+mod live;
 mod neighbours;
 mod options;
 mod origins;
