@@ -23,7 +23,6 @@ pub struct Commit {
     /// Somebody asked for it, whether or not anything is pending.
     was_wanted: bool,
     number: u64,
-    epoch: u64,
 }
 
 /// The next work of the committing thread.
@@ -50,15 +49,9 @@ pub(super) struct Commits {
     retry_at: Option<Instant>,
     /// The coordinator has last said that this client is not a member.
     is_evicted: bool,
-    /// Counts the topics of this name, and how often one of them was cut back: an older commit says nothing about this one.
-    epoch: u64,
 }
 
 impl Commits {
-    pub fn begin_epoch(&mut self) {
-        self.epoch += 1;
-    }
-
     pub fn want(&mut self) {
         self.wanted = true;
         self.retry_at = None;
@@ -92,7 +85,6 @@ impl Member {
             is_pending,
             was_wanted: std::mem::take(&mut self.commits.wanted),
             number: self.commits.sent,
-            epoch: self.commits.epoch,
         }))
     }
 
@@ -101,7 +93,7 @@ impl Member {
         self.commits.in_flight = false;
         if outcome == Outcome::Taken {
             (self.commits.taken, self.commits.retry_at, self.commits.is_evicted) = (commit.number, None, false);
-            for &(partition, offset, _) in commit.offsets.iter().filter(|_| commit.epoch == self.commits.epoch) {
+            for &(partition, offset, _) in &commit.offsets {
                 self.positions.entry(partition).and_modify(|position| position.confirm(offset));
             }
         } else {

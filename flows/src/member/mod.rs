@@ -470,9 +470,6 @@ impl Member {
             deleted.into_iter().for_each(|(_, offsets)| position.notes.note_lost(offsets));
             losses.extend(loss);
         }
-        if !losses.is_empty() {
-            self.commits.begin_epoch();
-        }
         self.positions.values_mut().for_each(|position| position.notes.read = None);
         // Also where nothing is new: a group that begins at the end of its topic shall find that end again.
         self.commits.want();

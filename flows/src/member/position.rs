@@ -108,7 +108,8 @@ impl Position {
         Some(progress.pending)
     }
 
-    /// The group has confirmed a commit of this offset.
+    /// The group has confirmed a commit of this offset. A late answer, for a topic that was deleted or cut back since, confirms nothing
+    /// of this one: one commit is sent at a time, so until then nothing is pending beyond the lease's start.
     pub(super) fn confirm(&mut self, offset: i64) {
         if let Some(progress) = &mut self.progress {
             progress.committed = progress.committed.max(offset.min(progress.pending));
