@@ -79,7 +79,7 @@ impl Metrics {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a producer has to send, to read or to replace; none where that has no rate.
+    /// The schedule of a producer, to read or to replace; none where that has no rate.
     pub fn due(&self) -> MutexGuard<'_, Option<Due>> {
         // One value that is replaced in one step.
         self.due.lock().unwrap_or_else(PoisonError::into_inner)

@@ -32,7 +32,7 @@ impl Waiting {
     }
 }
 
-/// What a producer has to send: events on a fixed grid.
+/// Events that a producer sends, due on a fixed grid.
 #[derive(Clone, Copy, Debug)]
 pub struct Due {
     /// When the first one was due.

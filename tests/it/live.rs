@@ -25,7 +25,7 @@ fn a_frozen_clickhouse_makes_the_figures_grow_before_it_answers_again() {
     ingester.program.says("WARN ClickHouse has not answered for ", 1);
     assert!(frozen.elapsed() < SAID_WITHIN, "said after {:?}", frozen.elapsed());
     ingester.is_not_ready("ClickHouse has not answered for ");
-    // What came since then is not stored: a hundred messages a second, the oldest of them as old as the freeze.
+    // Messages since then are not stored: a hundred messages a second, the oldest of them as old as the freeze.
     for second in 3..=8_u64 {
         let age = Duration::from_secs(second);
         let grown = |name: &str, least: f64| {
