@@ -1,7 +1,7 @@
 //! Which rows the sink refuses: groups of rows are halved until each culprit stands alone.
 
 use crate::refusal::Known;
-use crate::settle::{Outcome, Refusal, RefusedRow, Sent, Settling};
+use crate::settling::{Outcome, Refusal, RefusedRow, Sent, Settling};
 use crate::{ErrorKind, Failure, Ownership, Payload, Reason, Record, Reject, SettleError, Sink, Table};
 
 /// How many groups are looked through for one that can be sent under the lease of now. More would need fewer leases, and find the

@@ -74,24 +74,24 @@ impl<K: Sink + LeaseTable> Lease<K> {
     }
 
     /// The stream of records, and the lease without it.
-    pub fn split(mut self) -> (impl Stream<Item = Record> + use<K>, Self) {
+    fn split(mut self) -> (impl Stream<Item = Record> + use<K>, Self) {
         let records = self.records.take();
         (stream::iter(records).flat_map(|records| records.flat_map(stream::iter)), self)
     }
 
     /// A ledger that commits to the group, and begins where the lease does.
-    pub fn ledger(&self, metrics: &Arc<Metrics>) -> Ledger<impl Offsets + use<K>> {
+    fn ledger(&self, metrics: &Arc<Metrics>) -> Ledger<impl Offsets + use<K>> {
         let offsets = GroupOffsets::new(self.shared.clone(), self.number);
         Ledger::open(self.starts.iter().copied(), offsets, metrics.clone())
     }
 
     /// Where its rows belong.
-    pub fn sink(&self) -> Arc<K> {
+    fn sink(&self) -> Arc<K> {
         self.sink.clone()
     }
 
     /// The right to write them.
-    pub fn ownership(&self) -> Arc<LeaseOwnership<K>> {
+    fn ownership(&self) -> Arc<LeaseOwnership<K>> {
         self.ownership.clone()
     }
 
@@ -100,7 +100,7 @@ impl<K: Sink + LeaseTable> Lease<K> {
     ///
     /// # Errors
     /// The reason why the pipeline has stopped, unless another owner stopped it.
-    pub fn end<O: Offsets>(mut self, outcome: Option<Result<Ledger<O>, IngestError>>) -> Result<bool, IngestError> {
+    fn end<O: Offsets>(mut self, outcome: Option<Result<Ledger<O>, IngestError>>) -> Result<bool, IngestError> {
         let (ended, in_order) = match outcome {
             Some(Ok(ledger)) => (Ended::Drained(ledger.marks().collect()), Ok(true)),
             Some(Err(IngestError::Settle(SettleError::Lost(_)))) => (Ended::Fenced, Ok(!self.timed_out.load(SeqCst))),
