@@ -14,15 +14,15 @@ use tokio::sync::Semaphore;
 /// Records taken at a time; they travel to the pipeline in one vector.
 pub const FETCH_RECORDS: usize = 1_000;
 
-/// With this many bytes on their way to the ledger, no more are taken out of librdkafka's queue. An insert holds a
-/// second copy of its bytes. The last fetch may come on top, up to the size of the queue (16 MB, and one answer of each
-/// broker).
-const BUDGET_BYTES: usize = 24 * 1024 * 1024;
+/// With this many bytes of records on their way to the ledger, no more are taken out of librdkafka's queue: about 110,000 usual events,
+/// two full inserts and what waits behind them. An insert holds a second copy of its bytes. The last fetch may come on top, up to the
+/// size of the queue (16 MB, and one answer of each broker).
+const BUDGET_BYTES: usize = 14 * 1024 * 1024;
 
 /// Takes records, as long as there is room for them.
 pub struct Fetcher {
     inbox: Inbox,
-    /// Bytes that may still be on their way. A thousand messages of a usual size are nothing; a thousand of 1 MB are a gigabyte.
+    /// Bytes that may still be on their way. A thousand messages of a usual size are 128 kB; a thousand of 1 MB are a gigabyte.
     budget: Arc<Semaphore>,
 }
 
@@ -53,7 +53,8 @@ impl Fetcher {
             fetch.push(&raw, |passed| lag::deleted(client, topic, raw.partition, passed));
         });
         let Fetch { mut records, bytes, inputs, .. } = fetch;
-        let weight = records.iter().map(Record::weight).sum();
+        let own = records.len() * size_of::<Record>();
+        let weight = own + records.iter().map(Record::weight).sum::<usize>();
         match records.last_mut() {
             Some(last) => {
                 last.permit = self.permit(weight);
