@@ -18,6 +18,19 @@ pub struct About {
     pub uid: String,
     pub title: String,
     pub panels: Vec<Panel>,
+    templating: Templating,
+}
+
+#[derive(Deserialize)]
+struct Templating {
+    list: Vec<Variable>,
+}
+
+/// The choice of a topic.
+#[derive(Deserialize)]
+struct Variable {
+    name: String,
+    query: String,
 }
 
 #[derive(Deserialize)]
@@ -49,12 +62,23 @@ pub fn board(uid: &str) -> Option<&'static Board> {
     BOARDS.iter().find(|board| board.about.uid == uid)
 }
 
+impl About {
+    /// The statement that lists the topics of a range.
+    ///
+    /// # Errors
+    /// See [`expand`].
+    pub fn topics(&self, range: Range<'_>) -> Result<String, String> {
+        let variable = self.templating.list.iter().find(|variable| variable.name == "topic");
+        expand(&variable.ok_or("this dashboard has no choice of topics")?.query, range)
+    }
+}
+
 impl Panel {
     /// The times and the buckets that it is drawn with, `width` pixels wide.
-    pub fn range(&self, from_ms: i64, to_ms: i64, width: i64) -> Range {
+    pub fn range<'a>(&self, from_ms: i64, to_ms: i64, width: i64, topic: Option<&'a str>) -> Range<'a> {
         let least = self.interval.as_deref().and_then(|text| humantime::parse_duration(text).ok());
         let least_ms = least.map_or(LEAST_MS, |least| i64::try_from(least.as_millis()).unwrap_or(LEAST_MS));
-        Range { from_ms, to_ms, interval_ms: interval_ms(to_ms - from_ms, width, least_ms) }
+        Range { from_ms, to_ms, interval_ms: interval_ms(to_ms - from_ms, width, least_ms), topic }
     }
 }
 
@@ -64,7 +88,7 @@ impl Target {
     ///
     /// # Errors
     /// See [`expand`].
-    pub fn sql(&self, range: Range) -> Result<String, String> {
+    pub fn sql(&self, range: Range<'_>) -> Result<String, String> {
         let sql = expand(&self.raw_sql, range)?;
         Ok(if self.query_type == "timeseries" {
             format!("SELECT * REPLACE (toUnixTimestamp(time) * 1000 AS time) FROM (\n{sql}\n)")
@@ -123,14 +147,18 @@ mod tests {
 
     #[test]
     fn every_macro_is_one_that_is_expanded() {
-        let range = Range { from_ms: 0, to_ms: 1, interval_ms: 1_000 };
+        let range = Range { from_ms: 0, to_ms: 1, interval_ms: 1_000, topic: Some("t") };
         for target in BOARDS.iter().flat_map(|board| &board.about.panels).flat_map(|panel| &panel.targets) {
             let sql = target.sql(range).unwrap();
             assert!(!sql.contains("$__"), "{sql}");
-            // Every query is bounded in time, or by the present state.
+            // A query of rows can be limited to a topic, and is bounded in time, or by the present state.
             let bounds = [&MACROS[..], &["now64(3)", "system."]].concat();
             assert!(bounds.iter().any(|bound| target.raw_sql.contains(bound)), "{}", target.raw_sql);
+            let reads = target.raw_sql.matches("FROM events").count() + target.raw_sql.matches("FROM rejected").count();
+            let exempt = target.raw_sql.matches("SELECT count() FROM").count(); // whether there is any row
+            assert_eq!(sql.matches("_source IN ('t')").count(), reads - exempt, "{sql}");
         }
+        assert!(BOARDS.iter().all(|board| !board.about.topics(range).unwrap().contains('$')));
     }
 
     #[test]

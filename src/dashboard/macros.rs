@@ -3,17 +3,23 @@
 
 use std::borrow::Cow;
 
-/// The range of a request, in milliseconds since the Unix epoch, and the width of its buckets.
+/// The range of a request, in milliseconds since the Unix epoch, the width of its buckets, and its topic; without one, all topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
+pub struct Range<'a> {
     pub from_ms: i64,
     pub to_ms: i64,
     pub interval_ms: i64,
+    pub topic: Option<&'a str>,
+}
+
+/// Whether this may be the `_source` of a row: a topic's name or its id. Neither can end a literal in SQL.
+pub fn is_topic(text: &str) -> bool {
+    (1..=249).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 /// The macros that are known here.
 #[cfg(test)]
-pub const MACROS: [&str; 9] = [
+pub const MACROS: [&str; 10] = [
     "fromTime",
     "toTime",
     "fromTime_ms",
@@ -23,6 +29,7 @@ pub const MACROS: [&str; 9] = [
     "timeInterval",
     "timeInterval_ms",
     "interval_s",
+    "conditionalAll",
 ];
 
 /// Replaces all macros.
@@ -64,7 +71,7 @@ fn argument<'s>(rest: &mut &'s str) -> Option<&'s str> {
 }
 
 fn one(name: &str, argument: Option<&str>, range: Range) -> Result<Cow<'static, str>, String> {
-    let Range { from_ms, to_ms, interval_ms } = range;
+    let Range { from_ms, to_ms, interval_ms, topic } = range;
     let seconds = |ms: i64| format!("toDateTime({})", ms.div_euclid(1_000));
     let millis = |ms: i64| format!("fromUnixTimestamp64Milli({ms})");
     let column = || argument.filter(|text| !text.is_empty()).ok_or(format!("$__{name} needs one argument"));
@@ -81,6 +88,12 @@ fn one(name: &str, argument: Option<&str>, range: Range) -> Result<Cow<'static, 
         }
         "timeInterval_ms" => {
             format!("toStartOfInterval(toDateTime64({}, 3), INTERVAL {} millisecond)", column()?, interval_ms.max(1))
+        }
+        // The plugin puts the condition in if the variable has a value other than "All".
+        "conditionalAll" => {
+            let condition = column()?.strip_suffix("$topic").map(|text| text.trim_end().trim_end_matches(','));
+            let condition = condition.ok_or("$__conditionalAll needs a condition, and $topic")?;
+            topic.map_or("1=1".into(), |topic| condition.replace("${topic:singlequote}", &format!("'{topic}'")))
         }
         "interval_s" => (interval_ms / 1_000).max(1).to_string(),
         _ => return Err(format!("the macro $__{name} is not known here")),
@@ -130,7 +143,8 @@ pub fn interval_ms(range_ms: i64, width: i64, least_ms: i64) -> i64 {
 mod tests {
     use super::*;
 
-    const RANGE: Range = Range { from_ms: 1_700_000_000_500, to_ms: 1_700_000_900_999, interval_ms: 5_000 };
+    const RANGE: Range<'_> =
+        Range { from_ms: 1_700_000_000_500, to_ms: 1_700_000_900_999, interval_ms: 5_000, topic: None };
 
     #[test]
     fn each_macro_is_expanded_as_the_plugin_does() {
@@ -151,7 +165,23 @@ mod tests {
         ] {
             assert_eq!(expand(sql, RANGE).as_deref(), Ok(expected), "{sql}");
         }
-        assert!(MACROS.iter().all(|name| expand(&format!("$__{name}(t)"), RANGE).is_ok()));
+        assert!(MACROS.iter().all(|name| expand(&format!("$__{name}(t, $topic)"), RANGE).is_ok()));
+    }
+
+    #[test]
+    fn a_chosen_topic_is_a_condition_and_all_topics_are_none() {
+        let sql = "WHERE $__conditionalAll(_source IN (${topic:singlequote}), $topic) LIMIT 1";
+        assert_eq!(expand(sql, RANGE).as_deref(), Ok("WHERE 1=1 LIMIT 1"));
+        let one = Range { topic: Some("shop.v1"), ..RANGE };
+        assert_eq!(expand(sql, one).as_deref(), Ok("WHERE _source IN ('shop.v1') LIMIT 1"));
+    }
+
+    #[test]
+    fn a_topic_cannot_end_its_literal() {
+        assert!(["a", "shop.v1_x-2", "q3uXbXyPS_yvWvTQEfEJ0w"].iter().all(|text| is_topic(text)));
+        for text in ["", "a'b", "a\\", "a b", "ä", "$__fromTime", &"x".repeat(250)] {
+            assert!(!is_topic(text), "{text}");
+        }
     }
 
     #[test]

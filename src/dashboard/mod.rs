@@ -1,29 +1,43 @@
 //! The dashboards as live web pages: the same JSON and the same SQL as in Grafana, asked by us, drawn by a page of our own.
 //!
-//! The browser sends the ids of panels and times, never SQL.
+//! The browser sends the ids of panels, times and a topic, never SQL.
 
+mod assets;
 mod boards;
+mod health;
 mod macros;
+
+pub use health::Health;
 
 use crate::clickhouse::{Columns, NoAnswer, Reader};
 use crate::log_throttle::LogThrottle;
+use assets::{asset, page};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use boards::{BOARDS, board};
+use boards::{BOARDS, Board, board};
+use health::now_ms;
+use macros::{Range, is_topic};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::{Instant, timeout};
 
 /// Queries that ClickHouse runs for all pages together. A page asks five at a time, most of which take some milliseconds.
 const QUERIES: usize = 4;
 /// The longest wait of a query for its turn.
 const TURN: Duration = Duration::from_secs(5);
+/// ClickHouse is away if it does not answer to a ping within this time. Pages ask each 0.6 s, so they say so within 2 s.
+const PING_TIMEOUT: Duration = Duration::from_millis(900);
+/// All pages together cause a ping at most this often.
+const PING_INTERVAL: Duration = Duration::from_millis(500);
+/// The ping also tells a restart.
+const PING: &str = "SELECT uptime() AS seconds";
 
 /// The longest range of a request: a month and a day.
 const LONGEST_MS: i64 = 32 * 24 * 3_600 * 1_000;
@@ -42,51 +56,11 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// The files of the page.
-const ASSETS: [(&str, &str, &str); 5] = [
-    ("app.js", "text/javascript; charset=utf-8", include_str!("page/app.js")),
-    ("charts.js", "text/javascript; charset=utf-8", include_str!("page/charts.js")),
-    ("app.css", "text/css; charset=utf-8", include_str!("page/app.css")),
-    ("uPlot.iife.min.js", "text/javascript; charset=utf-8", include_str!("../../assets/uplot/uPlot.iife.min.js")),
-    ("uPlot.min.css", "text/css; charset=utf-8", include_str!("../../assets/uplot/uPlot.min.css")),
-];
-
-/// The state of ClickHouse that the page shows beside the answers. Clones share it.
-#[derive(Clone, Default)]
-pub struct Health(Arc<Mutex<Known>>);
-
-#[derive(Clone, Default)]
-struct Known {
-    /// Since when ClickHouse has not answered: milliseconds since the Unix epoch.
-    away_since: Option<i64>,
-    note: Option<String>,
-}
-
-impl Health {
-    /// Notes that ClickHouse is away, with a text about it; without a text, that it is back.
-    pub fn note(&self, text: Option<&str>) {
-        self.saw(text.is_some());
-        self.lock().note = text.map(str::to_owned);
-    }
-
-    /// The note.
-    pub fn noted(&self) -> Option<String> {
-        self.lock().note.clone()
-    }
-
-    fn saw(&self, away: bool) {
-        let mut known = self.lock();
-        known.away_since = away.then(|| known.away_since.unwrap_or(flows::now() / 1_000_000));
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 struct Site {
     reader: Reader,
     state: Health,
+    /// The time of the last ping, held during one.
+    pinged: Mutex<Option<Instant>>,
     queries: Arc<Semaphore>,
     refusals: LogThrottle,
 }
@@ -100,9 +74,16 @@ pub fn router(reader: Reader, state: Health) -> Router {
         .route("/assets/{name}", get(asset))
         .route("/api/dashboards", get(list))
         .route("/api/dashboards/{uid}", get(dashboard))
+        .route("/api/dashboards/{uid}/topics", get(topics))
         .route("/api/dashboards/{uid}/panels/{id}", get(panel))
         .route("/api/status", get(status))
-        .with_state(Arc::new(Site { reader, state, queries, refusals: LogThrottle::default() }))
+        .with_state(Arc::new(Site {
+            reader,
+            state,
+            pinged: Mutex::default(),
+            queries,
+            refusals: LogThrottle::default(),
+        }))
         .layer(middleware::map_response(|mut response: Response| async move {
             response.headers_mut().extend(HEADERS);
             response
@@ -110,27 +91,59 @@ pub fn router(reader: Reader, state: Health) -> Router {
 }
 
 impl Site {
-    /// Queries ClickHouse, unless too many queries run. A query continues in ClickHouse when its browser has left, so
-    /// it counts until it has ended.
-    async fn ask(self: Arc<Self>, sql: String) -> Option<Result<Columns, NoAnswer>> {
-        let turn = tokio::time::timeout(TURN, self.queries.clone().acquire_owned()).await.ok()?.ok()?;
+    /// Queries ClickHouse, unless too many queries run, and notes whether it answers.
+    async fn ask(self: Arc<Self>, sql: String) -> Result<Columns, Failed> {
+        let Some(answer) = self.clone().in_turn(sql).await else {
+            let text = format!("{QUERIES} queries run already, and none ended within {} s", TURN.as_secs());
+            return Err(failed(StatusCode::SERVICE_UNAVAILABLE, "busy", &text));
+        };
+        answer.map_err(|why| match why {
+            NoAnswer::Refused(why) => {
+                if self.refusals.now() {
+                    tracing::warn!("ClickHouse at {} refuses what the pages ask: {why}", self.reader.address());
+                }
+                failed(StatusCode::INTERNAL_SERVER_ERROR, "query", &why)
+            }
+            NoAnswer::Away(why) => {
+                let text = format!("ClickHouse does not answer at {}: {why}", self.reader.address());
+                failed(StatusCode::SERVICE_UNAVAILABLE, "away", &text)
+            }
+        })
+    }
+
+    /// A query continues in ClickHouse when its browser has left, so it counts until it has ended.
+    async fn in_turn(self: Arc<Self>, sql: String) -> Option<Result<Columns, NoAnswer>> {
+        let turn = timeout(TURN, self.queries.clone().acquire_owned()).await.ok()?.ok()?;
         let asking = tokio::spawn(async move {
+            let asked = now_ms();
             let answer = self.reader.ask(&sql).await;
+            match &answer {
+                Err(NoAnswer::Away(_)) => self.state.failed(asked, now_ms()),
+                _ => self.state.answered(now_ms(), None),
+            }
             drop(turn);
             answer
         });
         Some(asking.await.unwrap_or_else(|error| Err(NoAnswer::Refused(error.to_string()))))
     }
-}
 
-async fn page() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], include_str!("page/index.html"))
-}
-
-async fn asset(Path(name): Path<String>) -> Response {
-    match ASSETS.iter().find(|(known, ..)| *known == name) {
-        Some((_, kind, text)) => ([(header::CONTENT_TYPE, *kind)], *text).into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
+    /// Pings ClickHouse, unless it has just been pinged.
+    async fn ping(&self) {
+        let mut pinged = self.pinged.lock().await;
+        if pinged.is_some_and(|last| last.elapsed() < PING_INTERVAL) {
+            return;
+        }
+        let asked = now_ms();
+        match timeout(PING_TIMEOUT, self.reader.ask(PING)).await {
+            Ok(Ok(columns)) => {
+                let seconds = columns.data.first().and_then(|column| column.first());
+                self.state
+                    .answered(now_ms(), seconds.and_then(|seconds| seconds.as_f64()).map(|seconds| seconds as i64));
+            }
+            Ok(Err(NoAnswer::Refused(_))) => self.state.answered(now_ms(), None),
+            Ok(Err(NoAnswer::Away(_))) | Err(_) => self.state.failed(asked, now_ms()),
+        }
+        *pinged = Some(Instant::now());
     }
 }
 
@@ -139,18 +152,22 @@ async fn list() -> impl IntoResponse {
     Json(BOARDS.iter().map(about).collect::<Vec<_>>())
 }
 
-async fn dashboard(Path(uid): Path<String>) -> Response {
-    match board(&uid) {
-        Some(board) => ([(header::CONTENT_TYPE, "application/json")], board.json).into_response(),
-        None => failed(StatusCode::NOT_FOUND, "unknown", &format!("there is no dashboard {uid}")),
-    }
+async fn dashboard(Path(uid): Path<String>) -> Result<impl IntoResponse, Failed> {
+    Ok(([(header::CONTENT_TYPE, "application/json")], known_board(&uid)?.json))
 }
 
 #[derive(Deserialize)]
 struct Asked {
     from: i64,
     to: i64,
+    #[serde(default = "narrow")]
     width: i64,
+    topic: Option<String>,
+}
+
+/// The width of a list.
+fn narrow() -> i64 {
+    1
 }
 
 #[derive(Serialize)]
@@ -167,58 +184,85 @@ struct Answered {
     columns: Columns,
 }
 
+impl Asked {
+    /// Refuses what no page asks.
+    fn check(&self) -> Result<(), Failed> {
+        let refused = |text| Err(failed(StatusCode::BAD_REQUEST, "range", text));
+        let range = self.from >= 0 && (1..=LONGEST_MS).contains(&self.to.saturating_sub(self.from));
+        if !range || !(1..=10_000).contains(&self.width) {
+            return refused("expected from < to, a month at most, and a width of 1 to 10,000");
+        }
+        match self.topic.as_deref().is_none_or(is_topic) {
+            true => Ok(()),
+            false => refused("expected the name or the id of a topic"),
+        }
+    }
+}
+
+fn known_board(uid: &str) -> Result<&'static Board, Failed> {
+    board(uid).ok_or_else(|| failed(StatusCode::NOT_FOUND, "unknown", &format!("there is no dashboard {uid}")))
+}
+
+fn wrong_file(why: String) -> Failed {
+    failed(StatusCode::INTERNAL_SERVER_ERROR, "query", &why)
+}
+
+/// The topics that have rows in a range.
+async fn topics(
+    State(site): State<Arc<Site>>,
+    Path(uid): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<impl IntoResponse, Failed> {
+    let board = known_board(&uid)?;
+    asked.check()?;
+    let range = Range { from_ms: asked.from, to_ms: asked.to, interval_ms: 1_000, topic: None };
+    let columns = site.ask(board.about.topics(range).map_err(wrong_file)?).await?;
+    Ok(Json(columns.data.into_iter().next().unwrap_or_default()))
+}
+
 async fn panel(
     State(site): State<Arc<Site>>,
     Path((uid, id)): Path<(String, u32)>,
-    Query(Asked { from, to, width }): Query<Asked>,
-) -> Response {
-    let Some(panel) = board(&uid).and_then(|board| board.about.panels.iter().find(|panel| panel.id == id)) else {
-        return failed(StatusCode::NOT_FOUND, "unknown", &format!("there is no panel {id} in dashboard {uid}"));
+    Query(asked): Query<Asked>,
+) -> Result<impl IntoResponse, Failed> {
+    let Some(panel) = known_board(&uid)?.about.panels.iter().find(|panel| panel.id == id) else {
+        let text = format!("there is no panel {id} in dashboard {uid}");
+        return Err(failed(StatusCode::NOT_FOUND, "unknown", &text));
     };
-    let sensible = from >= 0 && (1..=LONGEST_MS).contains(&to.saturating_sub(from)) && (1..=10_000).contains(&width);
-    if !sensible {
-        return failed(
-            StatusCode::BAD_REQUEST,
-            "range",
-            "expected from < to, a month at most, and a width of 1 to 10,000",
-        );
-    }
-    let range = panel.range(from, to, width);
+    asked.check()?;
+    let range = panel.range(asked.from, asked.to, asked.width, asked.topic.as_deref());
     let mut results = Vec::with_capacity(panel.targets.len());
     for target in &panel.targets {
-        let sql = match target.sql(range) {
-            Ok(sql) => sql,
-            Err(why) => return failed(StatusCode::INTERNAL_SERVER_ERROR, "query", &why),
-        };
-        match site.clone().ask(sql).await {
-            None => {
-                let text = format!("{QUERIES} queries run already, and none ended within {} s", TURN.as_secs());
-                return failed(StatusCode::SERVICE_UNAVAILABLE, "busy", &text);
-            }
-            Some(Ok(columns)) => results.push(Answered { ref_id: &target.ref_id, columns }),
-            Some(Err(NoAnswer::Refused(why))) => {
-                if site.refusals.now() {
-                    tracing::warn!("ClickHouse at {} refuses what the pages ask: {why}", site.reader.address());
-                }
-                return failed(StatusCode::INTERNAL_SERVER_ERROR, "query", &why);
-            }
-            Some(Err(NoAnswer::Away(why))) => {
-                site.state.saw(true);
-                let text = format!("ClickHouse does not answer at {}: {why}", site.reader.address());
-                return failed(StatusCode::SERVICE_UNAVAILABLE, "away", &text);
-            }
-        }
+        let columns = site.clone().ask(target.sql(range).map_err(wrong_file)?).await?;
+        results.push(Answered { ref_id: &target.ref_id, columns });
     }
-    site.state.saw(false);
-    Json(Answer { interval_ms: range.interval_ms, results }).into_response()
+    Ok(Json(Answer { interval_ms: range.interval_ms, results }))
 }
 
 async fn status(State(site): State<Arc<Site>>) -> impl IntoResponse {
-    let Known { away_since, note } = site.state.lock().clone();
-    let state = if away_since.is_some() { "away" } else { "up" };
-    Json(json!({"clickhouse": state, "since": away_since, "note": note}))
+    site.ping().await;
+    let known = site.state.known();
+    let state = if known.since.is_some() { "away" } else { "up" };
+    let mut status = json!(known);
+    status["clickhouse"] = json!(state);
+    status["address"] = json!(site.reader.address());
+    status["now"] = json!(now_ms());
+    Json(status)
 }
 
-fn failed(status: StatusCode, kind: &str, error: &str) -> Response {
-    (status, Json(json!({"error": error, "kind": kind}))).into_response()
+/// Why a page gets no answer.
+struct Failed {
+    status: StatusCode,
+    kind: &'static str,
+    error: String,
+}
+
+fn failed(status: StatusCode, kind: &'static str, error: &str) -> Failed {
+    Failed { status, kind, error: error.into() }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({"error": self.error, "kind": self.kind}))).into_response()
+    }
 }

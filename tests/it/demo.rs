@@ -175,6 +175,10 @@ fn requests_for_others_or_beyond_reason_are_refused() {
         ("/api/dashboards/clickstream/panels/1?from=0&to=9999999999999&width=100", 400),
         ("/api/dashboards/clickstream/panels/1?from=0&to=1000&width=99999999", 400),
         ("/api/dashboards/clickstream/panels/1?from=1%20OR%201&to=2&width=100", 400),
+        ("/api/dashboards/clickstream/panels/1?from=1&to=2&width=100&topic=shop.v1", 200),
+        ("/api/dashboards/clickstream/panels/1?from=1&to=2&width=100&topic=%27%29%20OR%201%20--", 400),
+        ("/api/dashboards/clickstream/topics?from=1&to=2", 200),
+        ("/api/dashboards/none/topics?from=1&to=2", 404),
     ] {
         let (status, text) = demo.get(path);
         assert_eq!(status, expected, "{path}: {text}");

@@ -253,7 +253,7 @@ fn a_panel_answers_with_kilobytes_for_rows_of_any_size() {
     let mut dashboard = env.run("dashboard", &["--listen", &address.to_string()]);
     eventually(WAIT_TIMEOUT, "it listens", || is(dashboard.stdout().contains("dashboard at"), "not yet"));
     let now = flows::now() / 1_000_000;
-    for (board, panels) in [("clickstream", 9), ("pipeline", 11)] {
+    for (board, panels) in [("clickstream", 10), ("pipeline", 13)] {
         for id in 1..=panels {
             let (from, to) = (now - 300_000, now + 60_000);
             let target = format!("/api/dashboards/{board}/panels/{id}?from={from}&to={to}&width=800");

@@ -92,6 +92,16 @@ impl Browser {
         }
     }
 
+    /// Drags with the mouse from one point of the window to another.
+    pub fn drag(&mut self, from: (f64, f64), to: (f64, f64)) {
+        for (kind, (x, y)) in [("mouseMoved", from), ("mousePressed", from), ("mouseMoved", to), ("mouseReleased", to)]
+        {
+            let buttons = i32::from(kind != "mouseReleased");
+            let mouse = json!({"type": kind, "x": x, "y": y, "button": "left", "buttons": buttons, "clickCount": 1});
+            self.call("Input.dispatchMouseEvent", mouse);
+        }
+    }
+
     /// The result of a script, as JSON; of a promise, its result.
     #[track_caller]
     pub fn eval(&mut self, script: &str) -> Value {

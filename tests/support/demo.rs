@@ -114,6 +114,11 @@ impl Demo {
         self.signal_clickhouse(Signal::STOP)
     }
 
+    /// SIGCONT for its ClickHouse.
+    pub fn thaw_clickhouse(&self) -> bool {
+        self.signal_clickhouse(Signal::CONT)
+    }
+
     fn signal_clickhouse(&self, signal: Signal) -> bool {
         let pid = self.clickhouse_pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         pid.is_some_and(|pid| kill_process(pid, signal).is_ok())

@@ -1,75 +1,16 @@
-// Draws each type of panel, and formats values. uPlot draws the time series.
+// Draws each type of panel. uPlot draws the time series.
 "use strict";
 
 const PALETTE = ["#3b82f6", "#d97706", "#16a34a", "#a855f7", "#0891b2", "#dc2626", "#6366f1", "#ca8a04"];
-
-const el = (tag, attributes = {}, ...children) => {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value !== undefined && value !== null) node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-};
-
-// --- values ------------------------------------------------------------------------------------------------------------------
-
-const fixed = (value, decimals) =>
-  value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
-
-function short(value, decimals) {
-  const size = Math.abs(value);
-  for (const [from, suffix] of [[1e9, "B"], [1e6, "M"], [1e4, "k"]]) {
-    if (size >= from) return fixed(value / (suffix === "k" ? 1e3 : from), 1) + " " + suffix;
-  }
-  return value.toLocaleString("en-US", { maximumFractionDigits: decimals ?? 2 });
-}
-
-function written(value, unit, decimals) {
-  if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  if (typeof value !== "number") return String(value);
-  switch (unit) {
-    case "currencyUSD": return "$" + fixed(value, decimals ?? 2);
-    case "percentunit": return fixed(value * 100, decimals ?? 1) + " %";
-    case "percent": return fixed(value, decimals ?? 1) + " %";
-    case "ms": return value >= 1000 ? fixed(value / 1000, 2) + " s" : fixed(value, decimals ?? 0) + " ms";
-    case "s": return fixed(value, decimals ?? 2) + " s";
-    case "reqps": case "ops": case "cps": return fixed(value, decimals ?? 1) + " /s";
-    case "none": return value.toLocaleString("en-US", { maximumFractionDigits: decimals ?? 2 });
-    default: return short(value, decimals);
-  }
-}
-
-/// The options of a field: the panel's defaults, with the overrides for its name.
-function field(panel, name) {
-  const { unit, decimals, color, thresholds, min } = panel.fieldConfig.defaults;
-  const options = { unit, decimals, min, thresholds, color: color?.mode === "fixed" ? color.fixedColor : undefined };
-  for (const { matcher, properties } of panel.fieldConfig.overrides ?? []) {
-    if (matcher.id !== "byName" || matcher.options !== name) continue;
-    for (const { id, value } of properties) options[id] = id === "color" ? value.fixedColor : value;
-  }
-  return options;
-}
-
-/// The colour of the highest threshold that a value reaches; none if there is only one threshold.
-function judged(thresholds, value) {
-  const steps = thresholds?.steps ?? [];
-  if (steps.length < 2) return undefined;
-  const colours = { green: "var(--good)", orange: "var(--warn)", red: "var(--bad)" };
-  const reached = steps.filter((step) => step.value === null || value >= step.value);
-  const name = reached[reached.length - 1]?.color;
-  return colours[name] ?? name;
-}
-
-const label = (name) => String(name).replaceAll("_", " ");
+// Rows of the last seconds may still be on their way when a bucket ends.
+const UNDERWAY_MS = 5_000;
 
 // --- stat, bar gauge, table --------------------------------------------------------------------------------------------------
 
 function drawStat(panel, body, { meta, data }) {
   const value = data[0][data[0].length - 1];
-  const { unit, decimals, thresholds, color } = field(panel, meta[0].name);
-  const text = el("div", { class: "big", "data-value": value }, written(value, unit, decimals));
+  const { unit, decimals, thresholds, mappings, color } = field(panel, meta[0].name);
+  const text = el("div", { class: "big", "data-value": value }, mapped(mappings, value) ?? written(value, unit, decimals));
   text.style.color = judged(thresholds, value) ?? color ?? "";
   body.replaceChildren(text);
 }
@@ -144,48 +85,69 @@ function pivot({ meta, data }) {
       series.get(name)[place.get(time)] = data[column][row];
     }
   });
-  return { times, series: [...series].map(([name, points]) => ({ name, points })) };
+  return { times, step, series: [...series].map(([name, points]) => ({ name, points })) };
 }
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-function drawSeries(panel, body, result, range) {
-  const { times, series } = pivot(result);
-  const custom = panel.fieldConfig.defaults.custom ?? {};
-  const { unit, decimals, min, thresholds } = field(panel, "");
-  const stacked = custom.stacking?.mode === "normal";
-  const hidden = (body.hiddenSeries ??= new Set());
-  series.forEach((one, at) => (one.color = field(panel, one.name).color ?? PALETTE[at % PALETTE.length]));
-  const shown = series.filter(({ name }) => !hidden.has(name));
+/// Steps between the ticks of a time axis. uPlot's own leap from one minute to five, which leaves a narrow chart with one tick.
+const TIME_STEPS = [1, 2, 5, 10, 15, 20, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 3600, 7200, 10_800, 21_600, 43_200]
+  .map((seconds) => seconds * 1000).concat([1, 2, 3, 7, 14].map((days) => days * UNITS.d));
 
-  // A stack is drawn from its top: each line lies on the sum of those below it.
-  let lines = shown.map(({ points }) => points);
-  if (stacked) {
-    const sums = new Array(times.length).fill(0);
-    lines = shown.map(({ points }) => points.map((value, i) => (sums[i] += value ?? 0))).reverse();
+function timeLabels(_, ticks) {
+  const step = ticks[1] - ticks[0];
+  return ticks.map((at) => (step >= UNITS.d ? day(at).slice(5) : step < 60_000 ? clock(at) : minutes(at)));
+}
+
+/// The space of a label in pixels: one with seconds is wider.
+const labelWidth = (_, axis, from, to, width) => ((to - from) / (width / 64) < 60_000 ? 64 : 46);
+
+/// The bounds of the y axis. A limit is always in sight on a logarithmic axis, otherwise where the values come near it.
+function bounds(custom, min, limit) {
+  if (custom.scaleDistribution?.type === "log") {
+    return (_, low, high) => [
+      10 ** Math.floor(Math.log10(Math.max(Math.min(low ?? Infinity, custom.axisSoftMin ?? Infinity), 1))),
+      Math.max((high ?? 1) * 1.2, custom.axisSoftMax ?? 10),
+    ];
   }
-  const inOrder = stacked ? [...shown].reverse() : shown;
-  const alpha = (colour, percent) => `color-mix(in srgb, ${colour} ${percent}%, transparent)`;
-  const bars = custom.drawStyle === "bars";
-  const limit = custom.thresholdsStyle ? thresholds.steps.find((step) => step.value !== null)?.value : undefined;
-  const hours = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
-  const clocks = (_, ticks) => {
-    const shape = ticks[1] - ticks[0] < 60_000 ? { ...hours, second: "2-digit" } : hours;
-    return ticks.map((tick) => new Date(tick).toLocaleTimeString([], shape));
+  return (_, low, high) => {
+    const top = Math.max(high ?? 1, limit !== undefined && high > limit * 0.4 ? limit * 1.05 : 0) || 1;
+    const bottom = min ?? (low === high ? low - 1 : low);
+    return [bottom, top + (top - bottom) * 0.06];
   };
-  const axis = { stroke: css("--soft"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
+}
 
-  const box = el("div", { class: "chart" });
-  const tip = el("div", { class: "tip", hidden: "" });
-  const hover = (plot) => {
+/// Draws the limit as a dashed line with its value.
+function limitLine(limit, unit) {
+  return (plot) => {
+    const y = plot.valToPos(limit, "y", true), { left, width, top } = plot.bbox, { ctx } = plot, size = devicePixelRatio;
+    if (y < top) return;
+    ctx.save();
+    ctx.strokeStyle = ctx.fillStyle = css("--bad");
+    ctx.lineWidth = size;
+    ctx.setLineDash([6 * size, 4 * size]);
+    ctx.beginPath();
+    ctx.moveTo(left, y);
+    ctx.lineTo(left + width, y);
+    ctx.stroke();
+    ctx.font = `${11 * size}px system-ui`;
+    ctx.textAlign = "right";
+    ctx.fillText(`promise: ${tick(limit, unit)}`, left + width - 4 * size, y + 13 * size);
+    ctx.restore();
+  };
+}
+
+/// The values under the cursor. Other charts show the cursor's line only.
+function tooltip(box, tip, times, shown, write) {
+  return (plot) => {
     const { idx, left, top } = plot.cursor;
-    if (idx === null || idx === undefined || left < 0) return void (tip.hidden = true);
+    if (idx === null || idx === undefined || left < 0 || !plot.over.matches(":hover")) return void (tip.hidden = true);
     tip.replaceChildren(
-      el("time", {}, new Date(times[idx]).toLocaleTimeString()),
+      el("time", {}, moment(times[idx])),
       ...shown.map(({ name, points, color }) => {
         const dot = el("i", { class: "dot" });
         dot.style.background = color;
-        return el("div", {}, dot, `${label(name)} `, el("b", {}, written(points[idx], unit, decimals)));
+        return el("div", {}, dot, `${label(name)} `, el("b", {}, write(points[idx]) || "none"));
       }),
     );
     tip.hidden = false;
@@ -195,38 +157,66 @@ function drawSeries(panel, body, result, range) {
     tip.style.right = flip ? `${outer.width - x + 12}px` : "";
     tip.style.top = `${Math.max(top - 20, 0)}px`;
   };
-  const line = (plot) => {
-    if (limit === undefined) return;
-    const y = plot.valToPos(limit, "y", true), { left, width, top } = plot.bbox;
-    if (y < top) return;
-    plot.ctx.save();
-    plot.ctx.strokeStyle = css("--bad");
-    plot.ctx.lineWidth = devicePixelRatio;
-    plot.ctx.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
-    plot.ctx.beginPath();
-    plot.ctx.moveTo(left, y);
-    plot.ctx.lineTo(left + width, y);
-    plot.ctx.stroke();
-    plot.ctx.restore();
-  };
+}
+
+/// The newest value of each series, and since when there is none. A chart of the last minutes whose newest buckets are empty has no
+/// present value.
+function newest({ times, step, series }, stacked, ends) {
+  const at = times.findLastIndex((_, index) => series.some(({ points }) => points[index] !== null));
+  const bucket = Math.max(ends.interval, Number.isFinite(step) ? step : 0), end = times[at] + bucket;
+  const silent = live() && ends.to - end > 2 * bucket + UNDERWAY_MS;
+  // In a stack of counts, no row of a kind is a count of 0.
+  const value = ({ points }) => (silent ? null : points[at] ?? (stacked ? 0 : null));
+  return { values: new Map(series.map((one) => [one.name, value(one)])), silentSince: silent ? end : null };
+}
+
+function drawSeries(panel, body, result, ends) {
+  const pivoted = pivot(result), { times, series } = pivoted;
+  const custom = panel.fieldConfig.defaults.custom ?? {};
+  const { unit, decimals, min, thresholds } = field(panel, "");
+  const stacked = custom.stacking?.mode === "normal", bars = custom.drawStyle === "bars";
+  const hidden = (body.hiddenSeries ??= new Set());
+  series.forEach((one, at) => (one.color = field(panel, one.name).color ?? PALETTE[at % PALETTE.length]));
+  const visible = series.filter(({ name }) => !hidden.has(name));
+  const { values, silentSince } = newest(pivoted, stacked, ends);
+
+  // A stack is drawn from its top: each line lies on the sum of those below it.
+  let lines = visible.map(({ points }) => points);
+  if (stacked) {
+    const sums = new Array(times.length).fill(0);
+    const seen = times.map((_, i) => series.some(({ points }) => points[i] !== null));
+    lines = visible.map(({ points }) => points.map((value, i) => (seen[i] ? (sums[i] += value ?? 0) : null))).reverse();
+  }
+  const inOrder = stacked ? [...visible].reverse() : visible;
+  const alpha = (colour, percent) => `color-mix(in srgb, ${colour} ${percent}%, transparent)`;
+  const limit = custom.thresholdsStyle ? thresholds.steps.find((step) => step.value !== null)?.value : undefined;
+  const axis = { stroke: css("--soft"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
+  const logarithmic = custom.scaleDistribution?.type === "log";
+
+  const box = el("div", { class: "chart" });
+  const tip = el("div", { class: "tip", hidden: "" });
   const size = () => ({ width: Math.max(box.clientWidth, 100), height: Math.max(box.clientHeight, 90) });
+  const select = (plot) => {
+    const { left, width } = plot.select;
+    if (width > 4) zoom(plot.posToVal(left, "x"), plot.posToVal(left + width, "x"));
+  };
   const options = {
     ms: 1,
     legend: { show: false },
-    cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
+    cursor: {
+      y: false,
+      drag: { x: true, y: false, setScale: false },
+      points: { size: 6 },
+      sync: { key: "board", scales: ["x", null], filters: { pub: (kind) => kind === "mousemove" || kind === "mouseleave" } },
+      bind: { dblclick: () => zoomOut },
+    },
     scales: {
-      x: { time: true, range: () => [range.from, range.to] },
-      y: {
-        range: (_, low, high) => {
-          const top = Math.max(high ?? 1, limit !== undefined && high > limit * 0.4 ? limit * 1.05 : 0) || 1;
-          const bottom = min ?? (low === high ? low - 1 : low);
-          return [bottom, top + (top - bottom) * 0.06];
-        },
-      },
+      x: { time: true, range: () => [ends.from, ends.to] },
+      y: { distr: logarithmic ? 3 : 1, range: bounds(custom, min, limit) },
     },
     axes: [
-      { ...axis, space: 60, size: 30, values: clocks },
-      { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => written(tick, unit, undefined).replace(/\.0+(?=\D|$)/, "")) },
+      { ...axis, space: labelWidth, size: 30, incrs: TIME_STEPS, values: timeLabels },
+      { ...axis, size: 62, space: 26, values: (_, ticks) => ticks.map((value) => (value === null ? "" : tick(value, unit))) },
     ],
     series: [
       {},
@@ -236,36 +226,45 @@ function drawSeries(panel, body, result, range) {
         width: custom.lineWidth ?? 1,
         fill: custom.fillOpacity ? alpha(color, custom.fillOpacity) : undefined,
         points: { show: times.length === 1 && !bars, size: 5 },
-        paths: bars ? uPlot.paths.bars({ size: [0.8, 40] }) : undefined,
+        // A bar stands in its bucket, which begins at its time.
+        paths: bars ? uPlot.paths.bars({ size: [0.8, 100], align: 1 }) : undefined,
       })),
     ],
     bands: stacked ? inOrder.slice(1).map((_, at) => ({ series: [at + 1, at + 2] })) : undefined,
-    hooks: { setCursor: [hover], draw: [line] },
+    hooks: {
+      setCursor: [tooltip(box, tip, times, visible, (value) => written(value, unit, decimals))],
+      setSelect: [select],
+      draw: limit === undefined ? [] : [limitLine(limit, unit)],
+    },
   };
-  const legend = el("div", { class: "legend" }, ...series.map(({ name, color, points }) => {
-    const on = !hidden.has(name);
+  const toggle = (name) => () => {
+    if (!hidden.delete(name)) hidden.add(name);
+    drawSeries(panel, body, result, ends);
+  };
+  const legend = el("div", { class: "legend" }, ...series.map(({ name, color }) => {
     const dot = el("i", { class: "dot" });
     dot.style.background = color;
-    const toggle = () => {
-      if (!hidden.delete(name)) hidden.add(name);
-      drawSeries(panel, body, result, range);
-    };
-    const last = points.findLast((value) => value !== null);
     return el(
-      "button", { type: "button", "aria-pressed": String(on), "data-series": name, onclick: toggle },
-      dot, `${label(name)} `, el("b", {}, written(last, unit, decimals)),
+      "button", { type: "button", "aria-pressed": String(!hidden.has(name)), "data-series": name, onclick: toggle(name) },
+      dot, `${label(name)} `, el("b", {}, written(values.get(name), unit, decimals)),
     );
   }));
+  if (silentSince) legend.append(el("span", { class: "silent" }, `nothing since ${moment(silentSince)}`));
+
   // A reader keeps the shown value and the focus while the picture is renewed.
   const pointed = body.plot?.cursor, focused = body.querySelector(":focus")?.dataset.series;
   body.plot?.destroy();
   body.replaceChildren(box, legend);
   body.plot = new uPlot({ ...options, ...size() }, [times, ...lines], box);
   box.append(tip);
+  body.plot.over.addEventListener("mousedown", () => (body.dragging = true));
   if (pointed?.left >= 0) body.plot.setCursor({ left: pointed.left, top: pointed.top });
   if (focused !== undefined) legend.querySelector(`[data-series="${CSS.escape(focused)}"]`)?.focus();
-  body.dataset.last = JSON.stringify(Object.fromEntries(series.map(({ name, points }) => [name, points.findLast((v) => v !== null)])));
+  body.dataset.last = JSON.stringify(Object.fromEntries(values));
   body.resized = () => body.plot.setSize(size());
 }
+
+// A picture is not renewed under a reader who drags over it.
+addEventListener("mouseup", () => page.panels.forEach(({ body }) => (body.dragging = false)));
 
 const DRAW = { timeseries: drawSeries, stat: drawStat, bargauge: drawBars, table: drawTable };
