@@ -206,7 +206,7 @@ fn a_topic_can_be_chosen_where_a_table_holds_several() {
     browser.until(WAIT_TIMEOUT, &format!("{events} === '300' && !document.getElementById('topics').hidden"));
     choose(&mut browser, "topic", "one");
     browser.until(WAIT_TIMEOUT, &format!("{events} === '100' && location.search.includes('var-topic=one')"));
-    browser.eval("location.reload()");
+    browser.reload();
     browser.until(WAIT_TIMEOUT, &format!("{events} === '100' && document.getElementById('topic').value === 'one'"));
     dashboard.drains();
 }
@@ -258,7 +258,7 @@ fn a_range_that_is_dragged_over_is_shown_alone_and_its_address_shows_it_again() 
     browser.drag((left + across * 0.25, top + 20.0), (left + across * 0.75, top + 30.0));
     browser.until(WAIT_TIMEOUT, &format!("Math.abs({width} - 150000) < 5000 && !live()"));
     let ends = browser.eval("[shown.from, shown.to]");
-    browser.eval("location.reload()");
+    browser.reload();
     browser.until(WAIT_TIMEOUT, "document.querySelector('[data-panel-id=\"4\"] .big') !== null");
     assert_eq!(browser.eval("[shown.from, shown.to]"), ends);
     browser.eval("document.getElementById('out').click()");

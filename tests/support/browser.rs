@@ -71,6 +71,14 @@ impl Browser {
         self.call("Page.navigate", json!({"url": url}));
     }
 
+    /// Loads the page again, and returns when the old document is gone: a script would still find its nodes.
+    #[track_caller]
+    pub fn reload(&mut self) {
+        self.eval("window.old = true");
+        self.call("Page.reload", json!({}));
+        self.until(WAIT_TIMEOUT, "window.old === undefined && document.readyState === 'complete'");
+    }
+
     /// Makes the window so large, in CSS pixels; a narrow one is a telephone's.
     pub fn resize(&mut self, (width, height): (u32, u32)) {
         let mobile = width < 600;
