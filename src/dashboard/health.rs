@@ -21,6 +21,8 @@ pub struct Known {
     back: Option<Back>,
     /// The last start of ClickHouse, if the one before is known.
     restarted: Option<i64>,
+    /// The insert of the newest row, to the second.
+    pub newest: Option<i64>,
     #[serde(skip)]
     started: Option<i64>,
     #[serde(skip)]
@@ -85,6 +87,11 @@ impl Health {
             }
         }
         (known.asked, known.answered) = (now, now);
+    }
+
+    /// The newest row is from this time; there may be none.
+    pub fn newest(&self, newest: Option<i64>) {
+        self.lock().newest = newest;
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

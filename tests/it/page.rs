@@ -89,6 +89,10 @@ fn the_page_of_a_running_demo_shows_what_clickhouse_holds() {
         ),
         (3, "SELECT count() FROM clickstream.rejected"),
         (4, "SELECT count() FROM system.parts WHERE database = 'clickstream' AND table = 'events' AND active"),
+        (
+            11,
+            "SELECT sum(bytes_on_disk) FROM system.parts WHERE database = 'clickstream' AND table = 'rejected' AND active",
+        ),
     ] {
         agree(&mut browser, &table, sql, |page| shown(page, panel, ".big"));
     }
@@ -175,6 +179,7 @@ fn a_dead_ingester_is_red_and_no_old_figure_counts_as_present() {
     let legend = "document.querySelector('[data-panel-id=\"5\"] .legend').textContent";
     browser.until(WAIT_TIMEOUT, &format!("/^p50 p99 max nothing since \\d\\d:\\d\\d:\\d\\d$/.test({legend})"));
     assert_eq!(browser.eval("document.querySelector('[data-panel-id=\"7\"] .body').dataset.last"), r#"{"rows":0}"#);
+    browser.until(WAIT_TIMEOUT, &format!("{BANNER}.startsWith('No row has been stored since ')"));
     browser.picture(&picture("ingester-dead"));
 
     let mut offset = 1_000;
@@ -184,6 +189,7 @@ fn a_dead_ingester_is_red_and_no_old_figure_counts_as_present() {
         browser.eval("round()");
         is(colour(&mut browser, 12) == "var(--good)", shown(&mut browser, 12, ".big"))
     });
+    browser.until(WAIT_TIMEOUT, &format!("{BANNER}.startsWith('Rows are stored again, after ')"));
     dashboard.drains();
     browser.until(AWAY_DEADLINE, &format!("{BANNER}.startsWith('The dashboard at http')"));
     browser.picture(&picture("dashboard-away"));
@@ -192,6 +198,48 @@ fn a_dead_ingester_is_red_and_no_old_figure_counts_as_present() {
 fn colour(browser: &mut Browser, panel: u64) -> String {
     let script = format!("document.querySelector('[data-panel-id=\"{panel}\"] .big')?.style.color ?? ''");
     browser.eval(&script).as_str().unwrap_or_default().to_owned()
+}
+
+/// A page asks for the ages each few seconds, whatever the table holds.
+#[test]
+fn an_age_is_told_by_the_newest_parts_alone() {
+    let env = TestEnv::open();
+    env.sql("SYSTEM STOP MERGES db.events");
+    for (seconds, rows) in [(1_800, 50_000), (20, 100)] {
+        env.sql(&format!(
+            "INSERT INTO db.events (event_id, event_type, user_id, product_id, price, timestamp, _source, _partition, _offset, ingested_at) \
+             SELECT generateUUIDv4(), 'page_view', 'u', 'p', 1, ingested_at - 1, 'one', 0, {rows} + number, \
+             now64(3) - {seconds} AS ingested_at FROM numbers({rows})"
+        ));
+    }
+    let boards = [include_str!("../../dashboards/clickstream.json"), include_str!("../../dashboards/pipeline.json")];
+    let mut seen = 0;
+    for board in boards {
+        let board: Value = serde_json::from_str(board).expect("JSON");
+        for panel in board["panels"].as_array().expect("panels") {
+            if panel["title"].as_str().is_some_and(|title| title.ends_with(", age")) {
+                let sql = panel["targets"][0]["rawSql"].as_str().expect("SQL");
+                let all = without_topic(
+                    &sql.replace("FROM events", "FROM db.events").replace("FROM rejected", "FROM db.rejected"),
+                );
+                let age: f64 =
+                    env.sql(&format!("{all} SETTINGS max_rows_to_read = 1000")).trim().parse().expect("an age");
+                assert!((20.0..1_000.0).contains(&age), "{age}: {all}");
+                seen += 1;
+            }
+        }
+    }
+    assert_eq!(seen, 3);
+}
+
+/// The SQL of a panel when all topics are shown.
+fn without_topic(sql: &str) -> String {
+    let (end, mut sql) = (", $topic)", sql.to_owned());
+    while let Some(at) = sql.find("$__conditionalAll(") {
+        let length = sql[at..].find(end).expect("the end of the macro") + end.len();
+        sql.replace_range(at..at + length, "1=1");
+    }
+    sql
 }
 
 #[test]

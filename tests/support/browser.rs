@@ -61,6 +61,8 @@ impl Browser {
         for domain in ["Runtime", "Log", "Network", "Page"] {
             browser.call(&format!("{domain}.enable"), json!({}));
         }
+        // A picture is as wide as the window.
+        browser.call("Emulation.setScrollbarsHidden", json!({"hidden": true}));
         browser.resize(size);
         browser.go(url);
         browser

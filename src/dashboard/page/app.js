@@ -4,13 +4,15 @@
 // The panel types that this page draws. A test compares the dashboards with this list.
 const DRAWN = {
   types: ["timeseries", "stat", "bargauge", "table"],
-  units: ["short", "none", "reqps", "ops", "cps", "currencyUSD", "percentunit", "percent", "ms", "s"],
+  units: ["short", "none", "reqps", "ops", "cps", "currencyUSD", "percentunit", "percent", "ms", "s", "decbytes"],
 };
 
 // Requests at a time: browsers allow six to a host, and one asks for the state.
 const AT_ONCE = 4;
 // The time until the next request while a panel has no data yet.
 const SOON_MS = 1_000;
+// The least pause between two rounds, for a server that is slow.
+const PAUSE_MS = 500;
 // New topics are rare.
 const TOPICS_MS = 60_000;
 
@@ -63,7 +65,9 @@ async function round() {
   await Promise.all([...Array.from({ length: AT_ONCE }, worker), topics(ends, now, asking.signal)]);
   if (asking.signal.aborted) return;
   const refresh = lasts(shown.refresh);
-  if (refresh) page.timer = setTimeout(round, soon ? Math.min(SOON_MS, refresh) : refresh);
+  // The interval is that of the beginnings: a slow round makes no figure older.
+  const next = soon ? Math.min(SOON_MS, refresh) : refresh;
+  if (refresh) page.timer = setTimeout(round, Math.max(next - (Date.now() - now), PAUSE_MS));
 }
 
 async function topics(ends, now, signal) {

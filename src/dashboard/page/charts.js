@@ -31,7 +31,7 @@ function drawBars(panel, body, { meta, data }) {
       el("div", { class: "track" }, bar),
     );
   });
-  body.replaceChildren(el("ul", { class: "bars" }, ...rows));
+  body.replaceChildren(el("ul", { class: rows.length > 5 ? "bars many" : "bars" }, ...rows));
 }
 
 function drawTable(panel, body, { meta, data, rows }) {
@@ -164,10 +164,11 @@ function tooltip(box, tip, times, shown, write) {
 function newest({ times, step, series }, stacked, ends) {
   const at = times.findLastIndex((_, index) => series.some(({ points }) => points[index] !== null));
   const bucket = Math.max(ends.interval, Number.isFinite(step) ? step : 0), end = times[at] + bucket;
-  const silent = live() && ends.to - end > 2 * bucket + UNDERWAY_MS;
+  // A bucket of 0 after the newest row is a present value.
+  const silent = live() && ((watch.quiet !== null && times[at] <= watch.quiet) || ends.to - end > bucket + UNDERWAY_MS + 1_000);
   // In a stack of counts, no row of a kind is a count of 0.
   const value = ({ points }) => (silent ? null : points[at] ?? (stacked ? 0 : null));
-  return { values: new Map(series.map((one) => [one.name, value(one)])), silentSince: silent ? end : null };
+  return { values: new Map(series.map((one) => [one.name, value(one)])), silentSince: silent ? Math.min(end, watch.quiet ?? end) : null };
 }
 
 function drawSeries(panel, body, result, ends) {

@@ -29,6 +29,11 @@ function short(value, decimals) {
   return value.toLocaleString("en-US", { maximumFractionDigits: decimals ?? 2 });
 }
 
+function bytes(value) {
+  const power = Math.min(Math.floor(Math.log10(Math.max(value, 1)) / 3), 4);
+  return fixed(value / 1000 ** power, power ? 1 : 0) + " " + ["B", "kB", "MB", "GB", "TB"][power];
+}
+
 function lasting(seconds, decimals) {
   if (seconds < 100) return fixed(seconds, decimals ?? 2) + " s";
   return seconds < 6000 ? fixed(seconds / 60, 1) + " min" : fixed(seconds / 3600, 1) + " h";
@@ -42,6 +47,7 @@ function written(value, unit, decimals) {
     case "percentunit": return fixed(value * 100, decimals ?? 1) + " %";
     case "percent": return fixed(value, decimals ?? 1) + " %";
     case "ms": return Math.abs(value) >= 1000 ? fixed(value / 1000, 2) + " s" : fixed(value, decimals ?? 0) + " ms";
+    case "decbytes": return bytes(value);
     case "s": return lasting(value, decimals);
     case "reqps": case "ops": case "cps": return fixed(value, decimals ?? 1) + " /s";
     case "none": return value.toLocaleString("en-US", { maximumFractionDigits: decimals ?? 2 });
