@@ -110,6 +110,8 @@ fn is_pictured(browser: &mut Browser, board: &str) {
     for (size, width) in [(DESK, "1280"), (TELEPHONE, "390")] {
         browser.resize(size);
         browser.until(CHART_DEADLINE, "document.documentElement.scrollWidth <= innerWidth");
+        let cut = "[...document.querySelectorAll('h2, .big')].every((node) => node.scrollWidth <= node.clientWidth)";
+        browser.until(CHART_DEADLINE, cut);
         for scheme in ["light", "dark"] {
             browser.scheme(scheme);
             browser.settles();

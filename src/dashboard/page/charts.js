@@ -10,7 +10,9 @@ const UNDERWAY_MS = 5_000;
 function drawStat(panel, body, { meta, data }) {
   const value = data[0][data[0].length - 1];
   const { unit, decimals, thresholds, mappings, color } = field(panel, meta[0].name);
-  const text = el("div", { class: "big", "data-value": value }, mapped(mappings, value) ?? written(value, unit, decimals));
+  const words = mapped(mappings, value) ?? written(value, unit, decimals);
+  const text = el("div", { class: "big", "data-value": value }, words);
+  text.style.setProperty("--letters", words.length);
   text.style.color = judged(thresholds, value) ?? color ?? "";
   body.replaceChildren(text);
 }
