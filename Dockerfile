@@ -29,7 +29,7 @@ LABEL org.opencontainers.image.title="clickstream" \
       org.opencontainers.image.description="Kafka to ClickHouse click events: nothing lost, nothing twice, in less than five seconds" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 # New volumes that are mounted here get the owner and mode of these directories: user 65532, and nobody else may write.
-RUN for name in secrets/owner secrets/writer secrets/eraser secrets/reader secrets/clickhouse state; do install -d -o 65532 -g 65532 "/$name"; done
+RUN for name in secrets/owner secrets/writer secrets/eraser secrets/reader secrets/clickhouse state latency; do install -d -o 65532 -g 65532 "/$name"; done
 COPY --from=build /out/clickstream /usr/local/bin/clickstream
 USER 65532:65532
 ENTRYPOINT ["clickstream"]
