@@ -26,12 +26,14 @@ pub enum Stage {
     Commit,
     /// `ingest`: the event's timestamp → its row can be queried.
     EndToEnd,
+    /// `ingest`: the end-to-end latency of an event of the start's [backlog](crate::Backlog). It counts in `EndToEnd`, too.
+    Backlog,
 }
 
 impl Stage {
     /// All stages, in the order of an event's way.
-    pub const ALL: [Self; 7] =
-        [Self::Slip, Self::Ack, Self::Transit, Self::Batch, Self::Insert, Self::Commit, Self::EndToEnd];
+    pub const ALL: [Self; 8] =
+        [Self::Slip, Self::Ack, Self::Transit, Self::Batch, Self::Insert, Self::Commit, Self::EndToEnd, Self::Backlog];
 
     /// Its tag in latency logs and reports.
     pub const fn as_str(self) -> &'static str {
@@ -43,6 +45,7 @@ impl Stage {
             Self::Insert => "insert",
             Self::Commit => "commit",
             Self::EndToEnd => "e2e",
+            Self::Backlog => "backlog",
         }
     }
 }
@@ -65,6 +68,15 @@ pub struct OutOfRange {
 }
 
 impl OutOfRange {
+    /// Those that are not counted in `others`.
+    pub const fn without(self, others: Self) -> Self {
+        Self {
+            negative: self.negative.saturating_sub(others.negative),
+            below: self.below.saturating_sub(others.below),
+            above: self.above.saturating_sub(others.above),
+        }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -85,12 +97,14 @@ impl std::ops::AddAssign for OutOfRange {
 pub struct Latencies {
     histograms: Vec<Histogram<u64>>,
     outside: [OutOfRange; Stage::ALL.len()],
+    samples: [u64; Stage::ALL.len()],
 }
 
 impl Default for Latencies {
     fn default() -> Self {
         let empty = || Histogram::new_with_bounds(LOWEST, HIGHEST, DIGITS).expect("constant bounds that are in range");
-        Self { histograms: Stage::ALL.iter().map(|_| empty()).collect(), outside: Default::default() }
+        let histograms = Stage::ALL.iter().map(|_| empty()).collect();
+        Self { histograms, outside: Default::default(), samples: Default::default() }
     }
 }
 
@@ -101,8 +115,12 @@ impl Latencies {
         self.record_all(stage, nanos, 1);
     }
 
-    /// Counts `events` that took `nanos` each in `stage`.
+    /// Counts `events` that took `nanos` each in `stage`, because they went through it together: one sample.
     pub fn record_all(&mut self, stage: Stage, nanos: i64, events: u64) {
+        if events == 0 {
+            return;
+        }
+        self.samples[stage as usize] += 1;
         let taken = u64::try_from(nanos).unwrap_or(0);
         let clamped = taken.clamp(LOWEST, HIGHEST);
         if clamped != taken {
@@ -127,6 +145,12 @@ impl Latencies {
         self.outside[stage as usize]
     }
 
+    /// How many times were measured for a stage. It is less than the number of events where events went through it together, as a
+    /// batch does: a percentile is as good as the number of samples.
+    pub const fn samples(&self, stage: Stage) -> u64 {
+        self.samples[stage as usize]
+    }
+
     /// Adds what another recorded, histogram by histogram.
     pub fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.histograms.iter_mut().zip(&other.histograms) {
@@ -135,9 +159,13 @@ impl Latencies {
         for (mine, theirs) in self.outside.iter_mut().zip(other.outside) {
             *mine += theirs;
         }
+        for (mine, theirs) in self.samples.iter_mut().zip(other.samples) {
+            *mine += theirs;
+        }
     }
 
-    /// Takes away latencies that were added before. The numbers of those out of range stay as they are.
+    /// Takes away latencies that were added before. The numbers of samples and of those out of range stay as
+    /// they are.
     pub fn subtract(&mut self, other: &Self) {
         for (mine, theirs) in self.histograms.iter_mut().zip(&other.histograms) {
             mine.subtract(theirs).expect("latencies that were added before");
@@ -171,7 +199,8 @@ mod tests {
         one.record_all(Stage::Insert, 2_000_000, 3);
         two.record_all(Stage::Insert, 8_000_000, 1);
         one.add(&two);
-        assert_eq!(one.of(Stage::Insert).len(), 4);
+        one.record_all(Stage::Insert, 8_000_000, 0);
+        assert_eq!((one.of(Stage::Insert).len(), one.samples(Stage::Insert)), (4, 2), "four events of two batches");
         assert!(one.of(Stage::Insert).max() >= 8_000_000);
     }
 }

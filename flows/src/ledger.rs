@@ -67,12 +67,17 @@ impl<O: Offsets> Ledger<O> {
     fn record(&self, durable: &Durable) {
         let committed = now();
         let (mut events, mut newest) = (0, 0);
-        let mut latencies = self.metrics.latencies();
+        let (mut backlog, mut latencies) = (self.metrics.backlog(), self.metrics.latencies());
         for record in durable.batch().records() {
             if let Some(event) = record.event() {
-                latencies.record(Stage::Transit, record.received - event.timestamp_ns());
+                let due = event.timestamp_ns();
+                let waited = backlog.holds(record.partition, due, record.received);
+                latencies.record(Stage::Transit, record.received - due);
                 latencies.record(Stage::Batch, durable.began() - record.received);
-                latencies.record(Stage::EndToEnd, durable.queryable() - event.timestamp_ns());
+                latencies.record(Stage::EndToEnd, durable.queryable() - due);
+                if waited {
+                    latencies.record(Stage::Backlog, durable.queryable() - due);
+                }
                 newest = newest.max(event.timestamp_ms);
                 events += 1;
             }

@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod backlog;
 mod backoff;
 mod batch;
 mod batch_config;
@@ -51,6 +52,7 @@ mod stages;
 mod store;
 mod waiting;
 
+pub use backlog::Backlog;
 pub use backoff::Backoff;
 pub use batch::Batch;
 pub use batch_config::BatchConfig;

@@ -1,7 +1,7 @@
 //! The counts of a running pipeline, for the status line, the closing report, and Prometheus.
 
 use crate::room::Room;
-use crate::{Due, ErrorKind, Failure, Latencies, Rejects, Waiting};
+use crate::{Backlog, Due, ErrorKind, Failure, Latencies, Rejects, Waiting};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -62,6 +62,9 @@ pub struct Metrics {
     latencies: Mutex<Latencies>,
     waiting: Mutex<Waiting>,
     due: Mutex<Option<Due>>,
+    backlog: Mutex<Backlog>,
+    /// Conditions of the run that became known since the last call of `learned`.
+    learned: Mutex<Vec<(String, String)>>,
     /// The newest failure, and when it was.
     failure: Mutex<Option<(Instant, String)>>,
 }
@@ -83,6 +86,22 @@ impl Metrics {
     pub fn due(&self) -> MutexGuard<'_, Option<Due>> {
         // One value that is replaced in one step.
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The backlog of the start, to tell its events from others.
+    pub fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        // A panic between two of its fields would only misjudge the age of a few events.
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a condition of the run, such as the version of a service: its name and value.
+    pub fn learn(&self, name: &str, value: String) {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner).push((name.to_owned(), value));
+    }
+
+    /// The conditions of the run that were noted since the last call.
+    pub fn learned(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut *self.learned.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Adds to one of the counters.

@@ -2,6 +2,7 @@
 
 use crate::now;
 use futures::{Stream, stream};
+use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,6 +14,15 @@ pub enum Rate {
     PerSecond(f64),
     /// The next one as soon as the one before it was handed on.
     Max,
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PerSecond(events) => write!(f, "{events}"),
+            Self::Max => f.write_str("max"),
+        }
+    }
 }
 
 impl FromStr for Rate {

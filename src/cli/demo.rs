@@ -6,7 +6,7 @@ use crate::clickhouse::users::{OWNER, READER};
 use crate::demo::{
     Broker, DRAIN, DemoConfig, Pipelines, Places, Program, Server, Site, TerminalView, WorkDir, clickhouse_as,
 };
-use crate::latency::{Recorder, table};
+use crate::latency::{Recorder, promise, table};
 use crate::numbers::grouped;
 use crate::output;
 use crate::shutdown::Shutdown;
@@ -145,7 +145,7 @@ async fn show(
     terminal_view.clear();
     let [mut latencies, of_stored] = recorders.map(Recorder::close);
     latencies.add(&of_stored);
-    let table = table::render(|stage| table::stage(&latencies, stage));
+    let table = table::render(&latencies, promise::nanos(args.batch_timeout));
     let outcome = outcome.and_then(|()| all_is_stored(sent, pipelines));
     output::closing(format_args!("\n{table}\n{}", summary(stored)), outcome)
 }

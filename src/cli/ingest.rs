@@ -4,7 +4,8 @@ use super::values::{not_empty, some_time, switch};
 use super::{ClickHouseArgs, KafkaArgs, RunArgs};
 use crate::ingest::{self, IngestConfig, Instance};
 use crate::kafka::Naming;
-use crate::latency::table;
+use crate::latency::log::{BATCH_TIMEOUT, Conditions};
+use crate::latency::{conditions, promise, table};
 use crate::output;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Ready;
@@ -85,6 +86,16 @@ impl IngestArgs {
             drain_timeout: self.run.drain_timeout,
         }
     }
+
+    /// The settings that latencies depend on, for their log.
+    fn conditions(&self) -> Conditions {
+        let settings = [
+            (BATCH_TIMEOUT, humantime::format_duration(self.batch_timeout).to_string()),
+            ("batch-rows", self.batch_rows.to_string()),
+            ("in-flight", self.in_flight.to_string()),
+        ];
+        conditions::of("ingest", &settings)
+    }
 }
 
 /// Ingests until a stop is requested or, with `--until-end`, until all messages of the start are stored.
@@ -94,7 +105,7 @@ impl IngestArgs {
 pub async fn run(args: IngestArgs) -> Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let (metrics, ready) = (Arc::new(Metrics::default()), Arc::new(Ready::default()));
-    let mut recorder = args.run.recorder(&metrics)?;
+    let mut recorder = args.run.recorder(&metrics, &args.conditions())?;
     let pipeline = Pipeline::Ingest { promise: args.batch_timeout };
     args.run.serve(pipeline, &metrics, &recorder, &ready).await?;
     let mut status = Status::new(pipeline, &metrics, &recorder, ready.stuck.clone());
@@ -104,6 +115,6 @@ pub async fn run(args: IngestArgs) -> Result<()> {
     if Metrics::read(&metrics.rebalances) == 0 {
         return outcome;
     }
-    let table = table::render(|stage| table::stage(&latencies, stage));
+    let table = table::render(&latencies, promise::nanos(args.batch_timeout));
     output::closing(format_args!("{table}\n{}", summary(&metrics)), outcome)
 }

@@ -3,6 +3,7 @@
 use super::HostArgs;
 use super::values::{address, duration, interval};
 use crate::latency::Recorder;
+use crate::latency::log::Conditions;
 use crate::telemetry::status::Pipeline;
 use crate::telemetry::{Observed, Ready};
 use anyhow::Result;
@@ -36,12 +37,12 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// The recorder of a pipeline's latencies, with its log.
+    /// The recorder of a pipeline's latencies, with its log, which begins with the conditions of the run.
     ///
     /// # Errors
     /// When the log cannot be created.
-    pub fn recorder(&self, metrics: &Arc<Metrics>) -> Result<Recorder> {
-        Recorder::with_interval(metrics.clone(), self.latency_log.as_deref(), self.latency_interval)
+    pub fn recorder(&self, metrics: &Arc<Metrics>, conditions: &Conditions) -> Result<Recorder> {
+        Recorder::with_interval(metrics.clone(), self.latency_log.as_deref(), self.latency_interval, conditions)
     }
 
     /// Serves `/metrics` and the health checks of a pipeline, if `--metrics` is set.

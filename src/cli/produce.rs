@@ -2,7 +2,9 @@
 
 use super::values::some_time;
 use super::{KafkaArgs, RunArgs};
-use crate::latency::table;
+use crate::latency::log::Conditions;
+use crate::latency::promise::PROMISE_NS;
+use crate::latency::{conditions, table};
 use crate::numbers::grouped;
 use crate::output;
 use crate::produce::{self, ProduceConfig, Produced};
@@ -75,6 +77,13 @@ impl ProduceArgs {
             drain_timeout: self.run.drain_timeout,
         }
     }
+
+    /// The settings that latencies depend on, for their log.
+    fn conditions(&self) -> Conditions {
+        let mut settings = vec![("rate", self.rate.to_string()), ("users", self.users.to_string())];
+        settings.extend(self.in_flight.map(|messages| ("in-flight", messages.to_string())));
+        conditions::of("produce", &settings)
+    }
 }
 
 /// Produces until the count or the time is reached, or a shutdown is requested.
@@ -84,13 +93,13 @@ impl ProduceArgs {
 pub async fn run(args: ProduceArgs) -> Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let (metrics, ready) = (Arc::new(Metrics::default()), Arc::new(Ready::default()));
-    let mut recorder = args.run.recorder(&metrics)?;
+    let mut recorder = args.run.recorder(&metrics, &args.conditions())?;
     args.run.serve(Pipeline::Produce, &metrics, &recorder, &ready).await?;
     let mut status = Status::new(Pipeline::Produce, &metrics, &recorder, ready.stuck.clone());
     let produced = watch(&mut status, &mut recorder, produce::run(&args.config(), &shutdown, &metrics, &ready)).await;
     let latencies = recorder.close();
     let Some(Produced { tally, seed }) = produced? else { return Ok(()) };
-    let table = table::render(|stage| table::stage(&latencies, stage));
+    let table = table::render(&latencies, PROMISE_NS);
     let report = format!("{table}\n{} messages acknowledged, seed {seed}", grouped(tally.acknowledged));
     output::closing(report, whole(&tally, args.run.drain_timeout))
 }

@@ -101,6 +101,12 @@ pub fn some_time(text: &str) -> Result<Duration, String> {
     if time.is_zero() { Err("expected more than nothing".into()) } else { Ok(time) }
 }
 
+/// A share of all, in percent.
+pub fn percent(text: &str) -> Result<f64, &'static str> {
+    let percent = text.trim_end_matches(['%', ' ']).parse().ok();
+    percent.filter(|percent| (0.0..=100.0).contains(percent)).ok_or("expected a number from 0 to 100, like 99.9")
+}
+
 /// The shortest interval of a latency log: below, the log would be more work than the events.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(50);
 

@@ -27,6 +27,12 @@ impl ClickHouse {
         Ok(())
     }
 
+    /// The server's version.
+    pub async fn version(&self) -> Result<String, Failure> {
+        let (version,) = self.one("SELECT version()").await?;
+        Ok(version)
+    }
+
     /// Which offsets of these ranges are stored, in `events` or `rejected`, or erased: for each partition that has any.
     pub async fn stored(
         &self,

@@ -3,10 +3,10 @@
 mod instance;
 mod start;
 
-use crate::clickhouse::{ClickHouseConfig, ClickHouseStore, Role, Writer, describe};
+use crate::clickhouse::{ClickHouse, ClickHouseConfig, ClickHouseStore, Role, Writer, describe};
 use crate::kafka::consumer::client_config;
 use crate::kafka::consumer::static_membership::InstanceFile;
-use crate::kafka::{Consumer, ConsumerConfig, Evicted, KafkaConfig, Naming};
+use crate::kafka::{Consumer, ConsumerConfig, Evicted, KafkaConfig, Naming, version};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Ready;
 use anyhow::{Result, anyhow, bail};
@@ -80,6 +80,8 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
     let (clickhouse, until) = started;
     ready.begun();
     let _watch = AbortOnDropHandle::new(tokio::spawn(clickhouse.clone().keep_watch()));
+    let _versions =
+        AbortOnDropHandle::new(tokio::spawn(versions(config.kafka.clone(), clickhouse.clone(), metrics.clone())));
     let (asked, stuck) = (clickhouse.clone(), ready.stuck.clone());
     let _pings = AbortOnDropHandle::new(tokio::spawn(async move { asked.watch_answers(&stuck).await }));
     let consumer = ConsumerConfig {
@@ -131,6 +133,14 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
         );
     }
     Ok(())
+}
+
+/// Learns the versions of the services, for the latency log only: the pipeline neither waits for them nor fails without them.
+async fn versions(kafka: KafkaConfig, clickhouse: Arc<ClickHouse>, metrics: Arc<Metrics>) {
+    let (kafka, clickhouse) = tokio::join!(version::of_broker(&kafka), clickhouse.version());
+    for (name, version) in [("Kafka", kafka), ("ClickHouse", clickhouse.ok())] {
+        version.into_iter().for_each(|version| metrics.learn(name, version));
+    }
 }
 
 /// From joining the group to leaving it, one lease after the other; false where a shutdown cut the last drain short.

@@ -15,6 +15,7 @@ pub(crate) mod refused;
 mod statistics;
 pub(crate) mod topic;
 mod topic_identity;
+pub(crate) mod version;
 
 pub use config::{KafkaConfig, Setting, Settings};
 pub use consumer::{Consumer, ConsumerConfig, Evicted, Lease};

@@ -15,11 +15,12 @@ pub fn at(histogram: &Histogram<u64>, percentile: f64) -> u64 {
     reached.map_or(0, |step| step.value_iterated_to())
 }
 
-/// The percentile, if there are enough events for it.
-pub fn supported(histogram: &Histogram<u64>, percentile: f64) -> Option<u64> {
-    // One event in N is the least that a percentile can tell: below that it would only repeat the maximum. (A thousand times
+/// The percentile, if there are enough samples for it. They are as many as events, or as batches, if the events of a batch have the
+/// time of their batch.
+pub fn supported(histogram: &Histogram<u64>, samples: u64, percentile: f64) -> Option<u64> {
+    // One sample in N is the least that a percentile can tell: below that it would only repeat the maximum. (A thousand times
     // 100 less 99.9 are a hair less than a hundred.)
-    let supported = histogram.len() as f64 * (100.0 - percentile) > 99.999;
+    let supported = samples as f64 * (100.0 - percentile) > 99.999;
     supported.then(|| at(histogram, percentile))
 }
 
@@ -38,11 +39,12 @@ mod tests {
     }
 
     #[test]
-    fn one_event_in_n_is_the_least_that_it_can_tell() {
+    fn one_sample_in_n_is_the_least_that_it_can_tell() {
         let mut histogram = Histogram::new(3).unwrap();
         histogram.record_n(1_000, 999).unwrap();
-        assert_eq!(supported(&histogram, 99.9), None);
+        assert_eq!(supported(&histogram, 999, 99.9), None);
         histogram.record(1_000).unwrap();
-        assert_eq!(supported(&histogram, 99.9), Some(1_000));
+        assert_eq!(supported(&histogram, 1_000, 99.9), Some(1_000));
+        assert_eq!(supported(&histogram, 99, 99.0), None, "a thousand events of 99 batches");
     }
 }

@@ -1,6 +1,6 @@
 //! Takes the latencies out of a metrics, adds them up, and hands them to the log.
 
-use super::log::{Taken, Writer, create_new};
+use super::log::{Conditions, Taken, Writer, create_new};
 use super::window::Window;
 use anyhow::Result;
 use flows::{Latencies, Metrics, now};
@@ -24,6 +24,7 @@ struct Log {
     writer: JoinHandle<()>,
     /// The latencies since the last interval ended, at `since`.
     pending: Latencies,
+    learned: Conditions,
     since: i64,
     every: Duration,
 }
@@ -31,12 +32,17 @@ struct Log {
 impl Recorder {
     /// A recorder, with a log in a new file at `path` or, where that is taken, at `path` with the next free number behind.
     pub fn new(metrics: Arc<Metrics>, path: Option<&Path>) -> Result<Self> {
-        Self::with_interval(metrics, path, INTERVAL)
+        Self::with_interval(metrics, path, INTERVAL, &Vec::new())
     }
 
-    /// A recorder with a log whose intervals have this length.
-    pub fn with_interval(metrics: Arc<Metrics>, path: Option<&Path>, every: Duration) -> Result<Self> {
-        let log = path.map(|path| Log::create(path, every)).transpose()?;
+    /// A recorder with a log whose intervals have this length, and that begins with these conditions of the run.
+    pub fn with_interval(
+        metrics: Arc<Metrics>,
+        path: Option<&Path>,
+        every: Duration,
+        conditions: &Conditions,
+    ) -> Result<Self> {
+        let log = path.map(|path| Log::create(path, every, conditions)).transpose()?;
         Ok(Self { metrics, window: Arc::default(), log })
     }
 
@@ -46,6 +52,7 @@ impl Recorder {
         self.window.add(&taken, Instant::now());
         if let Some(log) = &mut self.log {
             log.pending.add(&taken);
+            log.learned.extend(self.metrics.learned());
             log.end_interval(now(), false);
         }
     }
@@ -79,22 +86,23 @@ impl Recorder {
 const EARLY: u32 = 10;
 
 impl Log {
-    fn create(path: &Path, every: Duration) -> Result<Self> {
+    fn create(path: &Path, every: Duration, conditions: &Conditions) -> Result<Self> {
         let (file, path) = create_new(path)?;
         let since = now();
         let (intervals, incoming) = mpsc::channel();
         // On a thread of its own, so that a slow disk holds up the log and not the pipeline.
         let writer = std::thread::Builder::new().name("latency-log".into());
-        let writer = writer.spawn(move || Writer::new(file, path, since).write(&incoming))?;
-        Ok(Self { intervals, writer, pending: Latencies::default(), since, every })
+        let log = Writer::new(file, path, since, conditions);
+        let writer = writer.spawn(move || log.write(&incoming))?;
+        Ok(Self { intervals, writer, pending: Latencies::default(), learned: Vec::new(), since, every })
     }
 
     fn end_interval(&mut self, until: i64, closing: bool) {
         let length = Duration::from_nanos(u64::try_from(until - self.since).unwrap_or(0));
         if closing || length + self.every / EARLY >= self.every {
-            let latencies = std::mem::take(&mut self.pending);
+            let (latencies, learned) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.learned));
             // It ends before this does only if it crashed, and then `close` says so.
-            let _ = self.intervals.send(Taken { since: self.since, length, latencies });
+            let _ = self.intervals.send(Taken { since: self.since, length, latencies, learned });
             self.since = until;
         }
     }

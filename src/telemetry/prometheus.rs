@@ -37,7 +37,8 @@ pub fn render(of: Pipeline, live: &Live, stuck: &Stuck) -> String {
         "summary",
         "Latency of events by stage; quantiles of the last minute; e2e and slip with messages that wait.",
     );
-    for stage in Stage::ALL {
+    // Events of the backlog count in e2e already.
+    for stage in Stage::ALL.into_iter().filter(|&stage| stage != Stage::Backlog) {
         let read = |recent: &Latencies, total: &Latencies| (recent.of(stage).clone(), total.of(stage).clone());
         let (recent, all) = live.window.read(Instant::now(), read);
         if all.is_empty() {

@@ -50,7 +50,7 @@ fn a_stop_drains_reports_and_removes_everything() {
     eventually(WAIT_TIMEOUT, "events are shown", || is(seen() > 500, seen()));
     demo.program.drains();
     let out = demo.program.stdout();
-    assert!(out.contains("e2e below 5 s: 100 % of "), "{out}");
+    assert!(out.contains("e2e below 1 s: "), "{out}");
     assert_eq!(reported(&demo, "ack"), reported(&demo, "e2e"), "all that was sent is stored");
     assert_eq!((Demo::temporary(&dir), Demo::processes(&dir)), (vec![], vec![]));
 }

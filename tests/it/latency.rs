@@ -53,9 +53,15 @@ fn hdrhistograms_own_tool_reads_the_log_of_a_real_run_and_finds_the_same() {
         let stage = stage(&ours, name);
         assert_eq!(stage["count"], 25_000);
         let values = stage["percentiles"].as_array().unwrap().iter().map(|percentile| &percentile["ns"]);
-        let values = values.chain([&stage["max_ns"]]);
-        let millis: Vec<_> = values.map(|ns| format!("{:.3}", ns.as_f64().expect("events enough") / 1e6)).collect();
-        assert_eq!(millis, java::percentiles(&log, name), "{name}: p50, p90, p99, p99.9, p99.99, max");
+        let values: Vec<_> = values.chain([&stage["max_ns"]]).map(Value::as_f64).collect();
+        // The events of a batch share their insert and their commit: there are too few batches for the last percentiles.
+        let is_of_batches = matches!(name, "insert" | "commit");
+        assert_eq!(values.contains(&None), is_of_batches, "{name}: {values:?}");
+        assert_eq!(stage["samples"].as_u64() < stage["count"].as_u64(), is_of_batches, "{stage}");
+        for (ns, java) in values.into_iter().zip(java::percentiles(&log, name)) {
+            let Some(ns) = ns else { continue };
+            assert_eq!(format!("{:.3}", ns / 1e6), java, "{name}: p50, p90, p99, p99.9, p99.99, max");
+        }
 
         let hgrm = report(&env, &log, &["--format", "hgrm", "--stage", name]);
         assert_eq!(hgrm, java::distribution(&log, name), "{name}, byte for byte");
@@ -81,8 +87,12 @@ fn the_page_opened_from_disk_shows_the_numbers_of_the_table() {
         for percentile in stage(&ours, name)["percentiles"].as_array().unwrap() {
             let what = format!("p{}", percentile["percentile"]).replace(".0", "");
             let seen = browser.eval(&cell(&what));
+            // Not a number, where there are too few samples.
             assert_eq!(seen.as_u64(), percentile["ns"].as_u64(), "{name} {what}");
         }
+        let shown = browser.eval(&format!("{row}.querySelector('[data-name=\"mean\"]').dataset.ns"));
+        let mean = stage(&ours, name)["mean_ns"].as_f64().unwrap();
+        assert_eq!(shown.as_str().unwrap(), format!("{mean:.0}", mean = mean.floor()), "{name} mean");
         for (what, field) in [("min", "min_ns"), ("max", "max_ns")] {
             assert_eq!(browser.eval(&cell(what)).as_u64(), stage(&ours, name)[field].as_u64(), "{name} {what}");
         }

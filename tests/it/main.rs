@@ -42,6 +42,7 @@ mod rebalances;
 mod refusals;
 mod rejects;
 mod replays;
+mod reports;
 mod reviewed;
 mod secured;
 mod settings;

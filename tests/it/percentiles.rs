@@ -15,7 +15,7 @@ const MILLI: i64 = 1_000_000;
 const SECOND: i64 = 1_000_000_000;
 
 /// Writes a log whose intervals, a second each, hold these latencies under these tags, as HdrHistogram's format says.
-fn log_of(env: &TestEnv, intervals: &[(u32, &str, &[i64])]) -> PathBuf {
+pub fn log_of(env: &TestEnv, intervals: &[(u32, &str, &[i64])]) -> PathBuf {
     let mut text = String::from(
         "#[Histogram log format version 1.3]\n#[StartTime: 1700000000.000 (seconds since epoch)]\n\
          #[BaseTime: 1700000000.000 (seconds since epoch)]\n\

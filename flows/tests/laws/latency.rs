@@ -1,15 +1,23 @@
 //! Laws of the measured latencies. They use the real clock, paused or not.
 
 use crate::support::{FakeClickHouse, Fate, TestPipeline, event, events, ms, passed, reject};
-use flows::{Metrics, Payload, Stage, Table, now};
+use flows::{Backlog, Metrics, Payload, Stage, Table, now};
 use std::ops::RangeInclusive;
 
 const SECOND: i64 = 1_000_000_000;
 
 #[tokio::test(start_paused = true)]
 async fn each_event_is_measured_once_in_each_stage_and_nothing_else_is() {
+    for (started_before, is_backlog) in [(3_600 * SECOND, false), (0, true)] {
+        each_is_measured_once(started_before, is_backlog).await;
+    }
+}
+
+/// Measures events of an ingester that started this long ago.
+async fn each_is_measured_once(started_before: i64, is_backlog: bool) {
     let pipeline = TestPipeline::new(FakeClickHouse::taking(ms(1)).holding([(Table::Events, 0, 4)]));
     let began = now();
+    *pipeline.metrics.backlog() = Backlog::before(began - started_before);
     let ten_seconds_ago = (began - 10 * SECOND) / 1_000_000;
     let mut records = events(0, 0..3);
     for (older_by, record) in records.iter_mut().enumerate() {
@@ -35,7 +43,13 @@ async fn each_event_is_measured_once_in_each_stage_and_nothing_else_is() {
     all_three_took(Stage::Batch, 4 * SECOND..=4 * SECOND + took);
     all_three_took(Stage::Insert, 0..=took);
     all_three_took(Stage::Commit, 0..=took);
-    all_three_took(Stage::EndToEnd, 10 * SECOND..=10 * SECOND + truncated + took);
+    let whole = [Stage::EndToEnd, Stage::Backlog].into_iter().take(1 + usize::from(is_backlog));
+    let whole = whole.collect::<Vec<_>>();
+    whole.iter().for_each(|&stage| all_three_took(stage, 10 * SECOND..=10 * SECOND + truncated + took));
+    let stages = Stage::ALL.into_iter().filter(|&stage| !latencies.of(stage).is_empty());
+    let measured = [Stage::Transit, Stage::Batch, Stage::Insert, Stage::Commit];
+    assert_eq!(stages.collect::<Vec<_>>(), [&measured[..], &whole].concat());
+    assert_eq!(latencies.samples(Stage::Insert), 1, "of one batch");
     assert_eq!(Metrics::read(&pipeline.metrics.newest_ms), ten_seconds_ago as u64);
 }
 

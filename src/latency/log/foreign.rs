@@ -44,7 +44,7 @@ fn intervals(count: usize) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ours.hlog");
     let metrics = Arc::new(Metrics::default());
-    let mut recorder = Recorder::with_interval(metrics.clone(), Some(&path), Duration::ZERO).unwrap();
+    let mut recorder = Recorder::with_interval(metrics.clone(), Some(&path), Duration::ZERO, &Vec::new()).unwrap();
     for nth in 0..count {
         metrics.latencies().record(Stage::Ack, 1_000_000 * (nth as i64 + 1));
         recorder.tick();

@@ -51,6 +51,36 @@ pub fn parse_outside(line: &str) -> Option<(&str, OutOfRange)> {
     Some((stage, OutOfRange { negative: next()?, below: next()?, above: next()? }))
 }
 
+/// The number of samples behind the stage's next histogram, as a comment: it is less than the number of events where the events of a
+/// batch went through the stage together.
+pub fn samples(text: &mut String, stage: &str, samples: u64, events: u64) {
+    if samples < events {
+        let _ = writeln!(text, "#[Batches {stage}: {samples}]");
+    }
+}
+
+/// Reads what [`samples`] wrote; nothing in any other comment.
+pub fn parse_samples(line: &str) -> Option<(&str, u64)> {
+    let (stage, samples) = value(line, "Batches")?;
+    Some((stage, samples.parse::<u32>().ok()?.into()))
+}
+
+/// A condition of the run, as a comment.
+pub fn condition(text: &mut String, name: &str, value: &str) {
+    let _ = writeln!(text, "#[Run {name}: {}]", value.replace(char::is_control, " "));
+}
+
+/// Reads what [`condition`] wrote; nothing in any other comment.
+pub fn parse_condition(line: &str) -> Option<(&str, &str)> {
+    value(line, "Run")
+}
+
+/// The name and the value in a comment `#[KIND NAME: VALUE]`.
+fn value<'l>(line: &'l str, kind: &str) -> Option<(&'l str, &'l str)> {
+    let comment = line.trim_end().strip_prefix("#[")?.strip_suffix(']')?;
+    comment.strip_prefix(kind)?.strip_prefix(' ')?.split_once(": ")
+}
+
 /// Reads the time, in seconds, of a comment like `#[StartTime: 1715000000.123 (seconds since epoch)]`.
 pub fn parse_time(line: &str, name: &str) -> Option<f64> {
     let rest = line.strip_prefix("#[")?.strip_prefix(name)?.strip_prefix(": ")?;

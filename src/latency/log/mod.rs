@@ -3,7 +3,7 @@
 //! Format: HdrHistogram's `HistogramLogWriter` and `HistogramLogReader`
 //! (<https://hdrhistogram.github.io/HdrHistogram/>), whose own tools read these files. Each interval is one write of
 //! whole lines, so a SIGKILL costs only the last interval. Comments hold values for which those tools have no field;
-//! they skip them. Logs of other writers are read, too.
+//! they skip them: the conditions of the run, the values out of range, and the number of batches. Logs of other writers are read, too.
 
 mod decode;
 mod encoding;
@@ -12,8 +12,16 @@ mod old;
 mod read;
 mod write;
 
-pub use read::{Interval, read};
+#[cfg(test)]
+pub use read::read;
+pub use read::{Interval, Reading, Source};
 pub use write::{Taken, Writer, create_new};
+
+/// The conditions of a run, such as the settings and the versions of the programs: names and values.
+pub type Conditions = Vec<(String, String)>;
+
+/// The condition that has the promise: the time within which an event can be queried.
+pub const BATCH_TIMEOUT: &str = "batch-timeout";
 
 #[cfg(test)]
 mod foreign;

@@ -11,7 +11,7 @@ fn log_of(values: &[i64]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("latency.log");
     let metrics = Arc::new(Metrics::default());
-    let mut recorder = Recorder::with_interval(metrics.clone(), Some(&path), Duration::ZERO).unwrap();
+    let mut recorder = Recorder::with_interval(metrics.clone(), Some(&path), Duration::ZERO, &Vec::new()).unwrap();
     for &value in values {
         metrics.latencies().record(Stage::EndToEnd, value);
         recorder.tick();
@@ -47,6 +47,35 @@ fn logged_latencies_are_read_back() {
 }
 
 #[test]
+fn the_conditions_of_the_run_and_the_number_of_batches_are_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("latency.log");
+    let metrics = Arc::new(Metrics::default());
+    let given = vec![("batch-timeout".to_owned(), "200ms".to_owned()), ("host".to_owned(), "a: b]\nc".to_owned())];
+    let mut recorder = Recorder::with_interval(metrics.clone(), Some(&path), Duration::ZERO, &given).unwrap();
+    for batch in 1..=3 {
+        metrics.latencies().record_all(Stage::Insert, batch * 1_000_000, 500);
+        metrics.latencies().record_all(Stage::Insert, batch * 1_000_000, 1);
+        metrics.latencies().record(Stage::Batch, 1_000_000);
+        metrics.learn("ClickHouse", format!("26.{batch}"));
+        recorder.tick();
+    }
+    recorder.close();
+    let mut found = Vec::new();
+    let reading = read(&path, |interval| {
+        found.push((interval.stage.to_owned(), interval.histogram.len(), interval.samples));
+        Ok(())
+    });
+    let [batch, insert] =
+        [("batch", 1, 1), ("insert", 501, 2)].map(|(name, events, all)| (name.to_owned(), events, all));
+    assert_eq!(found, [&batch, &insert].repeat(3).into_iter().cloned().collect::<Vec<_>>());
+    let conditions = reading.unwrap().conditions;
+    let conditions: Vec<_> = conditions.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let learned = ["26.1", "26.2", "26.3"].map(|version| ("ClickHouse", version));
+    assert_eq!(conditions, [&[("batch-timeout", "200ms"), ("host", "a: b] c")][..], &learned].concat());
+}
+
+#[test]
 fn values_out_of_range_are_read_back_too() {
     let (_dir, path) = log_of(&[-1, 1_000_000, -7, i64::MAX, 0]);
     let (count, outside, _) = events(&path).unwrap();
@@ -66,7 +95,8 @@ fn a_second_log_never_overwrites_the_first() {
 #[test]
 fn a_log_that_cannot_be_written_fails_nobody_and_keeps_everything_for_the_end() {
     let metrics = Arc::new(Metrics::default());
-    let mut recorder = Recorder::with_interval(metrics.clone(), Some(Path::new("/dev/full")), Duration::ZERO).unwrap();
+    let mut recorder =
+        Recorder::with_interval(metrics.clone(), Some(Path::new("/dev/full")), Duration::ZERO, &Vec::new()).unwrap();
     for _ in 0..3 {
         metrics.latencies().record(Stage::EndToEnd, 1_000_000);
         recorder.tick();
@@ -82,11 +112,12 @@ fn an_interval_that_could_not_be_written_is_in_the_next_one() {
     let taken = |second: i64| {
         let mut latencies = flows::Latencies::default();
         latencies.record(Stage::EndToEnd, 1_000_000);
-        Taken { since: second * 1_000_000_000, length: Duration::from_secs(1), latencies }
+        let learned = vec![("second".to_owned(), second.to_string())];
+        Taken { since: second * 1_000_000_000, length: Duration::from_secs(1), latencies, learned }
     };
     // A file that is open for reading refuses writes.
     std::fs::write(&path, "").unwrap();
-    let mut writer = Writer::new(std::fs::File::open(&path).unwrap(), path.clone(), 0);
+    let mut writer = Writer::new(std::fs::File::open(&path).unwrap(), path.clone(), 0, &Vec::new());
     for second in 0..3 {
         assert!(writer.append_next(taken(second)).is_err());
     }
@@ -94,11 +125,12 @@ fn an_interval_that_could_not_be_written_is_in_the_next_one() {
     writer.append_next(taken(3)).unwrap();
     writer.append_next(taken(4)).unwrap();
     let mut found = Vec::new();
-    read(&path, |interval| {
+    let reading = read(&path, |interval| {
         found.push((interval.start, interval.length, interval.histogram.len()));
         Ok(())
-    })
-    .unwrap();
+    });
+    let learned: Vec<_> = reading.unwrap().conditions.into_iter().map(|(_, second)| second).collect();
+    assert_eq!(learned, ["0", "1", "2", "3", "4"]);
     assert_eq!(found, [(0.0, 4.0, 4), (4.0, 1.0, 1)]);
 }
 
@@ -107,7 +139,8 @@ fn an_interval_is_as_long_as_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("latency.log");
     let metrics = Arc::new(Metrics::default());
-    let mut recorder = Recorder::with_interval(metrics.clone(), Some(&path), Duration::from_secs(3_600)).unwrap();
+    let mut recorder =
+        Recorder::with_interval(metrics.clone(), Some(&path), Duration::from_secs(3_600), &Vec::new()).unwrap();
     for _ in 0..5 {
         metrics.latencies().record(Stage::Ack, 1_000_000);
         recorder.tick();
@@ -223,5 +256,6 @@ proptest! {
     fn no_text_makes_the_reader_panic(line in "(Tag=[a-z]{0,3},)?[-0-9.eE]{0,8},[-0-9.infa]{0,6},[0-9]{0,3},[A-Za-z0-9+/=]{0,40}|\\PC{0,60}") {
         let _ = super::line::parse(&line);
         let _ = (super::line::parse_outside(&line), super::line::parse_time(&line, "StartTime"));
+        let _ = (super::line::parse_samples(&line), super::line::parse_condition(&line));
     }
 }

@@ -1,6 +1,6 @@
 //! Writes a log: a new file, the header lines that tools require, and one interval at a time.
 
-use super::line;
+use super::{Conditions, line};
 use crate::private;
 use anyhow::{Context, Result};
 use flows::{Latencies, Stage};
@@ -20,6 +20,8 @@ pub struct Taken {
     pub since: i64,
     pub length: Duration,
     pub latencies: Latencies,
+    /// Conditions of the run that became known in it.
+    pub learned: Conditions,
 }
 
 impl Taken {
@@ -27,6 +29,7 @@ impl Taken {
     fn extend(&mut self, next: &Self) {
         self.length = Duration::from_nanos(u64::try_from(next.since - self.since).unwrap_or(0)) + next.length;
         self.latencies.add(&next.latencies);
+        self.learned.extend_from_slice(&next.learned);
     }
 }
 
@@ -76,9 +79,9 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(file: File, path: PathBuf, began: i64) -> Self {
+    pub fn new(file: File, path: PathBuf, began: i64, conditions: &Conditions) -> Self {
         let serializer = V2DeflateSerializer::new();
-        Self { file, path, began, whole: 0, head: head(began), behind: None, serializer }
+        Self { file, path, began, whole: 0, head: head(began, conditions), behind: None, serializer }
     }
 
     /// Writes the header at once, and each interval when it arrives, until all senders are dropped.
@@ -138,11 +141,13 @@ impl Writer {
     }
 }
 
-fn head(began: i64) -> String {
+fn head(began: i64, conditions: &Conditions) -> String {
+    let mut said = String::new();
+    conditions.iter().for_each(|(name, value)| line::condition(&mut said, name, value));
     let seconds = began as f64 / line::NANOS_PER_SECOND;
     // With both, a reader that sums up files and one that cuts out a window agree on what the offsets count from.
     format!(
-        "#[Histogram log format version 1.3]\n#[Stages of clickstream, in nanoseconds]\n\
+        "#[Histogram log format version 1.3]\n#[Stages of clickstream, in nanoseconds]\n{said}\
          #[StartTime: {seconds:.3} (seconds since epoch)]\n#[BaseTime: {seconds:.3} (seconds since epoch)]\n{LEGEND}"
     )
 }
@@ -150,10 +155,12 @@ fn head(began: i64) -> String {
 /// The lines of an interval.
 fn lines(text: &mut String, began: i64, taken: &Taken, serializer: &mut V2DeflateSerializer) -> Result<()> {
     let offset = Duration::from_nanos(u64::try_from(taken.since - began).unwrap_or(0));
+    taken.learned.iter().for_each(|(name, value)| line::condition(text, name, value));
     for stage in Stage::ALL {
         let histogram = taken.latencies.of(stage);
         if !histogram.is_empty() {
             line::outside(text, stage.as_str(), taken.latencies.outside(stage));
+            line::samples(text, stage.as_str(), taken.latencies.samples(stage), histogram.len());
             line::interval(text, stage.as_str(), offset, taken.length, histogram, serializer)?;
         }
     }

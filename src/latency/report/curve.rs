@@ -1,6 +1,6 @@
 //! A percentile curve: latency over the "nines", the logarithmic axis on which 90 %, 99 % and 99.9 % are equally far apart.
 
-use hdrhistogram::Histogram;
+use super::Measured;
 
 /// Points in each nine: a step of 0.06 is smaller than a line is wide.
 pub const STEPS: usize = 40;
@@ -12,16 +12,16 @@ pub fn share(nines: f64) -> f64 {
     1.0 - 10_f64.powf(-nines)
 }
 
-/// The number of nines for which there are enough events: one event in N is the last.
-pub fn nines(events: u64) -> f64 {
-    (events.max(1) as f64).log10().min(MOST_NINES)
+/// The number of nines for which there are enough samples: one in N is the last.
+pub fn nines(samples: u64) -> f64 {
+    (samples.max(1) as f64).log10().min(MOST_NINES)
 }
 
-/// The latency, in nanoseconds, at each step of the axis that there are events for.
-pub fn curve(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
-    let steps = (nines(histogram.len()) * STEPS as f64).floor() as usize;
+/// The latency, in nanoseconds, at each step of the axis that there are samples for.
+pub fn curve(stage: &Measured) -> Vec<(f64, u64)> {
+    let steps = (nines(stage.samples) * STEPS as f64).floor() as usize;
     let axis = (0..=steps).map(|step| step as f64 / STEPS as f64);
-    let values = histogram.value_at_quantiles(axis.clone().map(share).collect::<Vec<_>>());
+    let values = stage.histogram.value_at_quantiles(axis.clone().map(share).collect::<Vec<_>>());
     axis.zip(values).collect()
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Each form is a function from a [`Run`] to text. Histograms are added, percentiles never averaged.
 
-pub mod chart;
+mod backlog;
+mod chart;
 pub mod compare;
 mod curve;
 mod escape;
@@ -12,7 +13,9 @@ pub mod json;
 pub mod png;
 mod remarks;
 mod run;
+mod stack;
 pub mod svg;
+pub mod text;
 mod timeline;
 
 pub use remarks::remarks;

@@ -52,13 +52,13 @@ fn is_even(histogram: &Histogram<u64>) -> bool {
 
 /// With a backlog, all stages are as fast as they can be, and one of them holds up the others.
 fn limit(run: &Run) -> Option<String> {
-    let mean = |of| Some(stage(run, of)?.histogram.mean());
+    let mean = |of| stage(run, of).and_then(|_| run.mean(of));
     let (transit, batch, insert, commit) =
         (mean(Stage::Transit)?, mean(Stage::Batch)?, mean(Stage::Insert)?, mean(Stage::Commit)?);
     let all = transit + batch + insert + commit;
     let shown = |nanos: f64| time(nanos as u64);
     let half_wait = percentile::at(&stage(run, Stage::Transit)?.histogram, 50.0) as f64;
-    if half_wait < BACKLOG_NS {
+    if half_wait < BACKLOG_NS && !run.is_backlog() {
         let (name, most) = [("transit", transit), ("batch", batch), ("insert", insert), ("commit", commit)]
             .into_iter()
             .max_by(|a, b| a.1.total_cmp(&b.1))?;
@@ -68,8 +68,7 @@ fn limit(run: &Run) -> Option<String> {
             shown(most)
         ));
     }
-    let events = stage(run, Stage::EndToEnd)?.histogram.len();
-    let rate = grouped((events as f64 / run.seconds().max(0.001)) as u64);
+    let drain = run.drain();
     let limit = if commit > batch + insert {
         format!("the bottleneck is commit: {} on average", shown(commit))
     } else if batch > QUEUED * insert {
@@ -85,7 +84,14 @@ fn limit(run: &Run) -> Option<String> {
         )
     };
     Some(format!(
-        "a backlog, ingested at {rate} events/s: events were read {} after their time, on average; {limit}",
+        "a backlog, ingested at {} events/s ({} events in {:.1} s): {limit}; means: batch {}, insert {}, commit {}; events were read {} \
+         after their time, on average",
+        drain.rate_shown(),
+        grouped(drain.events),
+        drain.seconds,
+        shown(batch),
+        shown(insert),
+        shown(commit),
         shown(transit)
     ))
 }
@@ -115,9 +121,15 @@ mod tests {
         let measured = stages.iter().map(|(stage, took)| {
             let mut histogram = Histogram::new(3).unwrap();
             (0..1_000).for_each(|nth| histogram.record(took(nth)).unwrap());
-            Measured { name: stage.as_str().into(), histogram, outside: OutOfRange::default(), slices: Vec::new() }
+            Measured {
+                name: stage.as_str().into(),
+                histogram,
+                outside: OutOfRange::default(),
+                samples: 1_000,
+                slices: Vec::new(),
+            }
         });
-        Run { files: Vec::new(), start: 0.0, range: (0.0, 100.0), stages: measured.collect(), warnings: Vec::new() }
+        Run { range: (0.0, 100.0), stages: measured.collect(), ..Run::default() }
     }
 
     /// `ingest` with constant latencies of its stages, in milliseconds.
@@ -174,7 +186,14 @@ mod tests {
 
     #[test]
     fn with_a_backlog_it_is_the_stage_that_the_others_wait_for() {
-        says(&ingest(20_000, 90, 120, 5), "ingested at 10 events/s: events were read 20.0 s after their time");
+        says(
+            &ingest(20_000, 90, 120, 5),
+            "a backlog, ingested at 10 events/s (1,000 events in 100.0 s): the bottleneck is insert",
+        );
+        says(
+            &ingest(20_000, 90, 120, 5),
+            "means: batch 90.0 ms, insert 120 ms, commit 5.00 ms; events were read 20.0 s after",
+        );
         says(
             &ingest(20_000, 90, 120, 5),
             "the bottleneck is insert: it takes 120 ms, and batches wait 90.0 ms for their turn",

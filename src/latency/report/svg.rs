@@ -2,8 +2,8 @@
 
 use super::curve::{self, curve};
 use super::escape::escape;
-use super::{Measured, Run};
-use crate::latency::table::short;
+use super::{Measured, Run, text};
+use crate::latency::table::{short, time, wrapped};
 use std::fmt::Write;
 
 const WIDTH: f64 = 880.0;
@@ -13,6 +13,8 @@ const LEFT: f64 = 74.0;
 const RIGHT: f64 = 96.0;
 const TOP: f64 = 64.0;
 const BOTTOM: f64 = 52.0;
+/// Characters in a line below the drawing, in small type.
+const FACT_CHARACTERS: usize = 130;
 /// Names of lines keep this far apart.
 const LINE: f64 = 17.0;
 
@@ -26,22 +28,31 @@ pub fn colours(stage: &str) -> (&'static str, &'static str) {
         "insert" => ("#059669", "#34d399"),
         "commit" => ("#7c3aed", "#a78bfa"),
         "e2e" => ("#111827", "#f3f4f6"),
+        "backlog" => ("#92400e", "#d6a35c"),
         _ => ("#6b7280", "#9ca3af"),
     }
 }
 
 struct Axes {
     nines: f64,
+    /// The ends of the axis: logarithms to base ten, or nanoseconds on a linear axis.
     low: f64,
     high: f64,
+    linear: bool,
 }
 
 impl Axes {
-    fn of(run: &Run) -> Self {
+    fn of(run: &Run, linear: bool) -> Self {
         let recorded = |stage: &Measured| (stage.histogram.value_at_quantile(0.0).max(1), stage.histogram.max());
         let ends = run.stages.iter().map(recorded).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((1, 10));
-        let nines = run.stages.iter().map(|stage| curve::nines(stage.histogram.len())).fold(1.0, f64::max);
-        Self { nines, low: (ends.0 as f64).log10().floor(), high: ((ends.1 as f64).log10() + 0.05).ceil() }
+        let nines = run.stages.iter().map(|stage| curve::nines(stage.samples)).fold(1.0, f64::max);
+        let (low, high) = if linear {
+            let high = ends.1 as f64 * 1.05;
+            (0.0, (high / step(high)).ceil() * step(high))
+        } else {
+            ((ends.0 as f64).log10().floor(), ((ends.1 as f64).log10() + 0.05).ceil())
+        };
+        Self { nines, low, high, linear }
     }
 
     fn x(&self, nines: f64) -> f64 {
@@ -49,31 +60,65 @@ impl Axes {
     }
 
     fn y(&self, nanos: f64) -> f64 {
-        TOP + (self.high - nanos.max(1.0).log10()) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
+        let at = if self.linear { nanos } else { nanos.max(1.0).log10() };
+        TOP + (self.high - at) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
+    }
+
+    /// The latencies that have a line across the picture.
+    fn marks(&self) -> Vec<f64> {
+        if self.linear {
+            let step = step(self.high);
+            return (0..=(self.high / step).round() as i32).map(|nth| f64::from(nth) * step).collect();
+        }
+        (self.low as i32..=self.high as i32).map(|decade| 10_f64.powi(decade)).collect()
     }
 }
 
+/// A round number that goes four to ten times into this one.
+fn step(high: f64) -> f64 {
+    let decade = 10_f64.powf(high.log10().floor());
+    [0.1, 0.2, 0.25, 0.5, 1.0].into_iter().map(|part| part * decade).find(|step| high / step <= 10.0).unwrap_or(decade)
+}
+
 /// The picture.
-pub fn render(run: &Run, promised_ns: u64) -> String {
-    let axes = Axes::of(run);
+pub fn render(run: &Run, promised_ns: u64, linear: bool) -> String {
+    let (axes, facts) = (Axes::of(run, linear), facts(run, promised_ns));
+    let height = HEIGHT + facts.len() as f64 * LINE + LINE / 2.0;
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" role=\"img\" \
          font-family=\"Inter, system-ui, sans-serif\" font-size=\"13\">\n<title>Latency by percentile</title>\n{}",
         style(run)
     );
-    let _ = writeln!(out, "<rect class=\"ground\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"8\"/>");
+    let _ = writeln!(out, "<rect class=\"ground\" width=\"{WIDTH}\" height=\"{height}\" rx=\"8\"/>");
     let _ = writeln!(
         out,
         "<text class=\"title\" x=\"24\" y=\"32\" font-size=\"16\" font-weight=\"600\">Latency by percentile</text>"
     );
-    let events = crate::numbers::grouped(run.headline().histogram.len());
-    let _ = writeln!(out, "<text x=\"{}\" y=\"32\" text-anchor=\"end\">{events} events</text>", WIDTH - 24.0);
+    let _ = writeln!(out, "<text x=\"{}\" y=\"32\" text-anchor=\"end\">{}</text>", WIDTH - 24.0, run.throughput());
     grid(&mut out, &axes);
-    if run.stage(flows::Stage::EndToEnd.as_str()).is_some() {
+    if run.verdict(promised_ns).is_some() {
         promise(&mut out, &axes, promised_ns);
     }
     lines(&mut out, run, &axes);
+    for (nth, fact) in facts.iter().enumerate() {
+        let y = HEIGHT + nth as f64 * LINE;
+        let _ = writeln!(out, "<text x=\"24\" y=\"{y}\" font-size=\"11\">{}</text>", escape(fact));
+    }
     out + "</svg>\n"
+}
+
+/// The lines below the drawing: how the promise was kept, statistics that a curve does not show, and the conditions of the run.
+fn facts(run: &Run, promised_ns: u64) -> Vec<String> {
+    let stage = run.headline();
+    let shown = |column| stage.row().value(column).map_or("–".into(), time);
+    let statistics = ["mean", "stddev", "max"].map(|column| format!("{column} {}", shown(column)));
+    let mut facts = vec![format!("{}; {}: {}", text::began(run), stage.name, statistics.join(", "))];
+    facts.extend(run.verdict(promised_ns).map(|judged| judged.line()));
+    facts.extend(text::conditions(run).into_iter().map(|(name, conditions)| format!("{name}: {conditions}")));
+    facts
+        .iter()
+        .flat_map(|fact| wrapped(fact, FACT_CHARACTERS).lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
 }
 
 fn style(run: &Run) -> String {
@@ -94,8 +139,7 @@ fn style(run: &Run) -> String {
 
 fn grid(out: &mut String, axes: &Axes) {
     let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
-    for decade in axes.low as i32..=axes.high as i32 {
-        let nanos = 10_f64.powi(decade);
+    for nanos in axes.marks() {
         let y = axes.y(nanos);
         let _ = writeln!(out, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>");
         let _ = writeln!(
@@ -139,7 +183,7 @@ fn promise(out: &mut String, axes: &Axes, promised_ns: u64) {
 fn lines(out: &mut String, run: &Run, axes: &Axes) {
     let mut names = Vec::new();
     for (nth, stage) in run.stages.iter().enumerate() {
-        let points = curve(&stage.histogram);
+        let points = curve(stage);
         let place = |&(nines, nanos): &(f64, u64)| format!("{:.1},{:.1}", axes.x(nines), axes.y(nanos as f64));
         let path: Vec<_> = points.iter().map(place).collect();
         let width = if stage.name == flows::Stage::EndToEnd.as_str() { 3 } else { 2 };

@@ -8,8 +8,8 @@ const colour = (stage) => (dark.matches ? stage.dark : stage.light);
 // Nanoseconds with three digits, as in the table; `short` without trailing zeros.
 function time(ns) {
   if (ns == null) return "–";
-  const [value, unit] = ns < 1e6 ? [ns / 1e3, "µs"] : ns < 1e9 ? [ns / 1e6, "ms"] : [ns / 1e9, "s"];
-  return value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0) + " " + unit;
+  const [value, unit] = ns < 999500 ? [ns / 1e3, "µs"] : ns < 999.5e6 ? [ns / 1e6, "ms"] : [ns / 1e9, "s"];
+  return value.toFixed(value < 9.995 ? 2 : value < 99.95 ? 1 : 0) + " " + unit;
 }
 const short = (ns) => {
   const [value, unit] = time(ns).split(" ");
@@ -40,7 +40,16 @@ const axis = (values, more) => ({
 
 // Of time since the beginning, which `clock` shows to the second: marks closer than that would look alike.
 const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 604800];
-const timeAxis = () => axis((_, marks) => marks.map(clock), { size: 34, incrs: SECONDS });
+// At least two marks, also where there is little room.
+const timeMarks = (plot, _, low, high) => {
+  const room = Math.max(2, Math.floor(plot.width / 80));
+  const steps = SECONDS.filter((step) => step <= high - low);
+  const step = steps.find((step) => (high - low) / step <= room) ?? steps[steps.length - 1] ?? high - low + 1;
+  const marks = [];
+  for (let mark = Math.ceil(low / step) * step; mark <= high; mark += step) marks.push(mark);
+  return marks;
+};
+const timeAxis = () => axis((_, marks) => marks.map(clock), { size: 34, splits: timeMarks });
 
 // Powers of ten, on a logarithmic axis of latency.
 function decades(low, high) {

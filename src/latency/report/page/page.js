@@ -1,61 +1,9 @@
-"use strict";
-// The report's four charts, and the colours of the table's keys.
+// The report's other charts, and the colours of the table's keys.
 
-const report = JSON.parse(document.getElementById("data").textContent);
-const { stages, nines, events } = report;
+const { events } = report;
 const columns = Array.from({ length: report.time.number }, (_, nth) => nth * report.time.width);
 const width = report.time.width;
 const seconds = width >= 60 ? width / 60 + " min" : width + " s";
-
-function curves() {
-  const lines = stages.map((stage) => nines.map((_, nth) => stage.curve[nth] ?? null));
-  const values = lines.flat().filter((value) => value != null);
-  const series = stages.map((stage) => ({
-    label: stage.name,
-    stroke: colour(stage),
-    width: stage.name === "e2e" ? 3 : 2,
-    points: { show: false },
-    value: (_, value) => time(value),
-  }));
-  const promise = (plot) => {
-    if (!report.promise) return;
-    const y = plot.valToPos(report.promise, "y", true);
-    const { left, top, width, height } = plot.bbox;
-    if (y < top || y > top + height) return;
-    const { ctx } = plot;
-    ctx.save();
-    ctx.strokeStyle = ctx.fillStyle = css("--bad");
-    ctx.setLineDash([6 * devicePixelRatio, 5 * devicePixelRatio]);
-    ctx.lineWidth = devicePixelRatio;
-    ctx.beginPath();
-    ctx.moveTo(left, y);
-    ctx.lineTo(left + width, y);
-    ctx.stroke();
-    ctx.font = 12 * devicePixelRatio + "px system-ui, sans-serif";
-    ctx.textAlign = "left";
-    ctx.textBaseline = "alphabetic";
-    ctx.fillText("promise: " + report.promised, left + 8 * devicePixelRatio, y - 6 * devicePixelRatio);
-    ctx.restore();
-  };
-  chart(
-    "curves",
-    {
-      height: 340,
-      scales: { x: { time: false }, y: logScale(Math.min(...values), Math.max(...values)) },
-      axes: [
-        axis((plot, marks) => marks.map((mark) => percent(mark).replace(" %", plot.width < 480 ? "" : " %")), {
-          size: 34,
-          splits: () => nines.filter(Number.isInteger),
-        }),
-        axis((_, marks) => marks.map((mark) => short(mark)), { size: 64, splits: () => decades(Math.min(...values), Math.max(...values)) }),
-      ],
-      series: [{ label: "percentile", value: (_, value) => (value == null ? "–" : percent(value)) }, ...series],
-      hooks: { draw: [promise] },
-    },
-    [nines, ...lines],
-    (nth) => percent(nines[nth]) + ": " + stages.map((stage) => stage.name + " " + time(stage.curve[nth])).join(", "),
-  );
-}
 
 function heat() {
   const place = document.getElementById("heat");
@@ -120,11 +68,27 @@ function heat() {
     [columns, columns.map(() => low)],
     describe,
   );
-  place.append(readout);
+  place.append(readout, scale(shade, most));
+}
+
+// The meaning of the shades, from one event to the most of a cell.
+function scale(shade, most) {
+  const legend = document.createElement("div");
+  legend.className = "scale";
+  const counts = [0, 1, 2, 3, 4].map((step) => Math.max(1, Math.round(Math.expm1((step / 4) * Math.log1p(most)))));
+  legend.append("events in a cell:");
+  for (const count of new Set(counts)) {
+    const swatch = document.createElement("i");
+    swatch.style.background = shade(count);
+    const entry = document.createElement("span");
+    entry.append(swatch, grouped(count));
+    legend.append(entry);
+  }
+  return legend;
 }
 
 function rate() {
-  document.getElementById("rate-hint").textContent = `Events of ${report.headline} a second, in columns of ${seconds}.`;
+  document.getElementById("rate-hint").textContent = `Events a second, in columns of ${seconds}.`;
   const rates = events.map((count) => count / width);
   chart(
     "rate",
@@ -132,7 +96,7 @@ function rate() {
       scales: { x: { time: false, range: [0, columns.length * width] }, y: { range: (_, low, high) => [0, high * 1.08 || 1] } },
       axes: [timeAxis(), axis((_, marks) => marks.map(grouped), { size: 64 })],
       series: [
-        { label: "at", value: (_, value) => (value == null ? "–" : clock(value)) },
+        { label: "at", value: (_, value) => (value == null ? "mean" : clock(value)) },
         {
           label: "events/s",
           stroke: css("--accent"),
@@ -140,7 +104,7 @@ function rate() {
           width: 1.5,
           paths: uPlot.paths.stepped({ align: 1 }),
           points: { show: false },
-          value: (_, value) => grouped(value),
+          value: (_, value) => grouped(value ?? events.reduce((sum, count) => sum + count, 0) / (columns.length * width)),
         },
       ],
     },
@@ -150,44 +114,45 @@ function rate() {
 }
 
 function stack() {
-  const parts = stages.filter((stage) => stage.name !== "e2e");
+  const parts = report.stack;
+  const beside = report.beside;
+  const whole = columns.map((_, nth) => (parts[0].means[nth] == null ? null : parts.reduce((sum, part) => sum + part.means[nth], 0)));
+  document.getElementById("stack-hint").textContent =
+    (parts.length > 1 ? "Means, one upon the other: their sum is the mean of the whole way, " + time(parts.reduce((sum, part) => sum + part.mean, 0)) + "." : "Mean of " + parts[0].name + ".") +
+    (beside ? " The line is commit, which comes after." : "");
   let below = columns.map(() => 0);
-  const tops = parts.map((stage) => (below = below.map((sum, nth) => (stage.means[nth] == null ? sum : sum + stage.means[nth]))));
-  const empty = columns.map((_, nth) => parts.every((stage) => stage.means[nth] == null));
-  const shown = tops.map((top) => top.map((value, nth) => (empty[nth] ? null : value)));
+  const tops = parts.map((part) => (below = below.map((sum, nth) => sum + (part.means[nth] ?? 0))));
+  const shown = tops.map((top) => top.map((value, nth) => (whole[nth] == null ? null : value)));
   const order = parts.map((_, nth) => parts.length - 1 - nth);
   // Columns, not lines: at a low rate a column with events stands between empty ones.
   const bars = uPlot.paths.bars({ size: [1, Infinity], align: 1 });
+  const line = uPlot.paths.stepped({ align: 1 });
+  const series = (part, more) => ({
+    label: part.name,
+    stroke: colour(part),
+    points: { show: false },
+    // Without a cursor, the mean of the run.
+    value: (_, __, ___, at) => time(at == null ? part.mean : part.means[at]),
+    ...more,
+  });
   chart(
     "stack",
     {
       scales: { x: { time: false, range: [0, columns.length * width] }, y: { range: (_, low, high) => [0, high * 1.08 || 1] } },
       axes: [timeAxis(), axis((_, marks) => marks.map((mark) => (mark ? short(mark) : "0")), { size: 64 })],
       series: [
-        { label: "at", value: (_, value) => (value == null ? "–" : clock(value)) },
-        ...order.map((nth) => ({
-          label: parts[nth].name,
-          stroke: colour(parts[nth]),
-          fill: colour(parts[nth]),
-          width: 0,
-          paths: bars,
-          points: { show: false },
-          value: (_, __, ___, at) => time(at == null ? null : parts[nth].means[at]),
-        })),
+        { label: "at", value: (_, value) => (value == null ? "mean" : clock(value)) },
+        ...order.map((nth) => series(parts[nth], { fill: colour(parts[nth]), width: 0, paths: bars })),
+        ...(beside ? [series(beside, { width: 2, dash: [4, 3], paths: line })] : []),
       ],
     },
     // The highest first, so that each is painted over by those below it.
-    [columns, ...order.map((nth) => shown[nth])],
-    (at) => clock(columns[at]) + ": " + parts.map((stage) => stage.name + " " + time(stage.means[at])).join(", "),
+    [columns, ...order.map((nth) => shown[nth]), ...(beside ? [beside.means] : [])],
+    (at) => clock(columns[at]) + ": " + parts.concat(beside ?? []).map((part) => part.name + " " + time(part.means[at])).join(", "),
   );
 }
 
-function draw() {
-  for (const place of document.querySelectorAll(".chart")) place.replaceChildren();
-  for (const key of document.querySelectorAll(".key")) key.style.background = colour(stages[key.dataset.nth]);
-  [curves, heat, rate, stack].forEach((one) => one());
-  document.body.dataset.drawn = document.querySelectorAll(".chart canvas").length;
-}
+const draw = () => drawAll([curves, heat, rate, stack]);
 
 draw();
 dark.addEventListener("change", draw);
