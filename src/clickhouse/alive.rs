@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 const PING_INTERVAL: Duration = Duration::from_millis(500);
 const PING_TIMEOUT: Duration = Duration::from_millis(1_200);
 
+/// A longer gap between two looks means that this process itself was stopped, or its machine asleep: it could hear no answer.
+const PAUSED: Duration = Duration::from_secs(5);
+
 /// A proxy's answers when the server behind it does not answer. Any other answer, also of a proxy that knows no `/ping`, says nothing
 /// bad about ClickHouse.
 const AWAY: [StatusCode; 3] = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
@@ -18,9 +21,17 @@ const AWAY: [StatusCode; 3] = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAV
 impl ClickHouse {
     /// Notes whether ClickHouse answers, while this is polled.
     pub async fn watch_answers(&self, stuck: &Stuck) {
-        let mut answered = Instant::now();
+        let (mut answered, mut looked) = (Instant::now(), Instant::now());
         loop {
-            let (since, why) = match self.answers().await {
+            let mut answer = self.answers().await;
+            if looked.elapsed() > PAUSED {
+                tracing::info!("this process was paused for {} s", looked.elapsed().as_secs());
+                self.inserter.begin_again();
+                answered = Instant::now();
+                answer = self.answers().await;
+            }
+            looked = Instant::now();
+            let (since, why) = match answer {
                 Err(why) => (Some(answered), why),
                 Ok(()) => {
                     answered = Instant::now();

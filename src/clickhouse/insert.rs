@@ -41,6 +41,11 @@ impl Inserter {
         self.unanswered.silent_since()
     }
 
+    /// Counts that silence from now on, because this process itself was paused.
+    pub fn begin_again(&self) {
+        self.unanswered.begin_again();
+    }
+
     /// Runs `sql` with `body` behind it, under the name `query_id`; returns how many rows were written, as the answer says.
     pub async fn send(&self, query_id: &str, sql: &str, body: Bytes) -> Result<u64, Failure> {
         let unsent = |_| Failure { ended: true, ..doubt(failpoints::MESSAGE.into()) };

@@ -28,13 +28,14 @@ struct State {
 impl Unanswered {
     /// Sends an insert: `exchange` is done when it is answered, or has failed without an answer.
     pub async fn during<T, E>(&self, exchange: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let sent = Sent { of: self, at: Instant::now() };
+        let mut sent = Sent { of: self, at: Instant::now(), has_ended: false };
         {
             let mut state = self.state();
             state.under_way += 1;
             state.since.get_or_insert(sent.at);
         }
         let outcome = exchange.await;
+        sent.has_ended = true;
         if outcome.is_ok() {
             let mut state = self.state();
             state.took.push_back(sent.at.elapsed());
@@ -49,6 +50,12 @@ impl Unanswered {
     /// Since when an insert has had no answer for longer than usual.
     pub fn silent_since(&self) -> Option<Instant> {
         self.state().silent_since(Instant::now())
+    }
+
+    /// Counts the silence from now on: this process itself was paused, and could hear no answer.
+    pub fn begin_again(&self) {
+        let mut state = self.state();
+        state.since = (state.under_way > 0).then(Instant::now);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -69,13 +76,20 @@ impl State {
 struct Sent<'u> {
     of: &'u Unanswered,
     at: Instant,
+    /// Whether the insert was answered, or has failed.
+    has_ended: bool,
 }
 
 impl Drop for Sent<'_> {
     fn drop(&mut self) {
         let mut state = self.of.state();
         state.under_way -= 1;
-        state.given_up = Some(Instant::now());
+        // One that is dropped in its usual time was given up by its own lease: that says nothing about ClickHouse.
+        if self.has_ended || self.at.elapsed() > USUAL {
+            state.given_up = Some(Instant::now());
+        } else if state.under_way == 0 {
+            state.since = None;
+        }
     }
 }
 
@@ -98,5 +112,23 @@ mod tests {
         assert_eq!((state.silent_since(at(7_900)), state.silent_since(at(8_100))), (None, Some(began)));
         state.since = None;
         assert_eq!(state.silent_since(at(60_000)), None);
+    }
+
+    #[tokio::test]
+    async fn an_insert_that_its_lease_drops_is_no_silence() {
+        let inserts = Unanswered::default();
+        let never = || inserts.during(std::future::pending::<Result<(), ()>>());
+        assert!(futures::poll!(Box::pin(never())).is_pending());
+        assert_eq!(inserts.state().since, None, "nothing is awaited");
+        let (mut first, mut second) = (Box::pin(never()), Box::pin(never()));
+        assert!(futures::poll!(&mut first).is_pending() && futures::poll!(&mut second).is_pending());
+        let since = inserts.state().since;
+        drop(first);
+        assert_eq!(inserts.state().since, since, "the other one is awaited");
+        inserts.begin_again();
+        assert!(inserts.state().since > since);
+        drop(second);
+        assert_eq!(inserts.state().since, None);
+        assert_eq!(inserts.silent_since(), None);
     }
 }

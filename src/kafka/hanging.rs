@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 /// Fetches, heartbeats and messages are answered within a second; a fetch, if nothing comes, after `fetch.wait.max.ms`.
 const HANG_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Statistics come twice a second. After a longer gap, this process itself was paused, and could hear no answer.
+const PAUSED: Duration = Duration::from_secs(5);
 /// The time of a new connection, after a broker has closed one.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -17,16 +19,22 @@ pub struct Hanging {
     since: BTreeMap<String, Instant>,
     /// The time of Kafka's last sign of life.
     away: Option<Instant>,
+    observed: Option<Instant>,
 }
 
 impl Hanging {
     /// For a client whose fetches may wait this long.
     pub fn new(fetch_wait: Duration) -> Self {
-        Self { patience: fetch_wait + HANG_TIMEOUT, since: BTreeMap::new(), away: None }
+        Self { patience: fetch_wait + HANG_TIMEOUT, since: BTreeMap::new(), away: None, observed: None }
     }
 
     /// Those that hang by these statistics, by librdkafka's name, and for how long.
     pub fn observe<'s>(&mut self, statistics: &'s Statistics, now: Instant) -> Vec<(&'s str, &'s Broker, Duration)> {
+        let observed = self.observed.replace(now);
+        if observed.is_some_and(|before| now.duration_since(before) > PAUSED) {
+            self.since.clear();
+            self.away = None;
+        }
         self.since.retain(|name, _| statistics.awaited().any(|(silent, _)| silent == name));
         let silent = statistics.awaited().map(|(name, broker)| {
             // A connection that was idle for long has not been silent for long: nothing was asked.
@@ -101,11 +109,16 @@ mod tests {
         assert_eq!(away(0, &broker("UP", 10)), None);
         assert_eq!(away(1_000, &broker("UP", 1_000)), None);
         assert_eq!(away(2_000, &broker("UP", 1_900)), Some(100));
+        assert_eq!(away(6_000, &broker("UP", 5_900)), Some(100));
         // The connection is given up, and made again.
         assert_eq!(away(9_000, &broker("CONNECT", 100)), Some(100));
         assert_eq!(away(9_500, r#"{"brokers":{}}"#), Some(100));
         assert_eq!(away(10_000, &broker("UP", 10)), None);
         assert_eq!(away(11_000, &broker("DOWN", 10)), None, "it may be connected again at once");
         assert_eq!(away(12_000, &broker("DOWN", 10)), Some(11_000));
+        // This process was stopped for a minute.
+        assert_eq!(away(13_000, &broker("UP", 10)), None);
+        assert_eq!(away(73_000, &broker("UP", 60_000)), None);
+        assert_eq!(away(74_900, &broker("UP", 61_900)), Some(73_000));
     }
 }

@@ -296,6 +296,11 @@ impl<S: Store> PollLoop<S> {
                 "the last offsets are not committed: the next start finds their rows stored, and goes on after them"
             );
         }
+        if !self.shared.lock().member.is_assigned() {
+            tracing::info!(
+                "the group has not assigned partitions yet: leaving it takes up to 10 s, and nothing is under way"
+            );
+        }
         self.client.unsubscribe();
         let deadline = Instant::now() + LEAVE_TIMEOUT;
         while self.id().is_some() && Instant::now() < deadline {

@@ -222,8 +222,8 @@ pub fn belongs_to(topic: &str, group: &str) -> String {
 fn taken_over(topic: &str, group: &str) -> String {
     let group = name(group);
     format!(
-        "group {group} has taken over the rows of topic {topic} (--take-over): members of this group stop. Nothing is lost: group \
-         {group} stores what this one has not"
+        "the rows of topic {topic} are those of group {group} now, which was started with --take-over, or at the same time as this \
+         group: members of this group stop. Nothing is lost: group {group} stores what this one has not"
     )
 }
 
