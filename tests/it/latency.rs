@@ -118,6 +118,9 @@ fn the_page_opened_from_disk_shows_the_numbers_of_the_table() {
             browser.picture(&picture.join(format!("report-{screen}-{scheme}.png")));
         }
     }
+    let [rate, head] = ["#rate .u-series:last-child .u-value", ".facts"]
+        .map(|at| browser.eval(&format!("document.querySelector('{at}').textContent")).as_str().unwrap().to_owned());
+    assert!(head.contains(&format!(" {rate} events/s")), "one rate in two places: {rate:?}, {head:?}");
     // Without a mouse: the curves take the focus, and an arrow key reads out the values.
     browser.eval("document.getElementById('curves').focus()");
     browser.press("ArrowRight", 39, "");

@@ -205,6 +205,7 @@ fn data(run: &Run, promised_ns: u64, linear: bool) -> Value {
         "stages": run.stages.iter().map(|stage| line(stage, &stage.name)).collect::<Vec<_>>(),
         "time": { "start": columns.start, "width": columns.width, "number": columns.number },
         "headline": headline.name,
+        "rate": run.throughput().rate_shown(),
         "events": events,
         "bands": (0..=top + 1).map(band_from).collect::<Vec<_>>(),
         "cells": cells,

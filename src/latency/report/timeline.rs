@@ -1,5 +1,6 @@
 //! Latency over time: intervals gathered into columns, latencies into bands.
 
+use super::run::Slice;
 use super::{Measured, Run};
 
 /// Bands of latency in a factor of ten: as fine as the eye can tell apart in a picture of that height.
@@ -47,7 +48,7 @@ impl Columns {
     pub fn sums(&self, stage: &Measured) -> Vec<(u64, f64)> {
         let mut sums = vec![(0, 0.0); self.number];
         for slice in &stage.slices {
-            let sum = &mut sums[self.column(slice.start)];
+            let sum = &mut sums[self.column(slice)];
             *sum = (sum.0 + slice.events, sum.1 + slice.sum);
         }
         sums
@@ -58,20 +59,32 @@ impl Columns {
         let mut cells = std::collections::BTreeMap::new();
         for slice in &stage.slices {
             for &(band, events) in &slice.bands {
-                *cells.entry((self.column(slice.start), band)).or_default() += events;
+                *cells.entry((self.column(slice), band)).or_default() += events;
             }
         }
         cells.into_iter().map(|((column, band), events)| (column, band, events)).collect()
     }
 
-    fn column(&self, at: f64) -> usize {
-        (((at - self.start) / self.width) as usize).min(self.number - 1)
+    /// The column of an interval: by its middle, because a tick that is a little early or late would else leave a column empty.
+    fn column(&self, slice: &Slice) -> usize {
+        let middle = slice.start + slice.length.min(self.width) / 2.0;
+        (((middle - self.start) / self.width) as usize).min(self.number - 1)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn intervals_of_ticks_that_are_not_exact_have_a_column_each() {
+        let columns = Columns { start: 100.0, width: 1.0, number: 5 };
+        let column =
+            |start: f64, length| columns.column(&Slice { start, length, events: 1, sum: 1.0, bands: Vec::new() });
+        let ticks = [(100.0, 0.998), (100.998, 0.999), (101.997, 1.103), (103.1, 0.9)];
+        assert_eq!(ticks.map(|(start, length)| column(start, length)), [0, 1, 2, 3]);
+        assert_eq!(column(104.0, 30.0), 4, "a long one counts where it began");
+    }
 
     #[test]
     fn a_latency_is_in_the_band_that_its_ends_say() {

@@ -104,7 +104,8 @@ function rate() {
           width: 1.5,
           paths: uPlot.paths.stepped({ align: 1 }),
           points: { show: false },
-          value: (_, value) => grouped(value ?? events.reduce((sum, count) => sum + count, 0) / (columns.length * width)),
+          // Without a cursor, the rate of the run as the head of the page has it.
+          value: (_, value) => (value == null ? report.rate : grouped(value)),
         },
       ],
     },
