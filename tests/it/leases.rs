@@ -101,7 +101,7 @@ fn of_two_groups_that_take_each_other_over_the_one_that_began_last_stays() {
     let mut older = env.ingester_at_work(&["--batch-timeout", "600ms", "--take-over", &other]);
     let one = env.change_group(&other);
     let mut newer = env.ingester_at_work(&["--batch-timeout", "600ms", "--take-over", &one]);
-    older.gives_up(&format!("group {other} has taken over"));
+    older.gives_up(&format!("are those of group {other} now"));
     let manifest = load.stop();
     env.drained();
     newer.drains();

@@ -19,6 +19,7 @@ fn a_frozen_clickhouse_makes_the_figures_grow_before_it_answers_again() {
     ingester.is_ready();
     assert_eq!(ingester.metric("promise_seconds"), 0.3);
     ingester.shows("oldest_unfinished_seconds", |seconds| seconds < 1.0);
+    ingester.shows("latency_seconds{stage=\"e2e\",quantile=\"0.99\"}", |seconds| seconds > 0.0);
 
     own.freeze();
     let frozen = Instant::now();
