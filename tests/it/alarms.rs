@@ -39,17 +39,21 @@ impl Observed {
     }
 
     pub fn metric(&self, name: &str) -> f64 {
+        self.metric_if_any(name).unwrap_or_else(|| panic!("/metrics has no {name}"))
+    }
+
+    fn metric_if_any(&self, name: &str) -> Option<f64> {
         let page = String::from_utf8_lossy(&get(self.address, "/metrics")).into_owned();
         let line = page.lines().find_map(|line| line.strip_prefix(&format!("clickstream_{name} ")));
-        line.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {page}"))
+        line?.trim().parse().ok()
     }
 
     /// Waits until a metric is so.
     #[track_caller]
     pub fn shows(&self, name: &str, so: impl Fn(f64) -> bool) {
         eventually(WAIT_TIMEOUT, name, || {
-            let value = self.metric(name);
-            is(so(value), value)
+            let value = self.metric_if_any(name);
+            is(value.is_some_and(&so), value)
         });
     }
 
