@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// After this many successful inserts of one size, a larger size is tried.
+/// After this many successful inserts of one size, a larger size is tried; of a small size, after twice as many as it has rows: a server
+/// that takes no more is usually in trouble of another kind, which passes.
 const PROOF: u64 = 32;
 
 /// The rows that fit into one insert, learned from inserts that were too large. Batches share it: each would otherwise be halved
@@ -33,7 +34,7 @@ impl Room {
     pub(crate) fn sufficed(&self, rows: usize) {
         let now = self.rows.load(Relaxed);
         // Only inserts of the full size count.
-        if now > 0 && rows as u64 >= now && self.proved.fetch_add(1, Relaxed) + 1 >= PROOF {
+        if now > 0 && rows as u64 >= now && self.proved.fetch_add(1, Relaxed) + 1 >= PROOF.min(now * 2) {
             // Another batch may have learned better meanwhile.
             let _ = self.rows.compare_exchange(now, now * 2, Relaxed, Relaxed);
             self.proved.store(0, Relaxed);
@@ -61,5 +62,7 @@ mod tests {
         assert_eq!(room.rows(), Some(1_000));
         (0..12).for_each(|_| room.exceeded(room.rows().unwrap()));
         assert_eq!(room.rows(), Some(1), "one row is the least");
+        (0..2 + 4 + 8 + 16).for_each(|_| room.sufficed(16));
+        assert_eq!(room.rows(), Some(16), "few rows soon become more");
     }
 }
