@@ -13,6 +13,10 @@ const USUAL_ACK: Duration = Duration::from_secs(2);
 /// A problem that lasts is logged again after this time.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Services are looked at twice a second. A longer gap between two looks means that this process itself was stopped, or its machine
+/// asleep: it could hear no answer.
+pub const PAUSED: Duration = Duration::from_secs(5);
+
 /// Where the flow can stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {

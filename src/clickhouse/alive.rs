@@ -1,7 +1,7 @@
 //! Whether ClickHouse answers: it is asked twice a second, also while there is nothing to store.
 
 use super::{ClickHouse, failure};
-use crate::stuck::{At, Stuck};
+use crate::stuck::{At, PAUSED, Stuck};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::StatusCode;
@@ -10,9 +10,6 @@ use std::time::{Duration, Instant};
 /// From an answer to the next ping, and from a ping to its answer: a silence is known within two seconds.
 const PING_INTERVAL: Duration = Duration::from_millis(500);
 const PING_TIMEOUT: Duration = Duration::from_millis(1_200);
-
-/// A longer gap between two looks means that this process itself was stopped, or its machine asleep: it could hear no answer.
-const PAUSED: Duration = Duration::from_secs(5);
 
 /// A proxy's answers when the server behind it does not answer. Any other answer, also of a proxy that knows no `/ping`, says nothing
 /// bad about ClickHouse.

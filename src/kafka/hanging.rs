@@ -2,13 +2,12 @@
 //! And a Kafka that is away: a broker hangs, or none is connected.
 
 use super::statistics::{Broker, Statistics};
+use crate::stuck::PAUSED;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Fetches, heartbeats and messages are answered within a second; a fetch, if nothing comes, after `fetch.wait.max.ms`.
 const HANG_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// Statistics come twice a second. After a longer gap, this process itself was paused, and could hear no answer.
-const PAUSED: Duration = Duration::from_secs(5);
 /// The time of a new connection, after a broker has closed one.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
