@@ -57,7 +57,10 @@ fn a_run_is_judged_by_its_own_promise_and_a_required_share_decides_the_exit_code
     let log = log.to_str().expect("plain names");
     let kept = "e2e below 200 ms: 99.00 % of 1,000\n";
     let text = printed(&env, &[log, "--require", "99"]);
-    assert!(text.contains(kept) && text.contains("command ingest, batch-timeout 200ms, ClickHouse 26.8.1.1"), "{text}");
+    assert!(text.contains(kept), "{text}");
+    // Where the line of the conditions is broken depends on the length of the log's path.
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("command ingest, batch-timeout 200ms, ClickHouse 26.8.1.1"), "{text}");
     let text =
         fails(&env, &[log, "--require", "99.1"], "the promise was not kept, --require 99.1: e2e below 200 ms: 99.00 %");
     assert!(text.contains(kept), "the report is there all the same: {text}");
