@@ -24,6 +24,7 @@ mod backlog;
 mod backoff;
 mod batch;
 mod batch_config;
+pub mod columns;
 mod contract;
 mod culprits;
 mod diagnosis;
