@@ -215,16 +215,14 @@ impl<'d> Pending<'d> {
     }
 }
 
-/// The reject of an event whose row the sink refuses. Its payload is the event as JSON: the same fields and values,
-/// without ignored fields.
+/// The reject of an event whose row the sink refuses. The payload of an event of the shop is the event as JSON: the same fields and
+/// values, without ignored fields.
 fn refuse(row: &Record, failure: &Failure) -> Record {
-    let event = row.event().expect("only rows of `events` are refused one by one");
-    let reject = Reject {
-        key: event.user.as_bytes().to_vec(),
-        payload: event.to_json(),
-        reason: Reason::Refused,
-        field: None,
-        detail: failure.message.clone(),
+    let (key, payload) = match &row.payload {
+        Payload::Event(event) => (event.user.as_bytes().to_vec(), event.to_json()),
+        Payload::Row(row) => (row.key().to_vec(), row.payload().to_vec()),
+        Payload::Rejected(_) | Payload::AlreadyStored => unreachable!("only rows of events are refused one by one"),
     };
+    let reject = Reject { key, payload, reason: Reason::Refused, field: None, detail: failure.message.clone() };
     Record::new(row.partition, row.range, row.received, Payload::Rejected(Box::new(reject)))
 }

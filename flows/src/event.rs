@@ -103,7 +103,7 @@ impl Event {
             Ok(event) => Payload::Event(event),
             Err(Diagnosis { reason, field, detail }) => {
                 let (key, payload) = (key.to_vec(), payload.unwrap_or_default().to_vec());
-                Payload::Rejected(Box::new(Reject { key, payload, reason, field, detail }))
+                Payload::Rejected(Box::new(Reject { key, payload, reason, field: field.map(Cow::Borrowed), detail }))
             }
         }
     }

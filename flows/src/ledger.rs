@@ -69,16 +69,17 @@ impl<O: Offsets> Ledger<O> {
         let (mut events, mut newest) = (0, 0);
         let (mut backlog, mut latencies) = (self.metrics.backlog(), self.metrics.latencies());
         for record in durable.batch().records() {
-            if let Some(event) = record.event() {
-                let due = event.timestamp_ns();
+            if let Some(happened_ms) = record.event_ms() {
+                // Saturates outside the years 1678 to 2261, which nanoseconds in 64 bits do not reach.
+                let due = happened_ms.saturating_mul(1_000_000);
                 let waited = backlog.holds(record.partition, due, record.received);
-                latencies.record(Stage::Transit, record.received - due);
+                latencies.record(Stage::Transit, record.received.saturating_sub(due));
                 latencies.record(Stage::Batch, durable.began() - record.received);
-                latencies.record(Stage::EndToEnd, durable.queryable() - due);
+                latencies.record(Stage::EndToEnd, durable.queryable().saturating_sub(due));
                 if waited {
-                    latencies.record(Stage::Backlog, durable.queryable() - due);
+                    latencies.record(Stage::Backlog, durable.queryable().saturating_sub(due));
                 }
-                newest = newest.max(event.timestamp_ms);
+                newest = newest.max(happened_ms);
                 events += 1;
             }
         }

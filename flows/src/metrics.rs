@@ -15,6 +15,8 @@ pub struct Metrics {
     pub rejects: Rejects,
     /// Offsets passed over because their rows were stored already.
     pub skipped: AtomicU64,
+    /// Fields of messages that no column took.
+    pub unknown_fields: AtomicU64,
     /// Batches settled.
     pub batches: AtomicU64,
     /// Inserts sent, the failed ones included.

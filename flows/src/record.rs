@@ -2,6 +2,7 @@
 
 use crate::{Event, OffsetRange};
 use compact_str::CompactString;
+use std::borrow::Cow;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -43,10 +44,19 @@ impl Record {
         self.range.next - 1
     }
 
-    /// The event, where it is one.
+    /// The event of the shop, where it is one.
     pub const fn event(&self) -> Option<&Event> {
         match &self.payload {
             Payload::Event(event) => Some(event),
+            _ => None,
+        }
+    }
+
+    /// When its event happened, in milliseconds since the Unix epoch; none where it is no event.
+    pub const fn event_ms(&self) -> Option<i64> {
+        match &self.payload {
+            Payload::Event(event) => Some(event.timestamp_ms),
+            Payload::Row(row) => Some(row.event_ms),
             _ => None,
         }
     }
@@ -55,6 +65,7 @@ impl Record {
     pub fn weight(&self) -> usize {
         match &self.payload {
             Payload::Event(event) => [&event.user, &event.product].map(heap_bytes).iter().sum(),
+            Payload::Row(row) => row.bytes.len(),
             Payload::Rejected(reject) => {
                 size_of::<Reject>() + reject.key.len() + reject.payload.len() + reject.detail.len()
             }
@@ -72,11 +83,46 @@ fn heap_bytes(text: &CompactString) -> usize {
 pub enum Payload {
     /// A good event: one row of `events`.
     Event(Event),
+    /// A good message for a table of the user's own: one row of it.
+    Row(Row),
     /// A message that is no event: one row of `rejected`.
     Rejected(Box<Reject>),
     /// Rows that an earlier owner of the partition stored and did not commit. There is nothing to insert, but the
     /// committed offset has to pass them.
     AlreadyStored,
+}
+
+/// A message for a table of the user's own ([`Columns`](crate::Columns)): its row as the insert takes it, and the message itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// When the event happened: milliseconds since the Unix epoch.
+    pub event_ms: i64,
+    /// The row, the key, and the payload.
+    bytes: Box<[u8]>,
+    row_bytes: usize,
+    key_bytes: usize,
+}
+
+impl Row {
+    /// A row, and the message that it was made of.
+    pub fn new(event_ms: i64, row: &[u8], key: &[u8], payload: &[u8]) -> Self {
+        Self { event_ms, bytes: [row, key, payload].concat().into(), row_bytes: row.len(), key_bytes: key.len() }
+    }
+
+    /// The row's values, without its position.
+    pub fn encoded(&self) -> &[u8] {
+        &self.bytes[..self.row_bytes]
+    }
+
+    /// The message's key; empty where it had none.
+    pub fn key(&self) -> &[u8] {
+        &self.bytes[self.row_bytes..][..self.key_bytes]
+    }
+
+    /// The message's payload.
+    pub fn payload(&self) -> &[u8] {
+        &self.bytes[self.row_bytes + self.key_bytes..]
+    }
 }
 
 /// A message that is not an event, byte for byte.
@@ -89,7 +135,7 @@ pub struct Reject {
     /// Why, in one of a few words.
     pub reason: Reason,
     /// The field that is to blame, where it is one.
-    pub field: Option<&'static str>,
+    pub field: Option<Cow<'static, str>>,
     /// Why, in a sentence.
     pub detail: String,
 }
@@ -102,10 +148,12 @@ pub enum Reason {
     NullPayload,
     /// Not one JSON object.
     NotJson,
-    /// One of the six fields is missing.
+    /// A field is missing.
     MissingField,
     /// A field has another JSON type, or stands twice.
     WrongType,
+    /// A value is outside the range of its column.
+    OutOfRange,
     /// `event_id` is no UUID.
     BadUuid,
     /// `event_type` is none of the three.
@@ -122,11 +170,12 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NullPayload,
         Self::NotJson,
         Self::MissingField,
         Self::WrongType,
+        Self::OutOfRange,
         Self::BadUuid,
         Self::UnknownType,
         Self::BadPrice,
@@ -142,6 +191,7 @@ impl Reason {
             Self::NotJson => "not_json",
             Self::MissingField => "missing_field",
             Self::WrongType => "wrong_type",
+            Self::OutOfRange => "out_of_range",
             Self::BadUuid => "bad_uuid",
             Self::UnknownType => "unknown_type",
             Self::BadPrice => "bad_price",

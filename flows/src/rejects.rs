@@ -1,6 +1,7 @@
 //! Counts of rejected messages: by reason since the start, and by reason and field since they were last taken.
 
 use crate::{Payload, Reason, Record};
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +19,7 @@ pub struct RejectKind {
     /// Why.
     pub reason: Reason,
     /// The field that is to blame, where it is one.
-    pub field: Option<&'static str>,
+    pub field: Option<Cow<'static, str>>,
     /// How many.
     pub count: u64,
     /// Where one of them stands: partition and offset.
@@ -36,12 +37,12 @@ impl Rejects {
             self.bytes.fetch_add((reject.key.len() + reject.payload.len()) as u64, Relaxed);
             // There are no more kinds than reasons times fields: a scan beats a map.
             let mut kinds = self.kinds();
-            let is_one = |kind: &&mut RejectKind| (kind.reason, kind.field) == (reject.reason, reject.field);
+            let is_one = |kind: &&mut RejectKind| (kind.reason, &kind.field) == (reject.reason, &reject.field);
             match kinds.iter_mut().find(is_one) {
                 Some(kind) => kind.count += 1,
                 None => kinds.push(RejectKind {
                     reason: reject.reason,
-                    field: reject.field,
+                    field: reject.field.clone(),
                     count: 1,
                     position: (record.partition, record.offset()),
                     detail: reject.detail.clone(),
@@ -100,7 +101,7 @@ mod tests {
         let sizes = payloads.iter().flatten().map(|payload| payload.len() as u64).sum::<u64>() - good.len() as u64;
         assert_eq!(rejects.bytes(), sizes, "without the good one");
         let kind = rejects.take_most_frequent().unwrap();
-        assert_eq!((kind.reason, kind.field, kind.count), (Reason::WrongType, Some("price"), 3));
+        assert_eq!((kind.reason, kind.field.as_deref(), kind.count), (Reason::WrongType, Some("price"), 3));
         assert_eq!(kind.position, (3, 8));
         assert_eq!(rejects.take_most_frequent(), None);
         rejects.count(&records[..1]);

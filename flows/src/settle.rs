@@ -85,7 +85,7 @@ pub async fn settle<W: Sink, T: Ownership>(
     let (mut events, mut rejects, mut skipped) = (Vec::new(), Vec::new(), 0);
     for record in batch.records() {
         match record.payload {
-            Payload::Event(_) => events.push(record),
+            Payload::Event(_) | Payload::Row(_) => events.push(record),
             Payload::Rejected(_) => rejects.push(record),
             Payload::AlreadyStored => skipped += record.range.len(),
         }

@@ -7,8 +7,8 @@ use crate::kafka::admin::{self, Client};
 use crate::kafka::ranges::Ranges;
 use anyhow::{Context, Result, anyhow, bail};
 use flows::{
-    Batch, Claim, Event, Failure, LeaseLost, Metrics, OffsetRange, OpenError, Ownership, Payload, Proof, Record,
-    SettleError, now, open_lease, renew_lease, settle,
+    Batch, Claim, Failure, LeaseLost, Metrics, OffsetRange, OpenError, Ownership, Payload, Proof, Record, SettleError,
+    now, open_lease, renew_lease, settle,
 };
 use std::collections::BTreeMap;
 use std::mem;
@@ -82,6 +82,7 @@ impl Healer {
     /// When Kafka no longer has them, or ClickHouse refuses permanently; [`Interrupted`] when another process has
     /// opened a lease. Rows that were restored until then stay.
     pub async fn heal(&self, ranges: &mut Ranges, partition: i32, missing: &[OffsetRange]) -> Result<()> {
+        let decoder = self.lease.sink.decoder();
         let mut batch = HealBatch::begin(partition, missing.first().map_or(0, |range| range.first));
         for range in missing {
             let mut rest = *range;
@@ -89,7 +90,7 @@ impl Healer {
                 batch.pass_stored(rest.first);
                 rest.first = block_in_place(|| {
                     ranges.read(partition, rest, |record| {
-                        batch.push(record.offset, Event::decode(record.key, record.payload));
+                        batch.push(record.offset, record.decode(&*decoder));
                         if batch.is_high() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                     })
                 })?;

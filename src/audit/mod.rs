@@ -16,7 +16,7 @@ use crate::clickhouse::{Census, ClickHouse, Expiry, WINDOW, patiently};
 use crate::kafka::admin::{self, Client};
 use crate::kafka::ranges::Ranges;
 use anyhow::{Result, anyhow};
-use flows::{Event, OffsetRange, OffsetRanges};
+use flows::{OffsetRange, OffsetRanges};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::task::block_in_place;
@@ -151,11 +151,12 @@ impl Auditor {
 
     /// Which offsets of these ranges hold a record that a consumer is given, and whose row should be there.
     fn unstored(&mut self, partition: i32, ranges: &[OffsetRange]) -> Result<Unstored> {
-        let Self { ranges: topic, expiry, .. } = self;
+        let Self { ranges: topic, expiry, clickhouse, .. } = self;
+        let decoder = clickhouse.decoder();
         let mut found = Unstored::default();
         for range in ranges {
             topic.read(partition, *range, |record| {
-                let is_over = expiry.is_over(record.timestamp_ms, || Event::decode(record.key, record.payload));
+                let is_over = expiry.is_over(record.timestamp_ms, || record.decode(&*decoder));
                 let kind = if is_over { &mut found.expired_by_ttl } else { &mut found.missing };
                 match kind.last_mut() {
                     Some(last) if last.next == record.offset => last.next += 1,

@@ -1,7 +1,7 @@
 //! `clickstream audit`: the proof, offset by offset, that the tables hold what the topic held.
 
 use super::values::{instant, not_empty};
-use super::{ClickHouseArgs, Format, KafkaArgs};
+use super::{ClickHouseArgs, Format, KafkaArgs, TableArgs};
 use crate::audit::{Auditor, Expired, Findings, Healer, Interrupted, Marks, OtherSources, Wanted, other_sources};
 use crate::clickhouse::{ClickHouse, WINDOW};
 use crate::kafka::admin::{self, Client, Found};
@@ -38,6 +38,8 @@ pub struct AuditArgs {
     pub kafka: KafkaArgs,
     #[command(flatten)]
     pub clickhouse: ClickHouseArgs,
+    #[command(flatten)]
+    pub table: TableArgs,
 
     /// The consumer group whose committed messages must all be stored
     #[arg(long, env = "CLICKSTREAM_GROUP", default_value = "clickstream", value_parser = not_empty)]
@@ -104,7 +106,7 @@ impl Audit {
         let mut config = kafka::client_config(&args.kafka.config(), ranges::DEFAULTS)?;
         config.set("group.id", &args.group);
         let client = Arc::new(admin::client(&config)?);
-        let clickhouse = Arc::new(ClickHouse::new(&args.clickhouse.config())?);
+        let clickhouse = Arc::new(ClickHouse::new(&args.table.config(&args.clickhouse))?);
         let topic = args.kafka.topic.as_str();
         let patience = args.kafka.connect_timeout;
         let found = connect::kafka(&client, topic, patience).await?;
@@ -114,6 +116,8 @@ impl Audit {
         connect::leaders(&client, topic, &partitions, patience).await?;
         connect::group(&client, "DESCRIBE", topic, &partitions, patience).await?;
         connect::clickhouse(&clickhouse, patience).await?;
+        let time = args.table.time.as_deref();
+        connect::checked(&clickhouse, patience, async || clickhouse.learn_table(topic, time).await).await?;
         if args.heal {
             connect::checked(&clickhouse, patience, async || clickhouse.may_insert().await).await?;
             connect::checked(&clickhouse, patience, async || clickhouse.check_to_write().await).await?;

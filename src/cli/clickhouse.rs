@@ -34,6 +34,7 @@ impl ClickHouseArgs {
             user: self.clickhouse_user.clone(),
             password_file: self.clickhouse_password_file.clone(),
             database: self.database.clone(),
+            table: None,
         }
     }
 }

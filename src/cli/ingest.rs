@@ -1,7 +1,7 @@
 //! `clickstream ingest`: from the topic into ClickHouse, each message exactly once.
 
 use super::values::{not_empty, some_time, switch};
-use super::{ClickHouseArgs, KafkaArgs, RunArgs};
+use super::{ClickHouseArgs, KafkaArgs, RunArgs, TableArgs};
 use crate::ingest::{self, IngestConfig, Instance};
 use crate::kafka::Naming;
 use crate::latency::log::{BATCH_TIMEOUT, Conditions};
@@ -27,6 +27,8 @@ pub struct IngestArgs {
     pub kafka: KafkaArgs,
     #[command(flatten)]
     pub clickhouse: ClickHouseArgs,
+    #[command(flatten)]
+    pub table: TableArgs,
 
     /// The consumer group
     #[arg(long, env = "CLICKSTREAM_GROUP", default_value = "clickstream", value_parser = not_empty)]
@@ -79,7 +81,8 @@ impl IngestArgs {
             },
             state_dir: self.state_dir.clone(),
             take_over: self.take_over.clone(),
-            clickhouse: self.clickhouse.config(),
+            clickhouse: self.table.config(&self.clickhouse),
+            time: self.table.time.clone(),
             batching: BatchConfig::new(self.batch_rows as usize, self.batch_timeout, self.in_flight.into()),
             until_end: self.until_end,
             connect_timeout: self.kafka.connect_timeout,

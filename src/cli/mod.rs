@@ -12,6 +12,7 @@ mod hosts;
 mod ingest;
 mod kafka;
 mod log;
+mod own_table;
 mod pipeline;
 mod produce;
 mod rejects;
@@ -25,6 +26,7 @@ use clickhouse::ClickHouseArgs;
 use format::Format;
 use hosts::HostArgs;
 use kafka::KafkaArgs;
+use own_table::TableArgs;
 use pipeline::RunArgs;
 
 use crate::demo::guard;

@@ -1,6 +1,6 @@
 //! `clickstream setup`: creates a missing topic and missing tables, and checks existing ones.
 
-use super::{ClickHouseArgs, KafkaArgs};
+use super::{ClickHouseArgs, KafkaArgs, TableArgs};
 use crate::clickhouse::{ClickHouse, Tables};
 use crate::kafka::admin::{self, Found};
 use crate::{connect, kafka, output};
@@ -14,6 +14,8 @@ pub struct SetupArgs {
     pub kafka: KafkaArgs,
     #[command(flatten)]
     pub clickhouse: ClickHouseArgs,
+    #[command(flatten)]
+    pub table: TableArgs,
 
     /// Partitions of a topic that is made
     #[arg(long, env = "CLICKSTREAM_PARTITIONS", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=10_000))]
@@ -27,7 +29,7 @@ pub struct SetupArgs {
 pub async fn run(args: SetupArgs) -> Result<()> {
     let config = kafka::client_config(&args.kafka.config(), &[])?;
     let client = Arc::new(admin::client(&config)?);
-    let clickhouse = ClickHouse::new(&args.clickhouse.config())?;
+    let clickhouse = ClickHouse::new(&args.table.config(&args.clickhouse))?;
     let topic = &args.kafka.topic;
     match connect::kafka(&client, topic, args.kafka.connect_timeout).await? {
         Found::Partitions(partitions) => {

@@ -14,4 +14,6 @@ pub struct ClickHouseConfig {
     pub password_file: Option<PathBuf>,
     /// The database with the tables.
     pub database: String,
+    /// The user's own table in it; none for the shop's `events`.
+    pub table: Option<String>,
 }

@@ -128,7 +128,7 @@ impl ClickHouse {
             "SELECT count(), min(mutation_id), toUInt64(max(parts_to_do)), max(latest_fail_reason) FROM system.mutations \
              WHERE database = {} AND table = {} AND NOT is_done AND position(command, 'erased_at') > 0",
             quoted(&self.database),
-            quoted(table.name())
+            quoted(self.name_of(table.name()))
         );
         let (count, first, parts, failure): (u64, String, u64, String) = self.one(&sql).await?;
         Ok((count > 0).then_some(Mutations { first, parts, failure: failure::first_line(&failure) }))
@@ -139,7 +139,7 @@ impl ClickHouse {
         let sql = format!(
             "SELECT path FROM system.parts WHERE NOT active AND rows > 0 AND database = {} AND table = {}",
             quoted(&self.database),
-            quoted(table.name())
+            quoted(self.name_of(table.name()))
         );
         Ok(self.all(&sql).await?.into_iter().map(|(path,)| path).collect())
     }

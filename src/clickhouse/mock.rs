@@ -101,6 +101,7 @@ impl Mock {
             user: "writer".into(),
             password_file: None,
             database: "shop".into(),
+            table: None,
         }
     }
 

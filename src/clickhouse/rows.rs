@@ -52,14 +52,20 @@ const ROW_BYTES: usize = 112;
 
 /// Encodes the records that belong into `table`; `source` is the topic they came from.
 pub fn encode(table: Table, source: &str, records: &[&Record]) -> Bytes {
+    encode_as(columns(table), table, source, records)
+}
+
+/// Encodes records whose rows have these columns.
+pub fn encode_as<T: AsRef<str>>(columns: &[(T, T)], table: Table, source: &str, records: &[&Record]) -> Bytes {
     let heavy: usize = records.iter().map(|record| record.weight()).sum();
     let mut out = BytesMut::with_capacity(HEAD_BYTES + records.len() * ROW_BYTES + heavy);
-    length(&mut out, columns(table).len());
-    columns(table).iter().for_each(|(name, _)| string(&mut out, name.as_bytes()));
-    columns(table).iter().for_each(|(_, kind)| string(&mut out, kind.as_bytes()));
+    length(&mut out, columns.len());
+    columns.iter().for_each(|(name, _)| string(&mut out, name.as_ref().as_bytes()));
+    columns.iter().for_each(|(_, kind)| string(&mut out, kind.as_ref().as_bytes()));
     for record in records {
         match (&record.payload, table) {
             (Payload::Event(event), Table::Events) => put_event(&mut out, event),
+            (Payload::Row(row), Table::Events) => out.put_slice(row.encoded()),
             (Payload::Rejected(reject), Table::Rejected) => put_reject(&mut out, reject),
             // Settling sorts records by table; a marker of stored rows belongs to neither.
             _ => continue,

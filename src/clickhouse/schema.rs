@@ -25,8 +25,14 @@ impl ClickHouse {
     pub async fn apply_schema(&self) -> Result<Tables, Failure> {
         let there = self.names().await?;
         let mut tables = Tables::Kept;
+        // Beside a table of the user's own, those of the shop's events are not needed.
+        let shops = if self.is_own("events") {
+            ["events", "events_once"].map(|name| format!("`{}`.{name}", self.database)).into()
+        } else {
+            Vec::new()
+        };
         for statement in statements(SCHEMA, &self.database) {
-            if there.iter().any(|name| statement.makes(name)) {
+            if there.iter().any(|name| statement.makes(name)) || shops.iter().any(|name| statement.makes(name)) {
                 continue;
             }
             self.run(&statement.0).await.map_err(may_not)?;

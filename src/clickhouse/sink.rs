@@ -2,12 +2,14 @@
 
 use super::insert_id::{InsertId, Process, Scope};
 use super::leases::{Carried, Leases, Role, another_server};
+use super::own_table::OwnTable;
 use super::questions::quoted;
 use super::{ClickHouse, failure, rows};
 use crate::log_throttle::LogThrottle;
 use bytes::Bytes;
 use flows::{
-    Answer, ErrorKind, Failure, LeaseTable, Newest, OffsetRange, OffsetRanges, ReadBack, Record, Sink, Table, Tokens,
+    Answer, Decode, ErrorKind, Failure, LeaseTable, Newest, OffsetRange, OffsetRanges, ReadBack, Record, Sink, Table,
+    Tokens,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,6 +85,11 @@ impl ClickHouseSink {
         &self.writer.tokens
     }
 
+    /// The decoder of messages whose rows it stores.
+    pub fn decoder(&self) -> Arc<dyn Decode> {
+        self.clickhouse.decoder()
+    }
+
     async fn send(&self, id: &InsertId, sql: &str, body: Bytes) -> Result<u64, Failure> {
         if let Some(misfit) = &*self.clickhouse.misfit() {
             return Err(misfit.clone());
@@ -105,16 +112,26 @@ impl ClickHouseSink {
 
     /// The statement that inserts what [`rows::encode`] encodes, unless it refuses itself.
     fn statement(&self, table: Table, carried: &[(i32, Uuid)], first: &Record, refusals: &Refusals) -> String {
-        let columns = rows::columns(table);
-        let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-        let structure = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect::<Vec<_>>().join(", ");
+        let own = self.own_table(table);
+        let input = |columns: &[(String, String)]| {
+            columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect::<Vec<_>>().join(", ")
+        };
+        let (structure, (names, selected), settings) = match own {
+            Some(own) => (input(&own.input()), own.selection(), own.settings()),
+            None => {
+                let columns = rows::columns(table);
+                let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+                let structure = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect::<Vec<_>>();
+                (structure.join(", "), (names.clone(), names), "")
+            }
+        };
         let own = carried.iter().map(|&(at, token)| (self.writer.role, at, token));
         let besides = self.writer.besides.iter().filter(|(_, at, _)| carried.iter().any(|(own, _)| own == at));
         let carried: Vec<_> = own.chain(besides.copied()).collect();
         let holds = self.clickhouse.holds(&self.source, &carried);
         let is_stored = self.clickhouse.is_stored(table.name(), &self.source, first.partition, first.offset());
         format!(
-            "INSERT INTO {} ({names}) SELECT {names} FROM input({}) \
+            "INSERT INTO {} ({names}) {settings}SELECT {selected} FROM input({}) \
              WHERE throwIf(toString(serverUUID()) != {}, '{}') = 0 AND throwIf(NOT ({holds}), '{}') = 0 \
              AND throwIf({is_stored}, '{}') = 0 FORMAT RowBinaryWithNamesAndTypes",
             self.clickhouse.table(table.name()),
@@ -124,6 +141,11 @@ impl ClickHouseSink {
             refusals.fenced,
             refusals.stored,
         )
+    }
+
+    /// The user's own table, if rows of `table` go there.
+    fn own_table(&self, table: Table) -> Option<&OwnTable> {
+        self.clickhouse.own_table.get().filter(|_| table == Table::Events)
     }
 
     fn server(&self) -> MutexGuard<'_, String> {
@@ -157,7 +179,10 @@ impl Sink for ClickHouseSink {
     }
 
     async fn insert(&self, id: &InsertId, table: Table, records: &[&Record]) -> Result<Answer, Failure> {
-        let body = rows::encode(table, &self.source, records);
+        let body = match self.own_table(table) {
+            Some(own) => rows::encode_as(&own.input(), table, &self.source, records),
+            None => rows::encode(table, &self.source, records),
+        };
         let (carried, refusals) = (self.writer.tokens.of(id.partitions()), Refusals::new());
         if carried.iter().any(|(_, token)| token.is_nil()) {
             return Ok(Answer::Fenced);

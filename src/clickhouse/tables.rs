@@ -37,9 +37,13 @@ impl ClickHouse {
     pub async fn check_tables(&self) -> Result<(), Failure> {
         for (name, columns) in TABLES {
             self.check_engine(name).await?;
+            let columns = if self.is_own(name) { &rows::POSITION } else { columns };
             self.check_columns(name, columns).await?;
         }
-        Ok(())
+        match self.own_table.get() {
+            Some(table) => self.check_own_table(table).await,
+            None => Ok(()),
+        }
     }
 
     /// Checks that the table of leases exists and keeps the newest ones. Writers of rows need it.
@@ -87,10 +91,10 @@ impl ClickHouse {
     }
 
     async fn check_engine(&self, name: &str) -> Result<(), Failure> {
-        let database = &self.database;
+        let (database, shown) = (&self.database, self.name_of(name));
         let Definition { engine, sorting_key, create, .. } = self.definition(name).await?;
         if let Some(why) = unfit(&engine, &sorting_key) {
-            return Err(misfit(format!("table {database}.{name} has the engine {engine}: {why}: {REMEDY}")));
+            return Err(misfit(format!("table {database}.{shown} has the engine {engine}: {why}: {REMEDY}")));
         }
         if name == ERASED && ttl::mentions(&create, " TTL ") {
             return Err(misfit(format!(
@@ -115,7 +119,7 @@ impl ClickHouse {
         let sql = format!(
             "SELECT engine, sorting_key, engine_full, create_table_query FROM system.tables WHERE database = {} AND name = {}",
             quoted(database),
-            quoted(name)
+            quoted(self.name_of(name))
         );
         let found = self.all::<(String, String, String, String)>(&sql).await?.pop();
         let Some((engine, sorting_key, engine_full, create)) = found else {
@@ -124,8 +128,8 @@ impl ClickHouse {
                 if !failure::code_in(&failure.message).is_some_and(|code| MISSING.contains(&code)) {
                     return failure;
                 }
-                let at = self.address();
-                misfit(format!("table {database}.{name} is missing at {at}: create it with `clickstream setup`"))
+                let (at, shown) = (self.address(), self.name_of(name));
+                misfit(format!("table {database}.{shown} is missing at {at}: create it with `clickstream setup`"))
             })?;
             return Err(misfit(format!("table {database}.{name} is there, and not to be seen in system.tables")));
         };
@@ -136,11 +140,11 @@ impl ClickHouse {
         let sql = format!(
             "SELECT name, type, default_kind FROM system.columns WHERE database = {} AND table = {}",
             quoted(&self.database),
-            quoted(name)
+            quoted(self.name_of(name))
         );
         let found: Vec<(String, String, String)> = self.all(&sql).await?;
         let found: HashMap<_, _> = found.into_iter().map(|(column, kind, default)| (column, (kind, default))).collect();
-        let misfit = |what: String| misfit(format!("table {}.{name}: column {what}", self.database));
+        let misfit = |what: String| misfit(format!("table {}.{}: column {what}", self.database, self.name_of(name)));
         for &(column, expected) in brought {
             let Some((kind, default)) = found.get(column) else {
                 return Err(misfit(format!("{column} ({expected}) is missing: add it, or use another --database")));
@@ -229,7 +233,7 @@ fn unfit(engine: &str, sorting_key: &str) -> Option<String> {
     Some(format!("its merges make one row of those with the same sorting key, which lacks {}", lacking.join(", ")))
 }
 
-fn misfit(message: String) -> Failure {
+pub(super) fn misfit(message: String) -> Failure {
     Failure { kind: ErrorKind::Permanent, ended: true, message }
 }
 

@@ -37,6 +37,7 @@ impl Expiry {
             Payload::Event(event) => {
                 by_ingestion(events) || events.timestamp_ms.is_some_and(|limit| event.timestamp_ms <= limit)
             }
+            Payload::Row(row) => by_ingestion(events) || events.timestamp_ms.is_some_and(|limit| row.event_ms <= limit),
             Payload::Rejected(_) => by_ingestion(rejected),
             Payload::AlreadyStored => false,
         }
@@ -68,7 +69,7 @@ impl ClickHouse {
         let sql = format!(
             "SELECT engine_full FROM system.tables WHERE database = {} AND name = {}",
             quoted(&self.database),
-            quoted(table)
+            quoted(self.name_of(table))
         );
         let mut limits = Limits::default();
         for (engine,) in self.all::<(String,)>(&sql).await? {

@@ -78,6 +78,7 @@ impl Pipelines {
             state_dir: None,
             take_over: None,
             clickhouse: clickhouse_as(&WRITER, work_dir)?,
+            time: None,
             batching: BatchConfig { timeout: config.batch_timeout, ..BatchConfig::default() },
             until_end: false,
             connect_timeout: CONNECT_TIMEOUT,
@@ -128,6 +129,7 @@ pub fn clickhouse_as(account: &Account, work_dir: &WorkDir) -> Result<ClickHouse
         user: account.name.into(),
         password_file: Some(work_dir.password(account)),
         database: "clickstream".into(),
+        table: None,
     })
 }
 

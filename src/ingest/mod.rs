@@ -41,6 +41,8 @@ pub struct IngestConfig {
     pub take_over: Option<String>,
     /// The tables, which are there.
     pub clickhouse: ClickHouseConfig,
+    /// The column of the user's own table with the event's time.
+    pub time: Option<String>,
     /// When a batch is full, and how many inserts are under way at the same time.
     pub batching: BatchConfig,
     /// Stop when everything is stored that the topic held at the start.

@@ -34,6 +34,8 @@ pub async fn start(config: &IngestConfig, claim: &Claim) -> Result<(Arc<ClickHou
     }
     connect::group(&client, "READ", topic, &partitions, patience).await?;
     connect::clickhouse(&clickhouse, patience).await?;
+    let time = config.time.as_deref();
+    connect::checked(&clickhouse, patience, async || clickhouse.learn_table(topic, time).await).await?;
     connect::checked(&clickhouse, patience, async || clickhouse.may_insert().await).await?;
     connect::checked(&clickhouse, patience, async || clickhouse.check_to_write().await).await?;
     let source = match config.naming {

@@ -75,6 +75,41 @@ pub struct RawRecord<'a> {
     pub key: Option<&'a [u8]>,
     pub payload: Option<&'a [u8]>,
     pub error: Option<RDKafkaErrorCode>,
+    message: NonNull<sys::rd_kafka_message_t>,
+}
+
+impl<'a> RawRecord<'a> {
+    /// Kafka's timestamp: milliseconds since the Unix epoch.
+    pub fn timestamp_ms(&self) -> Option<i64> {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message lives as long as this record, and `kind` is written with one of the enum's values.
+        let ms = unsafe { sys::rd_kafka_message_timestamp(self.message.as_ptr(), &raw mut kind) };
+        (ms >= 0).then_some(ms)
+    }
+
+    /// Its headers, without those whose name is no Unicode.
+    pub fn headers(&self) -> Vec<(&'a str, Option<&'a [u8]>)> {
+        let (mut list, mut headers) = (ptr::null_mut(), Vec::new());
+        // SAFETY: the message, and the headers in it, live as long as this record; each pointer is written before it is read, and points
+        // to as many bytes as the length beside it says.
+        unsafe {
+            let found = sys::rd_kafka_message_headers(self.message.as_ptr(), &raw mut list);
+            if found as c_int != NO_ERROR {
+                return headers;
+            }
+            for nth in 0.. {
+                let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+                let found = sys::rd_kafka_header_get_all(list, nth, &raw mut name, &raw mut value, &raw mut size);
+                if found as c_int != NO_ERROR {
+                    break;
+                }
+                if let Ok(name) = CStr::from_ptr(name).to_str() {
+                    headers.push((name, bytes(value, size)));
+                }
+            }
+        }
+        headers
+    }
 }
 
 impl Inbox {
@@ -114,6 +149,7 @@ impl Inbox {
                     key: bytes((*message).key, (*message).key_len),
                     payload: bytes((*message).payload, (*message).len).filter(|_| error.is_none()),
                     error,
+                    message: NonNull::new_unchecked(message),
                 });
                 sys::rd_kafka_message_destroy(message);
             }

@@ -3,10 +3,10 @@
 use super::admin::{self, Client};
 use super::{Reason, Reasons};
 use anyhow::{Context, Result, bail};
-use flows::OffsetRange;
+use flows::{Consumed, Decode, Header, OffsetRange, Payload};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Message, OwnedMessage};
+use rdkafka::message::{Headers, Message, OwnedMessage};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -39,6 +39,15 @@ pub struct RawRecord<'m> {
     pub payload: Option<&'m [u8]>,
     /// Its time as Kafka has it: of its producer, or of the broker, as the topic is set.
     pub timestamp_ms: Option<i64>,
+    pub headers: &'m [Header<'m>],
+}
+
+impl RawRecord<'_> {
+    /// The payload of its row.
+    pub fn decode(&self, decoder: &dyn Decode) -> Payload {
+        let &Self { key, payload, timestamp_ms, headers, .. } = self;
+        decoder.decode(&Consumed { key, payload, timestamp_ms, headers })
+    }
 }
 
 /// A reader of ranges.
@@ -181,7 +190,9 @@ fn pass(message: &impl Message, range: OffsetRange, each: &mut impl FnMut(RawRec
         return Passed::Behind;
     }
     let timestamp_ms = message.timestamp().to_millis();
-    let record = RawRecord { offset, key: message.key(), payload: message.payload(), timestamp_ms };
+    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+    let headers: Vec<_> = headers.map(|header| (header.key, header.value)).collect();
+    let record = RawRecord { offset, key: message.key(), payload: message.payload(), timestamp_ms, headers: &headers };
     let enough = offset >= range.first && each(record).is_break();
     if enough || offset + 1 == range.next { Passed::Last(offset + 1) } else { Passed::More }
 }

@@ -79,6 +79,11 @@ fn ingest(page: &mut Page, live: &Live, stuck: &Stuck) {
         page.value("messages_lost_total", &format!("{{cause=\"{cause}\"}}"), Metrics::read(count));
     }
     page.counter("topic_resets_total", "Partitions of a topic that was created again or truncated.", &metrics.resets);
+    page.counter(
+        "unknown_fields_total",
+        "Fields of messages that no column of the table took.",
+        &metrics.unknown_fields,
+    );
     page.counter("skipped_total", "Offsets skipped because an earlier owner had stored their rows.", &metrics.skipped);
     page.counter("batches_total", "Batches settled.", &metrics.batches);
     page.counter("inserts_total", "Inserts sent, including failed ones.", &metrics.inserts);

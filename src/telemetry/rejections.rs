@@ -94,8 +94,13 @@ mod tests {
     #[test]
     fn the_most_frequent_reason_is_said_with_the_command_that_shows_more() {
         let detail = "price: found null, expected a number".to_owned();
-        let kind =
-            RejectKind { reason: Reason::WrongType, field: Some("price"), count: 999, position: (2, 17), detail };
+        let kind = RejectKind {
+            reason: Reason::WrongType,
+            field: Some("price".into()),
+            count: 999,
+            position: (2, 17),
+            detail,
+        };
         assert_eq!(
             sentence(1_000, 1_000, WINDOW, &kind),
             "1,000 of 1,000 messages in the last 10 s were rejected (100 %), 999 of them as wrong_type: partition 2, offset 17: \

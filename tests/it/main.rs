@@ -31,6 +31,7 @@ mod live;
 mod neighbours;
 mod options;
 mod origins;
+mod own_table;
 mod page;
 mod percentiles;
 #[path = "../../src/clickhouse/pins.rs"]

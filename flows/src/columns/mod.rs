@@ -4,6 +4,7 @@
 //! Some names stand for parts of the record instead, as those of ClickHouse's Kafka engine do; `_unknown` takes the fields that the table
 //! does not name.
 
+mod decode;
 mod fill;
 mod json;
 mod kind;
@@ -12,13 +13,14 @@ mod record;
 mod time;
 mod tree;
 
-pub use fill::{Fault, Misfit};
-pub use kind::Unfillable;
+pub use decode::TableDecoder;
 use kind::Kind;
-pub use record::RawMessage;
+pub use kind::Unfillable;
 
+use crate::Consumed;
+use fill::Misfit;
 use json::Text;
-use record::Content;
+use record::{Content, Meta};
 use std::borrow::Cow;
 use tree::Tree;
 
@@ -108,32 +110,25 @@ impl Columns {
         Ok(Self { columns, fields, time })
     }
 
-    /// Their names and types, and whether a byte stands before each value that says whether there is one.
+    /// Their names, and whether a byte stands before each value that says whether there is one.
     pub fn layout(&self) -> impl Iterator<Item = (&str, bool)> {
         self.columns.iter().map(|column| (column.name.as_str(), column.has_default))
     }
 
-    /// Appends a message as a row. Nothing is appended if it is no row.
+    /// Whether a column holds the headers.
+    pub fn reads_headers(&self) -> bool {
+        self.columns.iter().any(|column| column.content == Content::Meta(Meta::Headers))
+    }
+
+    /// Appends a message as a row; `payload` is its payload without a byte order mark. If it is no row, a part of one may have been appended.
     ///
     /// # Errors
     /// [`NoRow`].
     pub fn fill<'a>(
         &self,
-        message: &RawMessage<'a>,
-        unknown: &mut Unknown<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<Filled, NoRow> {
-        let begin = out.len();
-        let filled = self.try_fill(message, unknown, out);
-        if filled.is_err() {
-            out.truncate(begin);
-        }
-        filled
-    }
-
-    fn try_fill<'a>(
-        &self,
-        message: &RawMessage<'a>,
+        topic: &str,
+        message: &Consumed<'a>,
+        payload: &'a [u8],
         unknown: &mut Unknown<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Filled, NoRow> {
@@ -141,7 +136,7 @@ impl Columns {
         let mut left: Vec<(Cow<'a, str>, Text<'a>)> = Vec::new();
         let collects = self.columns.iter().any(|column| matches!(column.content, Content::Unknown));
         let mut nth = 0;
-        let walked = json::fields(message.payload, |(name, value)| {
+        let walked = json::fields(payload, |(name, value)| {
             let known = self.fields.find(nth, &name);
             nth += 1;
             match known {
@@ -167,7 +162,7 @@ impl Columns {
                         filled.time_ms = column.kind.read_ms(out);
                     }
                 }
-                Content::Meta(meta) => meta.fill(&column.kind, message, out),
+                Content::Meta(meta) => meta.fill(&column.kind, topic, message, out),
                 Content::Unknown => {
                     record::fill_unknown(&column.kind, &left, out).map_err(|misfit| column.misfit(misfit))?;
                 }
@@ -207,12 +202,13 @@ impl Column {
     }
 
     fn misfit(&self, misfit: Misfit) -> NoRow {
-        NoRow::Misfit(misfit.path(&self.name), misfit)
+        NoRow::Misfit(self.name.clone(), misfit)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::fill::Fault;
     use super::*;
 
     fn columns(of: &[(&str, &str)]) -> Columns {
@@ -223,31 +219,24 @@ mod tests {
         Columns::new(&of.iter().map(definition).collect::<Vec<_>>(), None).unwrap()
     }
 
-    fn message(payload: &str) -> RawMessage<'_> {
-        RawMessage {
-            topic: "web",
+    fn message(payload: &str) -> Consumed<'_> {
+        Consumed {
             key: Some(b"k"),
-            payload: payload.as_bytes(),
+            payload: Some(payload.as_bytes()),
             timestamp_ms: Some(1_500),
             headers: &[("h", Some(b"v")), ("h", None)],
         }
     }
 
     fn row(columns: &Columns, payload: &str) -> Result<Vec<u8>, NoRow> {
-        let mut out = vec![99];
-        let filled = columns.fill(&message(payload), &mut |_| (), &mut out);
-        match filled {
-            Ok(_) => Ok(out[1..].to_vec()),
-            Err(why) => {
-                assert_eq!(out, [99], "nothing is appended");
-                Err(why)
-            }
-        }
+        let mut out = Vec::new();
+        columns.fill("web", &message(payload), payload.as_bytes(), &mut |_| (), &mut out)?;
+        Ok(out)
     }
 
     fn at(columns: &Columns, payload: &str) -> (String, Fault) {
         match row(columns, payload) {
-            Err(NoRow::Misfit(path, misfit)) => (path, misfit.fault),
+            Err(NoRow::Misfit(column, misfit)) => (misfit.path(&column), misfit.fault),
             other => panic!("{payload}: {other:?}"),
         }
     }
@@ -344,8 +333,10 @@ mod tests {
     fn fields_that_the_table_does_not_name_are_told() {
         let table = columns(&[("a", "UInt8"), ("_unknown", "Map(String, String)")]);
         let (mut unknown, mut out) = (Vec::new(), Vec::new());
-        let payload = message(r#"{"x":"\n","a":1,"y":{"z":[]},"n":null}"#);
-        table.fill(&payload, &mut |name| unknown.push(name.to_owned()), &mut out).unwrap();
+        let payload = r#"{"x":"\n","a":1,"y":{"z":[]},"n":null}"#;
+        table
+            .fill("web", &message(payload), payload.as_bytes(), &mut |name| unknown.push(name.to_owned()), &mut out)
+            .unwrap();
         assert_eq!(unknown, ["x", "y", "n"]);
         assert_eq!(out, b"\x01\x03\x01x\x01\n\x01y\x08{\"z\":[]}\x01n\x00");
     }
@@ -359,7 +350,9 @@ mod tests {
             ("Nullable(DateTime64(3))", 1_705_329_000_123),
         ] {
             let table = Columns::new(&[of(kind)], Some("at")).unwrap();
-            let time = |payload| table.fill(&message(payload), &mut |_| (), &mut Vec::new()).unwrap().time_ms;
+            let time = |payload: &str| {
+                table.fill("web", &message(payload), payload.as_bytes(), &mut |_| (), &mut Vec::new()).unwrap().time_ms
+            };
             assert_eq!(time(r#"{"at":"2024-01-15T14:30:00.1239Z"}"#), Some(expected), "{kind}");
             assert_eq!(time("{}"), None);
         }

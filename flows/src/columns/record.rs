@@ -3,22 +3,8 @@
 use super::fill::{self, Misfit, put_length, put_text};
 use super::json::Text;
 use super::kind::Kind;
+use crate::Consumed;
 use std::borrow::Cow;
-
-/// A message as Kafka has it.
-#[derive(Clone, Copy, Debug)]
-pub struct RawMessage<'a> {
-    /// The topic's name.
-    pub topic: &'a str,
-    /// The key's bytes, if there is one.
-    pub key: Option<&'a [u8]>,
-    /// The payload's bytes.
-    pub payload: &'a [u8],
-    /// Kafka's timestamp: milliseconds since the Unix epoch.
-    pub timestamp_ms: Option<i64>,
-    /// Its headers; a name may stand several times.
-    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
-}
 
 /// Where a column's value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,11 +82,11 @@ fn is_headers(kind: &Kind) -> bool {
 
 impl Meta {
     /// Appends this part of the message, to a column whose type holds it.
-    pub fn fill(self, kind: &Kind, message: &RawMessage<'_>, out: &mut Vec<u8>) {
+    pub fn fill(self, kind: &Kind, topic: &str, message: &Consumed<'_>, out: &mut Vec<u8>) {
         match self {
-            Self::Topic => put(kind, Some(message.topic.as_bytes()), out),
+            Self::Topic => put(kind, Some(topic.as_bytes()), out),
             Self::Key => put(kind, message.key, out),
-            Self::RawMessage => put(kind, Some(message.payload), out),
+            Self::RawMessage => put(kind, message.payload, out),
             Self::Timestamp | Self::TimestampMs => put_time(kind, message.timestamp_ms, out),
             Self::Headers => {
                 put_length(message.headers.len(), out);

@@ -22,7 +22,7 @@ fn decode(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<Event, Reason> {
             assert!(!reject.detail.is_empty());
             Err(reject.reason)
         }
-        Payload::AlreadyStored => panic!("nobody asked what is stored"),
+        Payload::Row(_) | Payload::AlreadyStored => panic!("an event of the shop, or a reject"),
     }
 }
 

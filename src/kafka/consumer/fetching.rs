@@ -5,9 +5,10 @@ use super::lag;
 use super::shared::{Assignment, Shared};
 use crate::kafka::loss;
 use crate::kafka::native::{Inbox, RawRecord};
-use flows::{Arrival, Event, Input, Loss, Member, Metrics, OffsetRange, Payload, Permit, Record, now};
+use flows::{Arrival, Consumed, Decode, Input, Loss, Member, Metrics, OffsetRange, Payload, Permit, Record, now};
 use rdkafka::consumer::Consumer as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -24,11 +25,13 @@ pub struct Fetcher {
     inbox: Inbox,
     /// Bytes that may still be on their way. A thousand messages of a usual size are 128 kB; a thousand of 1 MB are a gigabyte.
     budget: Arc<Semaphore>,
+    decoder: Arc<dyn Decode>,
 }
 
 /// One fetch.
 struct Fetch<'m> {
     member: &'m mut Member,
+    decoder: &'m dyn Decode,
     records: Vec<Record>,
     bytes: u64,
     received: i64,
@@ -37,8 +40,9 @@ struct Fetch<'m> {
 }
 
 impl Fetcher {
-    pub fn new(inbox: Inbox) -> Self {
-        Self { inbox, budget: Arc::new(Semaphore::new(BUDGET_BYTES)) }
+    /// What is fetched is decoded by `decoder`.
+    pub fn new(inbox: Inbox, decoder: Arc<dyn Decode>) -> Self {
+        Self { inbox, decoder, budget: Arc::new(Semaphore::new(BUDGET_BYTES)) }
     }
 
     /// Hands the waiting messages to the pipeline; false if there was nothing to do.
@@ -47,7 +51,7 @@ impl Fetcher {
         let mut assignment = shared.lock();
         let Assignment { member, records: Some(sender), .. } = &mut *assignment else { return false };
         let Some(room) = sender.room().filter(|_| self.budget.available_permits() > 0) else { return false };
-        let mut fetch = Fetch::begin(member);
+        let mut fetch = Fetch::begin(member, &*self.decoder);
         let taken = self.inbox.take(Duration::ZERO, |raw| {
             raw.error.into_iter().for_each(|code| callbacks.reasons().note_answer(code));
             fetch.push(&raw, |passed| lag::deleted(client, topic, raw.partition, passed));
@@ -64,6 +68,7 @@ impl Fetcher {
         }
         drop(assignment);
         Metrics::count(&metrics.bytes, bytes);
+        metrics.unknown_fields.store(self.decoder.unknown_fields(), Relaxed);
         for input in inputs {
             if let Input::Deleted(partition, OffsetRange { first, next }) = &input {
                 loss::report(&Loss::expired(*partition, *first, *next), metrics);
@@ -82,9 +87,9 @@ impl Fetcher {
 }
 
 impl<'m> Fetch<'m> {
-    fn begin(member: &'m mut Member) -> Self {
+    fn begin(member: &'m mut Member, decoder: &'m dyn Decode) -> Self {
         let records = Vec::with_capacity(FETCH_RECORDS);
-        Self { member, records, bytes: 0, received: now(), inputs: Vec::new(), is_out_of_sync: false }
+        Self { member, decoder, records, bytes: 0, received: now(), inputs: Vec::new(), is_out_of_sync: false }
     }
 
     /// Turns what librdkafka gives into a record of the pipeline. `deleted` says which of the offsets that were passed are gone.
@@ -129,7 +134,13 @@ impl<'m> Fetch<'m> {
             before.next = range.next;
             return;
         }
-        let payload = if is_stored { Payload::AlreadyStored } else { Event::decode(raw.key, raw.payload) };
+        let payload = if is_stored { Payload::AlreadyStored } else { self.decode(raw) };
         self.records.push(Record::new(partition, range, self.received, payload));
+    }
+
+    fn decode(&self, raw: &RawRecord<'_>) -> Payload {
+        let headers = if self.decoder.reads_headers() { raw.headers() } else { Vec::new() };
+        let (key, payload, timestamp_ms) = (raw.key, raw.payload, raw.timestamp_ms());
+        self.decoder.decode(&Consumed { key, payload, timestamp_ms, headers: &headers })
     }
 }

@@ -85,7 +85,7 @@ pub fn start<S: Store>(
     lag::keep_asking(&client, &config.topic, &config.stuck)?;
     let (answer, answers) = mpsc::channel();
     let poll_loop = PollLoop {
-        fetcher: Fetcher::new(inbox),
+        fetcher: Fetcher::new(inbox, config.store.decoder()),
         client,
         shared,
         config,

@@ -1,0 +1,46 @@
+//! From a consumed message to the payload of a record.
+
+use crate::{Event, Payload};
+
+/// A message as Kafka has it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Consumed<'a> {
+    /// The key's bytes, if there is one.
+    pub key: Option<&'a [u8]>,
+    /// The payload's bytes; a tombstone has none.
+    pub payload: Option<&'a [u8]>,
+    /// Kafka's timestamp: milliseconds since the Unix epoch.
+    pub timestamp_ms: Option<i64>,
+    /// Its headers; a name may stand several times.
+    pub headers: &'a [Header<'a>],
+}
+
+/// The name of a header, and its value.
+pub type Header<'a> = (&'a str, Option<&'a [u8]>);
+
+/// Decodes messages for one table.
+pub trait Decode: Send + Sync + 'static {
+    /// A good message's row, or a reject that keeps the message's bytes and the reason. Decoding never fails: every message becomes one
+    /// row.
+    fn decode(&self, message: &Consumed<'_>) -> Payload;
+
+    /// How many fields there were that no column took.
+    fn unknown_fields(&self) -> u64 {
+        0
+    }
+
+    /// Whether it looks at headers.
+    fn reads_headers(&self) -> bool {
+        false
+    }
+}
+
+/// Decodes events of the shop.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shop;
+
+impl Decode for Shop {
+    fn decode(&self, message: &Consumed<'_>) -> Payload {
+        Event::decode(message.key, message.payload)
+    }
+}

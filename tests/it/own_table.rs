@@ -1,0 +1,183 @@
+//! A table of the user's own: the table is the schema.
+
+use crate::support::WAIT_TIMEOUT;
+use crate::support::test_env::TestEnv;
+
+/// The columns by which rows are found again, and the engine that keeps them.
+const POSITIONS: &str = "_source LowCardinality(String), _partition Int32, _offset Int64, ingested_at DateTime64(3, 'UTC') DEFAULT nowInBlock64(3, 'UTC')) \
+    ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(ingested_at) + (_offset < 0) ORDER BY (_source, _partition, _offset) \
+    SETTINGS fsync_after_insert = 1, fsync_part_directory = 1";
+
+/// A column of each type, with values that ClickHouse reads the same way as we do.
+const TYPES: [(&str, &str, &[&str]); 44] = [
+    ("u8", "UInt8", &["0", "255", "\"7\"", "true"]),
+    ("i8", "Int8", &["-128", "127", "false"]),
+    ("u16", "UInt16", &["0", "65535"]),
+    ("i16", "Int16", &["-32768", "32767"]),
+    ("u32", "UInt32", &["0", "4294967295"]),
+    ("i32", "Int32", &["-2147483648", "\"2147483647\""]),
+    ("u64", "UInt64", &["0", "18446744073709551615"]),
+    ("i64", "Int64", &["-9223372036854775808", "9223372036854775807"]),
+    ("u128", "UInt128", &["0", "340282366920938463463374607431768211455"]),
+    ("i128", "Int128", &["-170141183460469231731687303715884105728", "1"]),
+    ("u256", "UInt256", &["115792089237316195423570985008687907853269984665640564039457584007913129639935"]),
+    ("i256", "Int256", &["-57896044618658097711785492504343953926634992332820282019728792003956564819968", "-1"]),
+    ("f32", "Float32", &["0.5", "-1e10", "\"nan\"", "\"inf\"", "16777217"]),
+    ("f64", "Float64", &["0.1", "-1.7976931348623157e308", "5e-324", "\"-inf\"", "123456789012345678"]),
+    ("b", "Bool", &["true", "false"]),
+    ("s", "String", &["\"\"", "\"\\u00e9\\n\\\"\\ud83d\\ude00\"", "12.50", "true", "[1, 2]", "{\"a\": null}"]),
+    ("lc", "LowCardinality(String)", &["\"x\"", "\"\""]),
+    ("lcn", "LowCardinality(Nullable(String))", &["null", "\"x\""]),
+    ("fs", "FixedString(4)", &["\"\"", "\"abcd\"", "\"\\u00e9\""]),
+    ("d9", "Decimal(9, 4)", &["99999.9999", "-0.0001", "\"12.5\"", "1e2"]),
+    ("d18", "Decimal(18, 2)", &["-9999999999999999.99", "0"]),
+    ("d38", "Decimal(38, 10)", &["1234567890123456789012345678.0123456789"]),
+    ("d76", "Decimal(76, 20)", &["-12345678901234567890123456789012345678901234567890.12345678901234567890"]),
+    ("date", "Date", &["\"1970-01-01\"", "\"2149-06-06\""]),
+    ("date32", "Date32", &["\"1900-01-01\"", "\"2299-12-31\""]),
+    ("dt", "DateTime('UTC')", &["\"2024-01-15 14:30:00\"", "\"1970-01-01 00:00:00\"", "1705329000"]),
+    ("dtb", "DateTime('Europe/Berlin')", &["\"2024-07-15 14:30:00\"", "\"2024-01-15 14:30:00\""]),
+    ("dt64", "DateTime64(3, 'UTC')", &["\"2024-01-15 14:30:00.123\"", "\"1900-01-01 00:00:00.000\""]),
+    ("dt64n", "DateTime64(9, 'UTC')", &["\"2024-01-15 14:30:00.123456789\""]),
+    ("uuid", "UUID", &["\"5b0e4d5e-8f63-4b3f-9b39-6f4f1f2b7a10\"", "\"FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF\""]),
+    ("ip4", "IPv4", &["\"127.0.0.1\"", "\"255.255.255.255\""]),
+    ("ip6", "IPv6", &["\"::1\"", "\"2001:db8::ff\"", "\"127.0.0.1\""]),
+    ("e8", "Enum8('a' = -1, 'b, c' = 2)", &["\"a\"", "\"b, c\"", "2"]),
+    ("e16", "Enum16('x' = 1000)", &["\"x\""]),
+    ("n", "Nullable(Int32)", &["null", "-5"]),
+    ("arr", "Array(Nullable(UInt16))", &["[]", "[1,null,3]"]),
+    ("arr2", "Array(Array(String))", &["[]", "[[],[\"a\",\"b\"]]"]),
+    ("m", "Map(String, Int64)", &["{}", "{\"a\":1,\"b\":-2}"]),
+    ("mi", "Map(UInt8, Array(String))", &["{\"7\":[\"x\"]}"]),
+    ("t", "Tuple(a UInt8, b Nullable(String))", &["{\"a\":1,\"b\":\"x\"}", "{\"b\":null,\"a\":2,\"c\":3}"]),
+    ("tu", "Tuple(UInt8, String)", &["[1,\"x\"]"]),
+    ("p", "Point", &["[1.5,-2]"]),
+    ("sm", "SimpleAggregateFunction(max, UInt32)", &["7"]),
+    ("j", "JSON", &["{}", "{\"a\":{\"b\":[1,2.5,\"x\",null]},\"c\":true}"]),
+];
+
+#[test]
+fn a_table_of_each_type_holds_what_clickhouse_itself_reads_from_the_same_messages() {
+    let env = TestEnv::open();
+    let columns: Vec<_> = TYPES.iter().map(|(name, kind, _)| format!("{name} {kind}")).collect();
+    env.sql(&format!("CREATE TABLE db.web ({}, {POSITIONS}", columns.join(", ")));
+    env.sql(&format!("CREATE TABLE db.twin ({}) ENGINE = MergeTree ORDER BY u8", columns.join(", ")));
+    let most = TYPES.iter().map(|(_, _, values)| values.len()).max().unwrap_or(0);
+    let message = |nth: usize| {
+        let field = |(name, _, values): &(&str, &str, &[&str])| format!("\"{name}\":{}", values[nth % values.len()]);
+        format!("{{{}}}", TYPES.iter().map(field).collect::<Vec<_>>().join(","))
+    };
+    let payloads: Vec<_> = (0..most).map(message).collect();
+    env.kafka.send(&env.topic, &payloads.iter().map(|payload| ("key", payload.as_str())).collect::<Vec<_>>());
+    env.sql(&format!("INSERT INTO db.twin FORMAT JSONEachRow {}", payloads.join("\n")));
+
+    let table = format!("{}.web", env.database);
+    let mut ingester = env.ingest(&["--table", &table, "--until-end"]);
+    ingester.succeeds();
+    let rejected = env.rows("SELECT detail FROM db.rejected");
+    assert_eq!((ingester.closing().events, rejected), (most as u64, vec![]));
+    let names = TYPES.map(|(name, ..)| name);
+    for name in names {
+        // Each row has a value of its own in `s` and `f64`, or they repeat with a period of both.
+        let shown = |of: &str| env.rows(&format!("SELECT toString({name}) FROM db.{of} ORDER BY ALL"));
+        assert_eq!(shown("web"), shown("twin"), "column {name}");
+    }
+    let all = names.join(", ");
+    let differing = format!(
+        "SELECT count() FROM (SELECT toString(tuple({all})) FROM db.web EXCEPT SELECT toString(tuple({all})) FROM db.twin)"
+    );
+    assert_eq!(env.number(&differing), 0, "whole rows");
+    env.run("audit", &["--table", &table]).succeeds();
+}
+
+#[test]
+fn defaults_are_the_servers_and_a_value_that_does_not_fit_is_rejected_by_its_column() {
+    let env = TestEnv::open();
+    env.sql(&format!(
+        "CREATE TABLE db.web (id UInt32, twice UInt64 DEFAULT id * 2, hex String EPHEMERAL, raw FixedString(2) DEFAULT unhex(hex), \
+         day Date MATERIALIZED toDate(at), at DateTime('UTC'), `geo.country` LowCardinality(String) DEFAULT '??', \
+         _topic LowCardinality(String), _key String, _timestamp_ms DateTime64(3, 'UTC'), _raw_message String, _unknown JSON, {POSITIONS}"
+    ));
+    let good = [
+        r#"{"id":1,"at":"2024-01-15T14:30:00Z","hex":"4142","extra":{"x":[1]}}"#,
+        r#"{"id":2,"at":1705329000,"twice":7,"raw":"zz","geo":{"country":"de","city":"x"},"twice2":null}"#,
+    ];
+    let bad = [
+        (r#"{"id":-1,"at":1705329000}"#, "out_of_range", "id: found a number out of range"),
+        (r#"{"id":"x","at":1705329000}"#, "wrong_type", "id: found a string of another form"),
+        (r#"{"at":1705329000}"#, "missing_field", "id: is missing"),
+        (r#"{"id":1,"at":null}"#, "wrong_type", "at: found null"),
+        (r#"{"id":1,"at":5}"#, "wrong_type", "at: found a number whose size does not say"),
+        (r#"{"id":1,"id":1,"at":1705329000}"#, "wrong_type", "id: stands twice"),
+        (r#"{"id":1,"at":1705329000"#, "not_json", "the JSON object is broken"),
+        ("[]", "not_json", "expected one JSON object, found a JSON array"),
+    ];
+    let messages = good.iter().copied().chain(bad.map(|(payload, ..)| payload)).map(|payload| ("key", payload));
+    env.kafka.send(&env.topic, &messages.collect::<Vec<_>>());
+    let mut ingester = env.ingest(&["--table", "web", "--time", "at", "--until-end"]);
+    ingester.succeeds();
+
+    let rows = env
+        .rows("SELECT id, twice, raw, day, toUnixTimestamp(at), `geo.country`, _key, _unknown FROM db.web ORDER BY id");
+    assert_eq!(
+        rows,
+        [
+            ["1", "2", "AB", "2024-01-15", "1705329000", "??", "key", r#"{"extra":{"x":["1"]}}"#],
+            ["2", "7", "zz", "2024-01-15", "1705329000", "de", "key", "{}"],
+        ]
+    );
+    let raw = env.rows("SELECT _raw_message FROM db.web ORDER BY id");
+    assert_eq!(raw.concat(), good);
+    let is_recent = "abs(dateDiff('second', _timestamp_ms, now64(3))) < 300";
+    assert_eq!(env.number(&format!("SELECT countIf({is_recent} AND _topic = '{}') FROM db.web", env.topic)), 2);
+    for (payload, reason, detail) in bad {
+        let sql = format!("SELECT reason, startsWith(detail, '{detail}') FROM db.rejected WHERE payload = '{payload}'");
+        assert_eq!(env.rows(&sql), [[reason, "1"]], "{payload}: {:?}", env.rows("SELECT detail FROM db.rejected"));
+    }
+    env.run("audit", &["--table", "web"]).succeeds();
+}
+
+#[test]
+fn a_table_that_cannot_be_filled_is_refused_by_the_columns_name() {
+    let env = TestEnv::open();
+    for (columns, says) in [
+        (
+            "id UInt8, agg AggregateFunction(uniq, String)",
+            "column agg: values of the type AggregateFunction(uniq, String)",
+        ),
+        ("id UInt8, _headers String", "column _headers is String, and holds the headers"),
+    ] {
+        env.sql(&format!("CREATE OR REPLACE TABLE db.web ({columns}, {POSITIONS}"));
+        let mut ingester = env.ingest(&["--table", "web"]);
+        assert_eq!(ingester.exit_code(WAIT_TIMEOUT), Some(1));
+        assert!(ingester.stderr().contains(says), "{says}: {}", ingester.stderr());
+    }
+    env.sql("CREATE OR REPLACE TABLE db.web (id UInt8) ENGINE = MergeTree ORDER BY id");
+    let mut ingester = env.ingest(&["--table", "web"]);
+    assert_eq!(ingester.exit_code(WAIT_TIMEOUT), Some(1));
+    assert!(ingester.stderr().contains("db.web".replace("db", &env.database).as_str()), "{}", ingester.stderr());
+    assert_eq!(env.committed().values().max(), None, "nothing is committed");
+}
+
+#[test]
+fn a_column_that_goes_stops_the_ingester_with_one_line_and_loses_nothing() {
+    let env = TestEnv::open();
+    env.sql(&format!("CREATE TABLE db.web (event_id UUID, price Decimal(10, 2), user_id String, {POSITIONS}"));
+    let production = env.produce(&["--rate", "200"]);
+    let mut ingester = env.ingest(&["--table", "web"]);
+    ingester.says("lease opened", 1);
+    env.sql("ALTER TABLE db.web ADD COLUMN product_id String DEFAULT '?'");
+    ingester.says("column product_id of table", 1);
+    env.sql("ALTER TABLE db.web DROP COLUMN price");
+    assert_eq!(ingester.exit_code(WAIT_TIMEOUT), Some(1));
+    assert!(ingester.stderr().contains("column price is gone"), "{}", ingester.stderr());
+    let mut again = env.ingest(&["--table", "web"]);
+    again.says("lease opened", 1);
+    let sent = production.stop().len() as i64;
+    env.drained();
+    again.drains();
+    assert_eq!(env.number("SELECT count() FROM db.web"), sent);
+    assert_eq!(env.number("SELECT uniqExact(event_id) FROM db.web"), sent);
+    assert!(env.number("SELECT countIf(product_id != '?') FROM db.web") > 0, "the new column is filled since");
+    env.run("audit", &["--table", "web"]).succeeds();
+}
