@@ -24,8 +24,8 @@ pub trait Decode: Send + Sync + 'static {
     /// row.
     fn decode(&self, message: &Consumed<'_>) -> Payload;
 
-    /// How many fields there were that no column took.
-    fn unknown_fields(&self) -> u64 {
+    /// How many fields no column took, since this was asked last.
+    fn take_unknown_fields(&self) -> u64 {
         0
     }
 

@@ -1,9 +1,10 @@
 //! The doors through which [`settle`](crate::settle()) reaches the outside, and the kinds of what can go wrong there.
 
-use crate::{OffsetRange, OffsetRanges, Proof, Record};
+use crate::{Decode, OffsetRange, OffsetRanges, Proof, Record, Shop};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The place where rows are stored: ClickHouse, or a double in tests.
@@ -29,6 +30,11 @@ pub trait Sink: Send + Sync + 'static {
         &self,
         ranges: &[(i32, OffsetRange)],
     ) -> impl Future<Output = Result<BTreeMap<i32, OffsetRanges>, Failure>> + Send;
+
+    /// What turns messages into the rows that it stores; events of the shop, unless it is something else.
+    fn decoder(&self) -> Arc<dyn Decode> {
+        Arc::new(Shop)
+    }
 
     /// For which tables the answers were compared with what can be read, since the lease began.
     fn read_back(&self) -> &ReadBack;

@@ -1,6 +1,6 @@
 //! The store of all topics' rows, and the rights to write them.
 
-use crate::{Decode, Failure, LeaseTable, OffsetRanges, Shop, Sink, Tokens};
+use crate::{Failure, LeaseTable, OffsetRanges, Sink, Tokens};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -13,11 +13,6 @@ pub trait Store: Send + Sync + 'static {
 
     /// The sink for rows of the topic with the id `source`. It sends nothing more once `closed` is cancelled.
     fn sink(&self, source: &str, closed: CancellationToken) -> Self::Sink;
-
-    /// What turns messages into rows; events of the shop, unless it is something else.
-    fn decoder(&self) -> Arc<dyn Decode> {
-        Arc::new(Shop)
-    }
 
     /// The tokens of this process, which its sinks' inserts carry.
     fn tokens(&self) -> &Arc<Tokens>;

@@ -8,7 +8,7 @@ use crate::kafka::ranges::Ranges;
 use anyhow::{Context, Result, anyhow, bail};
 use flows::{
     Batch, Claim, Failure, LeaseLost, Metrics, OffsetRange, OpenError, Ownership, Payload, Proof, Record, SettleError,
-    now, open_lease, renew_lease, settle,
+    Sink as _, now, open_lease, renew_lease, settle,
 };
 use std::collections::BTreeMap;
 use std::mem;

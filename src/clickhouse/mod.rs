@@ -60,8 +60,7 @@ use http_body_util::Empty;
 use insert::Inserter;
 use own_table::OwnTable;
 use settings::Settings;
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 /// The longest time until the answer to a question, before it is repeated.
@@ -89,9 +88,8 @@ pub(crate) struct ClickHouse {
     database: String,
     /// The name of the table of good rows.
     events: String,
-    /// Its columns, if it is one of the user's own, once they were read.
-    own_table: OnceLock<OwnTable>,
-    told_columns: Mutex<BTreeSet<String>>,
+    /// Its columns, if it is one of the user's own, as they were last read.
+    own_table: Mutex<Option<Arc<OwnTable>>>,
     misfit: Mutex<Option<Failure>>,
     warned_of_replicas: Once,
 }
@@ -112,8 +110,7 @@ impl ClickHouse {
             endpoint,
             database: config.database.clone(),
             events: config.table.clone().unwrap_or_else(|| Table::Events.name().to_owned()),
-            own_table: OnceLock::new(),
-            told_columns: Mutex::default(),
+            own_table: Mutex::default(),
             misfit: Mutex::default(),
             warned_of_replicas: Once::new(),
         })
@@ -139,33 +136,9 @@ impl ClickHouse {
         self.name_of(name) != name
     }
 
-    /// Reads the columns of the user's own table, if there is one. From then on, messages of this topic are decoded for it.
-    ///
-    /// # Errors
-    /// When ClickHouse cannot be asked; when a column cannot be filled, with its name.
-    pub async fn learn_table(&self, topic: &str, time: Option<&str>) -> Result<(), Failure> {
-        if self.is_own(Table::Events.name()) && self.own_table.get().is_none() {
-            let table = self.read_own_table(topic, time).await?;
-            self.own_table.get_or_init(|| table);
-        }
-        Ok(())
-    }
-
     /// The decoder for the table of good rows.
     pub fn decoder(&self) -> Arc<dyn Decode> {
-        self.own_table.get().map_or_else(|| Arc::new(Shop) as Arc<dyn Decode>, |table| table.decoder.clone())
-    }
-
-    /// Tells of a column that came after the others were read, once.
-    fn warned_of_column(&self, name: &str) {
-        let mut told = self.told_columns.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.insert(name.to_owned()) {
-            tracing::warn!(
-                "column {name} of table {}.{} is new: it is filled from the next start on",
-                self.database,
-                self.events
-            );
-        }
+        self.own_table().map_or_else(|| Arc::new(Shop) as Arc<dyn Decode>, |table| table.decoder.clone())
     }
 
     /// Makes sure of what the promises stand on: that our settings count, that the tables keep what they are given, and that we see
@@ -207,7 +180,7 @@ impl ClickHouse {
 
     /// Tells of fields of messages that the user's own table does not name, each once.
     fn tell_unknown_fields(&self) {
-        let names = self.own_table.get().map(|table| table.decoder.take_unknown_names()).unwrap_or_default();
+        let names = self.own_table().map(|table| table.decoder.take_unknown_names()).unwrap_or_default();
         if !names.is_empty() {
             tracing::warn!(
                 "table {}.{} names no column for these fields, which are ignored: {} (a column _unknown of type JSON would take them)",

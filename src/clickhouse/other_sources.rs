@@ -27,8 +27,9 @@ impl ClickHouse {
         Ok(found.into_iter().map(|(partition, first, last)| (partition, OffsetRange::new(first, last + 1))).collect())
     }
 
-    /// The number of events of these ranges that are stored under other sources, too, by source. The search goes by
-    /// their times, for which our own table has an index, so ClickHouse does not read the whole table.
+    /// The number of events of these ranges that are stored under other sources, too, by source. For events of the shop, the search goes by
+    /// their times, for which their table has an index, so ClickHouse does not read the whole table. Rows of the user's own table are
+    /// the same if all that came from the message is the same.
     ///
     /// # Errors
     /// When ClickHouse does not answer.
@@ -39,9 +40,15 @@ impl ClickHouse {
     ) -> Result<Vec<(String, u64)>, Failure> {
         let Some(wanted) = condition(ranges) else { return Ok(Vec::new()) };
         let events = self.table("events");
-        let key = "event_type, timestamp, event_id";
+        let (key, of) = match self.own_table() {
+            Some(own) => {
+                let hash = format!("sipHash128({})", own.stored_names());
+                (hash.clone(), hash)
+            }
+            None => ("event_type, timestamp, event_id".to_owned(), "event_id".to_owned()),
+        };
         let sql = format!(
-            "SELECT CAST(_source, 'String') AS other, uniqExact(event_id) FROM {events} WHERE _source != {{source:String}} \
+            "SELECT CAST(_source, 'String') AS other, uniqExact({of}) FROM {events} WHERE _source != {{source:String}} \
              AND ({key}) IN (SELECT {key} FROM {events} WHERE _source = {{source:String}} AND ({wanted})) \
              GROUP BY other ORDER BY other LIMIT {NAMED}"
         );

@@ -7,8 +7,8 @@ use super::ClickHouse;
 use super::questions::quoted;
 use super::rows::POSITION;
 use super::tables::misfit;
-use flows::{ColumnDefinition, Columns, Failure, TableDecoder};
-use std::sync::Arc;
+use flows::{ColumnDefinition, Columns, Failure, Table, TableDecoder, UnfillableColumn};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// The columns that the program itself fills, or leaves to their default.
 const OURS: [&str; 4] = [POSITION[0].0, POSITION[1].0, POSITION[2].0, "ingested_at"];
@@ -22,15 +22,89 @@ pub struct OwnColumn {
     name: String,
     kind: String,
     default: Option<String>,
+    is_ephemeral: bool,
 }
 
 /// The columns that are filled, and the decoder of messages for them.
 pub struct OwnTable {
     columns: Vec<OwnColumn>,
+    fingerprint: u64,
+    topic: String,
+    time: Option<String>,
     pub decoder: Arc<TableDecoder>,
 }
 
+/// The columns as they are at one moment.
+struct Definition {
+    columns: Vec<OwnColumn>,
+    fingerprint: u64,
+}
+
+/// A row of `system.columns`: name, type, kind of default, its expression.
+type Described = (String, String, String, String);
+
+/// What identifies the columns of a table, whatever their order.
+const FINGERPRINT: &str = "groupBitXor(cityHash64(name, type, default_kind, default_expression))";
+
+impl Definition {
+    /// The table for messages of this topic; without `time`, a column `timestamp` has the event's time if it is one.
+    fn table(self, topic: &str, time: Option<&str>) -> Result<OwnTable, String> {
+        let Self { columns, fingerprint } = self;
+        let definition = |column: &OwnColumn| ColumnDefinition {
+            name: column.name.clone(),
+            kind: column.kind.clone(),
+            has_default: column.default.is_some(),
+        };
+        let definitions: Vec<_> = columns.iter().map(definition).collect();
+        let named = time.or_else(|| columns.iter().any(|column| column.name == "timestamp").then_some("timestamp"));
+        let (filled, named) = match Columns::new(&definitions, named) {
+            // A column of this name that is no time is none that was asked for.
+            Err(UnfillableColumn::Time(_)) if time.is_none() => (Columns::new(&definitions, None), None),
+            filled => (filled, named),
+        };
+        let filled = filled.map_err(|why| why.to_string())?;
+        if columns.is_empty() {
+            return Err("it has no column that a message could fill".into());
+        }
+        let (topic, time) = (topic.to_owned(), named.map(ToOwned::to_owned));
+        let decoder = Arc::new(TableDecoder::new(filled, &topic));
+        Ok(OwnTable { columns, fingerprint, topic, time, decoder })
+    }
+}
+
 impl OwnTable {
+    /// The column with the event's time.
+    pub fn time(&self) -> Option<&str> {
+        self.time.as_deref()
+    }
+
+    /// What is different now, for people.
+    ///
+    /// # Errors
+    /// The first column that is gone: nothing of its field would be stored any more.
+    fn changes(&self, now: &Definition) -> Result<Vec<String>, String> {
+        let mut changes = Vec::new();
+        for column in &self.columns {
+            match now.columns.iter().find(|other| other.name == column.name) {
+                Some(same) if same == column => {}
+                Some(other) if other.kind != column.kind => {
+                    changes.push(format!("column {} is {} now", column.name, other.kind));
+                }
+                Some(_) => changes.push(format!("column {} has another DEFAULT now", column.name)),
+                None => {
+                    return Err(format!(
+                        "column {} is gone, or can no longer be filled. Nothing is lost. Add it again; or start `ingest` again, which then \
+                         leaves out its field",
+                        column.name
+                    ));
+                }
+            }
+        }
+        let is_new = |column: &&OwnColumn| !self.columns.iter().any(|other| other.name == column.name);
+        changes.extend(now.columns.iter().filter(is_new).map(|column| format!("column {} is new", column.name)));
+        Ok(changes)
+    }
+
     /// The columns of the insert's input: their names and types.
     pub fn input(&self) -> Vec<(String, String)> {
         let both = |(nth, column): (usize, &OwnColumn)| {
@@ -53,6 +127,12 @@ impl OwnTable {
         (all(names.chain(position()).collect()), all(selected.chain(position()).collect()))
     }
 
+    /// The columns that keep what came from a message's payload.
+    pub fn stored_names(&self) -> String {
+        let is_kept = |column: &&OwnColumn| !column.is_ephemeral && !column.name.starts_with('_');
+        self.columns.iter().filter(is_kept).map(|column| backquoted(&column.name)).collect::<Vec<_>>().join(", ")
+    }
+
     /// The settings of the insert's statement.
     pub fn settings(&self) -> &'static str {
         if self.columns.iter().any(|column| column.kind.contains("JSON")) { JSON_AS_TEXT } else { "" }
@@ -60,78 +140,84 @@ impl OwnTable {
 }
 
 impl ClickHouse {
-    /// Reads the columns of the user's own table, for messages of this topic.
+    /// Reads the columns of the user's own table, if there is one. From then on, messages of this topic are decoded for it, and `time` is the
+    /// column with an event's time.
     ///
     /// # Errors
     /// When ClickHouse cannot be asked; when a column cannot be filled, with its name.
-    pub async fn read_own_table(&self, topic: &str, time: Option<&str>) -> Result<OwnTable, Failure> {
-        let columns = self.own_columns().await?;
-        let definition = |column: &OwnColumn| ColumnDefinition {
-            name: column.name.clone(),
-            kind: column.kind.clone(),
-            has_default: column.default.is_some(),
-        };
-        let definitions: Vec<_> = columns.iter().map(definition).collect();
-        let named = time.or_else(|| columns.iter().any(|column| column.name == "timestamp").then_some("timestamp"));
-        let filled = match Columns::new(&definitions, named) {
-            // A column of this name that is no time is none that was asked for.
-            Err(flows::UnfillableColumn::Time(_)) if time.is_none() => Columns::new(&definitions, None),
-            filled => filled,
-        };
-        let unfit = |why: String| misfit(format!("table {}: {why}", self.own_name()));
-        let filled = filled.map_err(|why| unfit(why.to_string()))?;
-        if columns.is_empty() {
-            return Err(unfit("it has no column that a message could fill".into()));
-        }
-        Ok(OwnTable { columns, decoder: Arc::new(TableDecoder::new(filled, topic)) })
-    }
-
-    /// Checks that the columns are those of `table`, which was read before. Others may have come.
-    ///
-    /// # Errors
-    /// When ClickHouse cannot be asked; when a column that is filled has changed, or is gone.
-    pub async fn check_own_table(&self, table: &OwnTable) -> Result<(), Failure> {
-        let now = self.own_columns().await?;
-        for column in &table.columns {
-            let change = match now.iter().find(|other| other.name == column.name) {
-                Some(same) if same == column => continue,
-                Some(other) if other.kind != column.kind => format!("is {} now, and was {}", other.kind, column.kind),
-                Some(_) => "has another DEFAULT now".into(),
-                None => "is gone, or can no longer be filled".into(),
-            };
-            return Err(misfit(format!(
-                "table {}: column {} {change}. Nothing is lost: start `ingest` again, which reads the columns again and goes on where it stopped",
-                self.own_name(),
-                column.name
-            )));
-        }
-        for column in now.iter().filter(|other| !table.columns.iter().any(|column| column.name == other.name)) {
-            self.warned_of_column(&column.name);
+    pub async fn learn_table(&self, topic: &str, time: Option<&str>) -> Result<(), Failure> {
+        if self.is_own(Table::Events.name()) {
+            let table = self.own_definition().await?.table(topic, time).map_err(|why| self.unfit(&why))?;
+            *self.own() = Some(Arc::new(table));
         }
         Ok(())
     }
 
-    async fn own_columns(&self) -> Result<Vec<OwnColumn>, Failure> {
+    /// The user's own table as it was last read, if there is one.
+    pub(super) fn own_table(&self) -> Option<Arc<OwnTable>> {
+        self.own().clone()
+    }
+
+    /// Reads the columns again. Where they have changed, rows are filled accordingly from the next lease on.
+    ///
+    /// # Errors
+    /// When ClickHouse cannot be asked; when a column that was filled is gone, or one that came cannot be filled.
+    pub(super) async fn check_own_table(&self) -> Result<(), Failure> {
+        let Some(table) = self.own_table() else { return Ok(()) };
+        let now = self.own_definition().await?;
+        if now.fingerprint == table.fingerprint {
+            return Ok(());
+        }
+        let changes = table.changes(&now).map_err(|why| self.unfit(&why))?;
+        let changed = now.table(&table.topic, table.time.as_deref()).map_err(|why| self.unfit(&why))?;
+        *self.own() = Some(Arc::new(changed));
+        if !changes.is_empty() {
+            tracing::info!("table {}: {}; rows are filled accordingly", self.own_name(), changes.join(", "));
+        }
+        Ok(())
+    }
+
+    /// A condition that holds while the columns are those of `table`.
+    pub(super) fn is_unchanged(&self, table: &OwnTable) -> String {
+        let of = self.of_own_columns();
+        format!("(SELECT {FINGERPRINT} FROM system.columns WHERE {of}) = {}", table.fingerprint)
+    }
+
+    async fn own_definition(&self) -> Result<Definition, Failure> {
         let sql = format!(
-            "SELECT name, type, default_kind, default_expression FROM system.columns WHERE database = {} AND table = {} \
-             ORDER BY position",
-            quoted(&self.database),
-            quoted(&self.events)
+            "SELECT groupArray((name, type, default_kind, default_expression)), {FINGERPRINT} FROM \
+             (SELECT name, type, default_kind, default_expression FROM system.columns WHERE {} ORDER BY position)",
+            self.of_own_columns()
         );
-        let found: Vec<(String, String, String, String)> = self.all(&sql).await?;
-        let is_filled = |(name, _, default, _): &(String, String, String, String)| {
+        let found: Vec<(Vec<Described>, u64)> = self.all(&sql).await?;
+        let (columns, fingerprint) = found.into_iter().next().unwrap_or_default();
+        let is_filled = |(name, _, default, _): &Described| {
             !OURS.contains(&name.as_str()) && !["MATERIALIZED", "ALIAS"].contains(&default.as_str())
         };
-        let column = |(name, kind, default, expression): (String, String, String, String)| {
+        let column = |(name, kind, default, expression): Described| {
+            let is_ephemeral = default == "EPHEMERAL";
             // An EPHEMERAL column without an expression has its type's default.
             let default = match default.as_str() {
                 "" => None,
                 _ if expression.is_empty() => Some(format!("defaultValueOfTypeName({})", quoted(&kind))),
                 _ => Some(expression),
             };
-            OwnColumn { name, kind, default }
+            OwnColumn { name, kind, default, is_ephemeral }
         };
-        Ok(found.into_iter().filter(is_filled).map(column).collect())
+        Ok(Definition { columns: columns.into_iter().filter(is_filled).map(column).collect(), fingerprint })
+    }
+
+    fn of_own_columns(&self) -> String {
+        format!("database = {} AND table = {}", quoted(&self.database), quoted(&self.events))
+    }
+
+    fn own(&self) -> MutexGuard<'_, Option<Arc<OwnTable>>> {
+        // One value that is replaced in one step.
+        self.own_table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unfit(&self, why: &str) -> Failure {
+        misfit(format!("table {}: {why}", self.own_name()))
     }
 
     /// `database.table`, for people.
@@ -148,22 +234,20 @@ fn backquoted(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn table(columns: &[(&str, &str, Option<&str>)]) -> OwnTable {
-        let columns: Vec<_> = columns
-            .iter()
-            .map(|&(name, kind, default)| OwnColumn {
-                name: name.into(),
-                kind: kind.into(),
-                default: default.map(Into::into),
-            })
-            .collect();
-        let filled = Columns::new(&[], None).unwrap();
-        OwnTable { columns, decoder: Arc::new(TableDecoder::new(filled, "web")) }
+    fn definition(columns: &[(&str, &str, Option<&str>)]) -> Definition {
+        let column = |&(name, kind, default): &(&str, &str, Option<&str>)| OwnColumn {
+            name: name.into(),
+            kind: kind.into(),
+            default: default.map(Into::into),
+            is_ephemeral: false,
+        };
+        Definition { columns: columns.iter().map(column).collect(), fingerprint: 0 }
     }
 
     #[test]
     fn a_column_with_a_default_comes_with_a_byte_that_says_whether_it_is_given() {
-        let table = table(&[("a", "UInt8", None), ("b`c", "String", Some("toString(a)"))]);
+        let columns = [("a", "UInt8", None), ("b`c", "String", Some("toString(a)"))];
+        let table = definition(&columns).table("web", None).unwrap();
         let input =
             table.input().into_iter().map(|(name, kind)| format!("{name} {kind}")).collect::<Vec<_>>().join(", ");
         assert_eq!(
@@ -176,5 +260,27 @@ mod tests {
             selected,
             "value_0 AS `a`, if(given_1, value_1, toString(a)) AS `b\\`c`, _source, _partition, _offset"
         );
+    }
+
+    #[test]
+    fn a_column_that_comes_or_changes_is_told_and_one_that_goes_is_refused() {
+        let table = definition(&[("a", "UInt8", None), ("b", "String", None)]).table("web", None).unwrap();
+        let changes = |columns: &[(&str, &str, Option<&str>)]| table.changes(&definition(columns));
+        let now = [("c", "Date", None), ("a", "UInt16", None), ("b", "String", Some("'x'"))];
+        let told = ["column a is UInt16 now", "column b has another DEFAULT now", "column c is new"];
+        assert_eq!(changes(&now).unwrap(), told);
+        assert!(changes(&[("a", "UInt8", None)]).unwrap_err().starts_with("column b is gone"));
+    }
+
+    #[test]
+    fn the_events_time_is_the_named_column_or_one_with_the_name_timestamp_if_that_is_a_time() {
+        let time = |kind: &str, named: Option<&str>| {
+            let columns = [("timestamp", kind, None), ("at", "DateTime", None)];
+            definition(&columns).table("web", named).map(|table| table.time)
+        };
+        assert_eq!(time("DateTime64(3)", None), Ok(Some("timestamp".into())));
+        assert_eq!(time("DateTime64(3)", Some("at")), Ok(Some("at".into())));
+        assert_eq!(time("Int64", None), Ok(None));
+        assert!(time("Int64", Some("timestamp")).unwrap_err().contains("timestamp"));
     }
 }

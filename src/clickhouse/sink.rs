@@ -8,8 +8,8 @@ use super::{ClickHouse, failure, rows};
 use crate::log_throttle::LogThrottle;
 use bytes::Bytes;
 use flows::{
-    Answer, Decode, ErrorKind, Failure, LeaseTable, Newest, OffsetRange, OffsetRanges, ReadBack, Record, Sink, Table,
-    Tokens,
+    Answer, Decode, ErrorKind, Failure, LeaseTable, Newest, OffsetRange, OffsetRanges, ReadBack, Record, Shop, Sink,
+    Table, Tokens,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,6 +56,8 @@ pub struct ClickHouseSink {
     source: String,
     scope: Scope,
     writer: Writer,
+    /// The user's own table, as it was when the lease began: its rows are decoded for it.
+    own: Option<Arc<OwnTable>>,
     /// The server's own id, when it was last asked about leases.
     server: Mutex<String>,
     closed: CancellationToken,
@@ -69,6 +71,7 @@ impl ClickHouseSink {
     pub(crate) fn new(clickhouse: Arc<ClickHouse>, source: &str, writer: Writer, closed: CancellationToken) -> Self {
         Self {
             scope: Scope::new(&clickhouse.database, source),
+            own: clickhouse.own_table(),
             clickhouse,
             source: source.to_owned(),
             writer,
@@ -83,11 +86,6 @@ impl ClickHouseSink {
     /// The tokens that its inserts carry.
     pub fn tokens(&self) -> &Tokens {
         &self.writer.tokens
-    }
-
-    /// The decoder of messages whose rows it stores.
-    pub fn decoder(&self) -> Arc<dyn Decode> {
-        self.clickhouse.decoder()
     }
 
     async fn send(&self, id: &InsertId, sql: &str, body: Bytes) -> Result<u64, Failure> {
@@ -116,6 +114,9 @@ impl ClickHouseSink {
         let input = |columns: &[(String, String)]| {
             columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect::<Vec<_>>().join(", ")
         };
+        let unchanged = own.map_or_else(String::new, |own| {
+            format!("AND throwIf(NOT {}, '{}') = 0 ", self.clickhouse.is_unchanged(own), refusals.altered)
+        });
         let (structure, (names, selected), settings) = match own {
             Some(own) => (input(&own.input()), own.selection(), own.settings()),
             None => {
@@ -133,7 +134,7 @@ impl ClickHouseSink {
         format!(
             "INSERT INTO {} ({names}) {settings}SELECT {selected} FROM input({}) \
              WHERE throwIf(toString(serverUUID()) != {}, '{}') = 0 AND throwIf(NOT ({holds}), '{}') = 0 \
-             AND throwIf({is_stored}, '{}') = 0 FORMAT RowBinaryWithNamesAndTypes",
+             AND throwIf({is_stored}, '{}') = 0 {unchanged}FORMAT RowBinaryWithNamesAndTypes",
             self.clickhouse.table(table.name()),
             quoted(&structure),
             quoted(&self.server()),
@@ -144,8 +145,13 @@ impl ClickHouseSink {
     }
 
     /// The user's own table, if rows of `table` go there.
-    fn own_table(&self, table: Table) -> Option<&OwnTable> {
-        self.clickhouse.own_table.get().filter(|_| table == Table::Events)
+    fn own_table(&self, table: Table) -> Option<&Arc<OwnTable>> {
+        self.own.as_ref().filter(|_| table == Table::Events)
+    }
+
+    /// Whether the columns that rows are encoded for are no longer those of the table, as far as that is known.
+    fn is_outdated(&self, own: &Arc<OwnTable>) -> bool {
+        self.clickhouse.own_table().is_none_or(|now| !Arc::ptr_eq(&now, own))
     }
 
     fn server(&self) -> MutexGuard<'_, String> {
@@ -160,13 +166,14 @@ struct Refusals {
     fenced: String,
     stored: String,
     elsewhere: String,
+    altered: String,
 }
 
 impl Refusals {
     fn new() -> Self {
         let nonce: u128 = rand::random();
         let says = |what| format!("{what} {nonce:032x}");
-        Self { fenced: says("fenced"), stored: says("stored"), elsewhere: says("elsewhere") }
+        Self { fenced: says("fenced"), stored: says("stored"), elsewhere: says("elsewhere"), altered: says("altered") }
     }
 }
 
@@ -183,6 +190,9 @@ impl Sink for ClickHouseSink {
             Some(own) => rows::encode_as(&own.input(), table, &self.source, records),
             None => rows::encode(table, &self.source, records),
         };
+        if self.own_table(table).is_some_and(|own| self.is_outdated(own)) {
+            return Ok(Answer::Fenced);
+        }
         let (carried, refusals) = (self.writer.tokens.of(id.partitions()), Refusals::new());
         if carried.iter().any(|(_, token)| token.is_nil()) {
             return Ok(Answer::Fenced);
@@ -206,6 +216,10 @@ impl Sink for ClickHouseSink {
         if says(&refusals.fenced) && self.writer.tokens.replaced(&carried) {
             return Ok(Answer::Superseded);
         }
+        if says(&refusals.altered) {
+            self.clickhouse.check_own_table().await?;
+            return Ok(Answer::Fenced);
+        }
         if says(&refusals.fenced) || says(&refusals.elsewhere) {
             let why = if says(&refusals.fenced) {
                 "another owner has opened a lease, or it is gone from the table".into()
@@ -223,17 +237,22 @@ impl Sink for ClickHouseSink {
             // Without an answer of ClickHouse, its absence is warned of elsewhere.
             tracing::info!("insert into {table} not confirmed, {rows} rows, trying again: {failure}");
         }
-        // Rows are to blame only where ClickHouse is well otherwise, and the table is the one of the schema.
-        if matches!(failure.kind, ErrorKind::Data | ErrorKind::Unexplained)
-            && let Err(why) = self.clickhouse.check_tables().await
-        {
-            return Err(Failure { kind: why.kind, ended: failure.ended, message: why.message });
+        // Rows are to blame only where ClickHouse is well otherwise, and the table is the one of the schema. Nor do a server's words
+        // about a column that is gone say as much as ours.
+        let doubt = matches!(failure.kind, ErrorKind::Data | ErrorKind::Unexplained | ErrorKind::Permanent);
+        if doubt && let Err(why) = self.clickhouse.check_tables().await {
+            let is_clearer = failure.kind != ErrorKind::Permanent || why.kind == ErrorKind::Permanent;
+            return Err(if is_clearer { Failure { ended: failure.ended, ..why } } else { failure });
         }
         Err(failure)
     }
 
     async fn stored(&self, ranges: &[(i32, OffsetRange)]) -> Result<BTreeMap<i32, OffsetRanges>, Failure> {
         self.complain(self.clickhouse.stored(&self.source, ranges).await)
+    }
+
+    fn decoder(&self) -> Arc<dyn Decode> {
+        self.own.as_ref().map_or_else(|| Arc::new(Shop) as Arc<dyn Decode>, |own| own.decoder.clone())
     }
 
     fn read_back(&self) -> &ReadBack {

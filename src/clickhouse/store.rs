@@ -3,7 +3,7 @@
 use super::sink::{ClickHouseSink, Writer};
 use super::{ClickHouse, ClickHouseConfig, Role};
 use anyhow::Result;
-use flows::{Decode, Failure, OffsetRanges, Store, Tokens};
+use flows::{Failure, OffsetRanges, Store, Tokens};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -34,10 +34,6 @@ impl Store for ClickHouseStore {
 
     fn sink(&self, source: &str, closed: CancellationToken) -> ClickHouseSink {
         ClickHouseSink::new(self.clickhouse.clone(), source, self.writer.clone(), closed)
-    }
-
-    fn decoder(&self) -> Arc<dyn Decode> {
-        self.clickhouse.decoder()
     }
 
     fn tokens(&self) -> &Arc<Tokens> {

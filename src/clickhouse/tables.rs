@@ -40,10 +40,7 @@ impl ClickHouse {
             let columns = if self.is_own(name) { &rows::POSITION } else { columns };
             self.check_columns(name, columns).await?;
         }
-        match self.own_table.get() {
-            Some(table) => self.check_own_table(table).await,
-            None => Ok(()),
-        }
+        self.check_own_table().await
     }
 
     /// Checks that the table of leases exists and keeps the newest ones. Writers of rows need it.

@@ -72,11 +72,15 @@ impl ClickHouse {
             quoted(self.name_of(table))
         );
         let mut limits = Limits::default();
+        let own = self.own_table().filter(|_| self.is_own(table));
+        let time = own.as_ref().map_or(Some("timestamp"), |own| own.time());
         for (engine,) in self.all::<(String,)>(&sql).await? {
             for expression in deleting(&engine) {
                 if let Some(ms) = self.limit("ingested_at", expression).await? {
                     limits.ingested_ms = limits.ingested_ms.max(Some(ms));
-                } else if let Some(ms) = self.limit("timestamp", expression).await? {
+                } else if let Some(time) = time
+                    && let Some(ms) = self.limit(time, expression).await?
+                {
                     limits.timestamp_ms = limits.timestamp_ms.max(Some(ms));
                 } else {
                     unused.push(format!("{table}: TTL {expression}"));

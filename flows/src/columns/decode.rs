@@ -92,8 +92,8 @@ impl Decode for TableDecoder {
         }
     }
 
-    fn unknown_fields(&self) -> u64 {
-        self.unknown.load(Relaxed)
+    fn take_unknown_fields(&self) -> u64 {
+        self.unknown.swap(0, Relaxed)
     }
 
     fn reads_headers(&self) -> bool {

@@ -5,10 +5,9 @@ use super::lag;
 use super::shared::{Assignment, Shared};
 use crate::kafka::loss;
 use crate::kafka::native::{Inbox, RawRecord};
-use flows::{Arrival, Consumed, Decode, Input, Loss, Member, Metrics, OffsetRange, Payload, Permit, Record, now};
+use flows::{Arrival, Consumed, Decode, Input, Loss, Member, Metrics, OffsetRange, Payload, Permit, Record, Shop, now};
 use rdkafka::consumer::Consumer as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -25,7 +24,8 @@ pub struct Fetcher {
     inbox: Inbox,
     /// Bytes that may still be on their way. A thousand messages of a usual size are 128 kB; a thousand of 1 MB are a gigabyte.
     budget: Arc<Semaphore>,
-    decoder: Arc<dyn Decode>,
+    /// What is fetched is decoded by it: the one of the lease.
+    pub decoder: Arc<dyn Decode>,
 }
 
 /// One fetch.
@@ -40,9 +40,9 @@ struct Fetch<'m> {
 }
 
 impl Fetcher {
-    /// What is fetched is decoded by `decoder`.
-    pub fn new(inbox: Inbox, decoder: Arc<dyn Decode>) -> Self {
-        Self { inbox, decoder, budget: Arc::new(Semaphore::new(BUDGET_BYTES)) }
+    /// Nothing is fetched yet.
+    pub fn new(inbox: Inbox) -> Self {
+        Self { inbox, decoder: Arc::new(Shop), budget: Arc::new(Semaphore::new(BUDGET_BYTES)) }
     }
 
     /// Hands the waiting messages to the pipeline; false if there was nothing to do.
@@ -68,7 +68,7 @@ impl Fetcher {
         }
         drop(assignment);
         Metrics::count(&metrics.bytes, bytes);
-        metrics.unknown_fields.store(self.decoder.unknown_fields(), Relaxed);
+        Metrics::count(&metrics.unknown_fields, self.decoder.take_unknown_fields());
         for input in inputs {
             if let Input::Deleted(partition, OffsetRange { first, next }) = &input {
                 loss::report(&Loss::expired(*partition, *first, *next), metrics);

@@ -11,7 +11,7 @@ use crate::kafka::{broker_recovery, loss};
 use crate::shutdown::Shutdown;
 use crate::stuck::At;
 use anyhow::{Context as _, Result, anyhow};
-use flows::{Action, ErrorKind, Failure, Input, Metrics, Store};
+use flows::{Action, ErrorKind, Failure, Input, Metrics, Sink as _, Store};
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -85,7 +85,7 @@ pub fn start<S: Store>(
     lag::keep_asking(&client, &config.topic, &config.stuck)?;
     let (answer, answers) = mpsc::channel();
     let poll_loop = PollLoop {
-        fetcher: Fetcher::new(inbox, config.store.decoder()),
+        fetcher: Fetcher::new(inbox),
         client,
         shared,
         config,
@@ -168,6 +168,7 @@ impl<S: Store> PollLoop<S> {
                 losses.iter().for_each(|loss| loss::report(loss, &self.metrics));
                 self.config.stuck.is_over(At::Lease);
                 tracing::info!(?starts, "lease opened");
+                self.fetcher.decoder = opened.sink.decoder();
                 let (records, lease) = Lease::open(lease, starts, opened, &self.shared);
                 self.shared.lock().records = Some(records);
                 let _ = self.leases.send(Ok(lease));
