@@ -29,7 +29,8 @@ pub struct SetupArgs {
 pub async fn run(args: SetupArgs) -> Result<()> {
     let config = kafka::client_config(&args.kafka.config(), &[])?;
     let client = Arc::new(admin::client(&config)?);
-    let clickhouse = ClickHouse::new(&args.table.config(&args.clickhouse))?;
+    let tables_config = args.table.config(&args.clickhouse);
+    let clickhouse = ClickHouse::new(&tables_config)?;
     let topic = &args.kafka.topic;
     match connect::kafka(&client, topic, args.kafka.connect_timeout).await? {
         Found::Partitions(partitions) => {
@@ -46,5 +47,5 @@ pub async fn run(args: SetupArgs) -> Result<()> {
     let tables = connect::checked(&clickhouse, patience, async || clickhouse.apply_schema().await).await;
     let tables = tables.context("cannot set up the tables")?;
     let word = if tables == Tables::Made { "created" } else { "there" };
-    output::line(format_args!("database {}: tables {word}, columns as expected", args.clickhouse.database))
+    output::line(format_args!("database {}: tables {word}, columns as expected", tables_config.database))
 }

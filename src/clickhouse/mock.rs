@@ -139,6 +139,7 @@ impl Mock {
         let settings = DURABLE.map(|name| format!("{name} = 1")).join(", ");
         let leases = format!("AggregatingMergeTree ORDER BY (source, role, partition) SETTINGS {settings}");
         self.has_table("leases", "AggregatingMergeTree", "source, role, partition", &leases, &leases::COLUMNS);
+        self.always("WHERE is_in_partition_key", rows(""));
         self.always("EXPLAIN", rows("[\"ReadFromMergeTree\"]"))
     }
 

@@ -239,8 +239,12 @@ impl Sink for ClickHouseSink {
         }
         // Rows are to blame only where ClickHouse is well otherwise, and the table is the one of the schema. Nor do a server's words
         // about a column that is gone say as much as ours.
-        let doubt = matches!(failure.kind, ErrorKind::Data | ErrorKind::Unexplained | ErrorKind::Permanent);
-        if doubt && let Err(why) = self.clickhouse.check_tables().await {
+        let is_doubted = match failure.kind {
+            ErrorKind::Data | ErrorKind::Unexplained => true,
+            ErrorKind::Permanent => code.is_some(),
+            _ => false,
+        };
+        if is_doubted && let Err(why) = self.clickhouse.check_tables().await {
             let is_clearer = failure.kind != ErrorKind::Permanent || why.kind == ErrorKind::Permanent;
             return Err(if is_clearer { Failure { ended: failure.ended, ..why } } else { failure });
         }

@@ -10,6 +10,14 @@ use std::collections::{BTreeSet, HashMap};
 /// The columns by which rows are found again.
 const POSITION: [&str; 3] = ["_source", "_partition", "_offset"];
 
+/// The same with `ingested_at`, and their definitions, for a table of the user's own.
+const PLACES: [(&str, &str); 4] = [
+    ("_source", "LowCardinality(String)"),
+    ("_partition", "Int32"),
+    ("_offset", "Int64"),
+    ("ingested_at", "DateTime64(3, 'UTC') DEFAULT nowInBlock64(3, 'UTC')"),
+];
+
 /// ClickHouse's codes UNKNOWN_TABLE and UNKNOWN_DATABASE.
 const MISSING: [i32; 2] = [60, 81];
 
@@ -37,7 +45,13 @@ impl ClickHouse {
     pub async fn check_tables(&self) -> Result<(), Failure> {
         for (name, columns) in TABLES {
             self.check_engine(name).await?;
+            if name != ERASED {
+                self.check_partitioning(name).await?;
+            }
             let columns = if self.is_own(name) { &rows::POSITION } else { columns };
+            if self.is_own(name) {
+                self.check_positions().await?;
+            }
             self.check_columns(name, columns).await?;
         }
         self.check_own_table().await
@@ -131,6 +145,55 @@ impl ClickHouse {
             return Err(misfit(format!("table {database}.{name} is there, and not to be seen in system.tables")));
         };
         Ok(Definition { engine, sorting_key, engine_full, create })
+    }
+
+    /// Checks that the user's own table has the columns by which rows are found again.
+    async fn check_positions(&self) -> Result<(), Failure> {
+        let sql = format!(
+            "SELECT name FROM system.columns WHERE database = {} AND table = {}",
+            quoted(&self.database),
+            quoted(&self.events)
+        );
+        let there: BTreeSet<String> = self.all::<(String,)>(&sql).await?.into_iter().map(|(name,)| name).collect();
+        let adds: Vec<_> = PLACES
+            .iter()
+            .filter(|(name, _)| !there.contains(*name))
+            .map(|(name, kind)| format!("ADD COLUMN {name} {kind}"))
+            .collect();
+        if adds.is_empty() {
+            return Ok(());
+        }
+        Err(misfit(format!(
+            "table {}.{} lacks columns by which its rows are found again, without which none may be stored. Add them: ALTER TABLE {} {}",
+            self.database,
+            self.events,
+            self.table(Table::Events.name()),
+            adds.join(", ")
+        )))
+    }
+
+    /// An insert has to be one part: of several, ClickHouse can store some and fail.
+    async fn check_partitioning(&self, name: &str) -> Result<(), Failure> {
+        let sql = format!(
+            "SELECT (SELECT partition_key FROM system.tables WHERE name = {1} AND database = {0}), name FROM system.columns \
+             WHERE is_in_partition_key AND database = {0} AND table = {1}",
+            quoted(&self.database),
+            quoted(self.name_of(name))
+        );
+        for (key, column) in self.all::<(String, String)>(&sql).await? {
+            // The one of `schema.sql` sets rows apart that no ingester stores.
+            let is_one = ["_source", "ingested_at"].contains(&column.as_str())
+                || column == "_offset" && !ttl::mentions(&key.replace("_offset < 0", ""), "_offset");
+            if !is_one {
+                return Err(misfit(format!(
+                    "table {}.{} is partitioned by {column} ({key}): an insert would be several parts, of which ClickHouse can store some \
+                     and fail, and rows would be stored twice: partition by ingested_at or _source, or not at all",
+                    self.database,
+                    self.name_of(name)
+                )));
+            }
+        }
+        Ok(())
     }
 
     async fn check_columns(&self, name: &str, brought: &[Column]) -> Result<(), Failure> {
@@ -289,6 +352,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_table_whose_insert_could_be_several_parts_is_refused() {
+        for (key, column, fits) in [
+            ("toYYYYMM(ingested_at) + (_offset < 0)", "ingested_at", true),
+            ("toYYYYMM(ingested_at) + (_offset < 0)", "_offset", true),
+            ("_source", "_source", true),
+            ("intDiv(_offset, 1000)", "_offset", false),
+            ("toDate(timestamp)", "timestamp", false),
+            ("(_source, _partition)", "_partition", false),
+        ] {
+            let mock = mock().await;
+            mock.expect("WHERE is_in_partition_key", rows(&serde_json::json!([key, column]).to_string()));
+            let checked = mock.clickhouse().check_tables().await;
+            assert_eq!(checked.is_ok(), fits, "{key} {column}: {checked:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_column_that_keeps_nothing_or_is_not_there_is_named() {
         for (column, words) in [
             (r#"["x","Int64",""]"#, "column event_id (UUID) is missing"),
@@ -309,7 +389,7 @@ mod tests {
         let events = rows::columns(Table::Events).iter().map(|(name, kind)| {
             serde_json::json!([name, if *name == "price" { "Float32" } else { kind }, ""]).to_string()
         });
-        mock.always("table = 'events'", rows(&events.collect::<Vec<_>>().join("\n")));
+        mock.always("WHERE database = 'shop' AND table = 'events'", rows(&events.collect::<Vec<_>>().join("\n")));
         let (theirs, ours) = ("'Float32'", "CAST(value, 'Decimal(10, 2)')");
         mock.expect(theirs, rows(""));
         mock.clickhouse().check_tables().await.unwrap();

@@ -182,6 +182,8 @@ pub struct Setting {
     pub rate: u32,
     session_s: u32,
     batch_timeout: &'static str,
+    /// Whether events go into a table that is not the shop's.
+    own_table: bool,
 }
 
 /// The shortest `session.timeout.ms` that brokers allow, and Kafka's default, in seconds.
@@ -203,6 +205,7 @@ impl Setting {
             // As by default, where batches leave by time.
             rate: if (rows, in_flight) == (1_000, 4) { 100 } else { fast(rows) },
             batch_timeout: "5s",
+            own_table: variable("CLICKSTREAM_FAULTS_OWN_TABLE").map_or(of(&[0, 0, 1]) == 1, |own| own > 0.0),
         }
     }
 
@@ -228,7 +231,7 @@ impl Setting {
     }
 
     pub fn services(&self) -> Services {
-        Services { partitions: self.partitions, ..Services::default() }
+        Services { partitions: self.partitions, own_table: self.own_table, ..Services::default() }
     }
 
     /// The ingester's, for the member of this name.
@@ -250,7 +253,10 @@ impl Setting {
 
     /// The producer's.
     pub fn load(&self) -> Vec<&'static str> {
-        vec![format!("--rate={}", self.rate).leak(), "--faults=bad=0.01,dup=0.01,late=0.01"]
+        // What is bad for the shop need not be bad for another table.
+        let faults =
+            if self.own_table { "--faults=dup=0.01,late=0.01" } else { "--faults=bad=0.01,dup=0.01,late=0.01" };
+        vec![format!("--rate={}", self.rate).leak(), faults]
     }
 }
 
@@ -261,9 +267,10 @@ const fn fast(rows: u32) -> u32 {
 
 impl std::fmt::Display for Setting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { partitions, rows, in_flight, strategy, members, session_s, rate, .. } = self;
+        let Self { partitions, rows, in_flight, strategy, members, session_s, rate, own_table, .. } = self;
         write!(f, "{partitions} partitions, {rows} rows x {in_flight}, {strategy}, ")?;
-        write!(f, "{members:?}, sessions of {session_s} s, {rate}/s")
+        let table = if *own_table { "own table" } else { "events" };
+        write!(f, "{members:?}, sessions of {session_s} s, {rate}/s, {table}")
     }
 }
 

@@ -18,6 +18,14 @@ use std::time::Duration;
 const RAW: &str = "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1, \
                    parts_to_delay_insert = 100000, parts_to_throw_insert = 100000";
 
+/// A table of the user's own, in place of the shop's `events`: with types of its own, and more columns.
+const OWN_TABLE: &str = "CREATE TABLE db.web (event_id UUID, user_id LowCardinality(Nullable(String)), product_id String, \
+    event_type Enum8('page_view' = 1, 'add_to_cart' = 2, 'purchase' = 3), price Decimal(38, 4), timestamp DateTime64(6, 'UTC'), \
+    tags Array(String) DEFAULT [toString(event_type), product_id], absent Nullable(Int64), _unknown JSON, _topic LowCardinality(String), \
+    _key String, _headers Map(String, String), _raw_message String, \
+    _source LowCardinality(String), _partition Int32, _offset Int64, ingested_at DateTime64(3, 'UTC') DEFAULT nowInBlock64(3, 'UTC')) \
+    ENGINE = MergeTree ORDER BY (_source, _partition, _offset)";
+
 /// Laws about time are judged while nothing else runs.
 static MACHINE: RwLock<()> = RwLock::new(());
 
@@ -43,12 +51,14 @@ pub struct Services {
     pub brokers: String,
     pub clickhouse: String,
     pub partitions: i32,
+    /// Whether events go into a table of the user's own.
+    pub own_table: bool,
 }
 
 impl Default for Services {
     /// The services that all tests share, and as many partitions as `setup` makes.
     fn default() -> Self {
-        Self { brokers: stack::brokers(), clickhouse: stack::clickhouse_url(), partitions: 3 }
+        Self { brokers: stack::brokers(), clickhouse: stack::clickhouse_url(), partitions: 3, own_table: false }
     }
 }
 
@@ -60,6 +70,7 @@ pub struct TestEnv {
     pub kafka: Kafka,
     pub clickhouse: ClickHouse,
     pub dir: PathBuf,
+    own_table: bool,
     programs: AtomicU32,
     _part: Part,
 }
@@ -92,6 +103,10 @@ impl TestEnv {
 
     fn made(services: &Services, part: Part) -> Self {
         let env = Self::named(services, part);
+        if services.own_table {
+            env.sql(&format!("CREATE DATABASE {}", env.database));
+            env.sql(OWN_TABLE);
+        }
         env.run("setup", &["--partitions", &services.partitions.to_string()]).succeeds();
         for table in ["events", "rejected"] {
             env.sql(&format!("ALTER TABLE db.{table} MODIFY SETTING {RAW}"));
@@ -119,6 +134,7 @@ impl TestEnv {
             kafka,
             clickhouse,
             dir,
+            own_table: services.own_table,
             programs: AtomicU32::new(0),
             _part: part,
         }
@@ -150,6 +166,7 @@ impl TestEnv {
             .env("CLICKSTREAM_CLICKHOUSE_URL", &self.clickhouse.url)
             .env("CLICKSTREAM_DATABASE", &self.database)
             .env("TMPDIR", &self.dir)
+            .envs(self.own_table.then_some(("CLICKSTREAM_TABLE", "web")))
             .current_dir(&self.dir);
         program
     }
@@ -208,7 +225,7 @@ impl TestEnv {
         self.dir.join(format!("{:02}-{name}", self.programs.fetch_add(1, Relaxed)))
     }
 
-    /// Runs a statement in which `db.` stands for this test's database.
+    /// Runs a statement in which `db.` stands for this test's database, and `db.events` for the table of its events.
     #[track_caller]
     pub fn sql(&self, sql: &str) -> String {
         self.clickhouse.run(&self.here(sql))
@@ -227,6 +244,7 @@ impl TestEnv {
     }
 
     pub fn here(&self, sql: &str) -> String {
+        let sql = if self.own_table { &sql.replace("db.events", "db.web") } else { sql };
         sql.replace("db.", &format!("{}.", self.database))
     }
 
