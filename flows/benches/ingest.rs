@@ -37,7 +37,10 @@ fn records() -> Vec<Record> {
     let mut shoppers = Shoppers::new(1, 500, Faults::default());
     let record = |nth| {
         let (partition, offset) = ((nth % i64::from(PARTITIONS)) as i32, nth / i64::from(PARTITIONS));
-        let (range, payload) = (OffsetRange::new(offset, offset + 1), Payload::Event(shoppers.next(now()).event));
+        let (range, payload) = (
+            OffsetRange::new(offset, offset + 1),
+            Payload::Event(shoppers.next(now()).event.expect("an event of the shop")),
+        );
         Record::new(partition, range, now(), payload)
     };
     (0..RECORDS).map(record).collect()

@@ -52,6 +52,7 @@ mod single_writer;
 mod sink;
 mod stages;
 mod store;
+mod template;
 mod waiting;
 
 pub use backlog::Backlog;
@@ -83,4 +84,5 @@ pub use shoppers::{Fault, Faults, Message, Shoppers};
 pub use single_writer::{Append, SingleWriter, SingleWriterSink};
 pub use sink::{Answer, ErrorKind, Failure, LeaseLost, Ownership, ReadBack, Sink, Table};
 pub use store::Store;
+pub use template::{Template, Visitors};
 pub use waiting::{Arrivals, Due, Run, Waiting};

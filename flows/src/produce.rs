@@ -1,6 +1,6 @@
 //! From due times to acknowledged events.
 
-use crate::{Event, Fault, Message, Metrics, Shoppers, Stage, now};
+use crate::{Event, Fault, Message, Metrics, Stage, now};
 use futures::{Stream, StreamExt, TryStreamExt};
 use std::future::Future;
 
@@ -31,8 +31,8 @@ pub struct Lost(pub String);
 /// The outcome of a message.
 #[derive(Debug)]
 pub struct Receipt {
-    /// The event it was made from.
-    pub event: Event,
+    /// The event of the shop it was made from; none if it is of a template.
+    pub event: Option<Event>,
     /// The deliberate fault of the message.
     pub fault: Option<Fault>,
     /// Where it stands now.
@@ -50,21 +50,21 @@ pub struct Tally {
     pub lost: u64,
 }
 
-/// Sends the shoppers' next message at each due time of `schedule`, and hands each receipt to `keep`, in order. Ends
+/// Sends the `next` message, of an event that happens then, at each due time of `schedule`, and hands each receipt to `keep`, in order. Ends
 /// when the schedule ends and every message is acknowledged or given up.
 ///
 /// # Errors
 /// The error of `keep`.
 pub async fn produce<E>(
     schedule: impl Stream<Item = i64>,
-    mut shoppers: Shoppers,
+    mut next: impl FnMut(i64) -> Message,
     topic: &impl Topic,
     in_flight: usize,
     metrics: &Metrics,
     mut keep: impl FnMut(Receipt) -> Result<(), E>,
 ) -> Result<Tally, E> {
     schedule
-        .map(|due| (due, shoppers.next(due)))
+        .map(|due| (due, next(due)))
         .then(|(due, message)| send(topic, message, due, metrics)) // one after another: the topic's order is the stream's order
         .buffered(in_flight) //                                    acks in order, bounded in flight: this is the backpressure
         .map(Ok)

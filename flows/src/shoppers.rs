@@ -28,8 +28,8 @@ pub struct Message {
     pub key: CompactString,
     /// The value; none is a tombstone.
     pub payload: Option<Vec<u8>>,
-    /// The event it was made from.
-    pub event: Event,
+    /// The event of the shop it was made from; none if it is of a template.
+    pub event: Option<Event>,
     /// The deliberate fault of the message, if it has one.
     pub fault: Option<Fault>,
 }
@@ -166,12 +166,12 @@ impl Shoppers {
             6 => (Reason::BadPrice, swap(&price, r#""price":-1.5"#)),
             _ => (Reason::BadTimestamp, swap(r#""timestamp":""#, r#""timestamp":"x"#)),
         };
-        Message { key: event.user.clone(), payload, event, fault: Some(Fault::Bad(reason)) }
+        Message { key: event.user.clone(), payload, event: Some(event), fault: Some(Fault::Bad(reason)) }
     }
 }
 
 fn sound(event: Event, fault: Option<Fault>) -> Message {
-    Message { key: event.user.clone(), payload: Some(event.to_json()), event, fault }
+    Message { key: event.user.clone(), payload: Some(event.to_json()), event: Some(event), fault }
 }
 
 impl Shopper {
@@ -207,7 +207,7 @@ mod tests {
 
     fn events(seed: u64, count: i64) -> Vec<Event> {
         let mut shoppers = Shoppers::new(seed, 500, Faults::default());
-        (0..count).map(|nth| shoppers.next(nth * 10_000_000).event).collect()
+        (0..count).filter_map(|nth| shoppers.next(nth * 10_000_000).event).collect()
     }
 
     #[test]
@@ -270,11 +270,14 @@ mod tests {
                     expected.as_str()
                 }
                 (fault, Payload::Event(event)) => {
-                    assert_eq!(event, message.event);
+                    assert_eq!(Some(&event), message.event.as_ref());
                     match fault {
                         None => "none",
                         Some(Fault::Dup) => {
-                            assert_eq!(before.as_ref().map(|before| before.event.id), Some(event.id));
+                            assert_eq!(
+                                before.as_ref().and_then(|before| before.event.as_ref()).map(|event| event.id),
+                                Some(event.id)
+                            );
                             "dup"
                         }
                         Some(Fault::Late) => "late",

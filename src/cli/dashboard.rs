@@ -1,9 +1,9 @@
 //! `clickstream dashboard`: the dashboards of `dashboards/` as live web pages.
 
 use super::values::address;
-use super::{ClickHouseArgs, HostArgs};
+use super::{ClickHouseArgs, HostArgs, TableArgs};
 use crate::clickhouse::Reader;
-use crate::dashboard::{self, Health};
+use crate::dashboard::{self, Health, Names};
 use crate::output;
 use crate::shutdown::Shutdown;
 use crate::telemetry::http::{self, Origins};
@@ -14,6 +14,8 @@ use clap::Args;
 pub struct DashboardArgs {
     #[command(flatten)]
     pub clickhouse: ClickHouseArgs,
+    #[command(flatten)]
+    pub table: TableArgs,
 
     /// Where to serve
     #[arg(long, env = "CLICKSTREAM_LISTEN", default_value = "127.0.0.1:3000", value_name = "HOST:PORT", value_parser = address)]
@@ -29,10 +31,11 @@ pub struct DashboardArgs {
 /// When it cannot listen at the address, or read the password's file.
 pub async fn run(args: DashboardArgs) -> Result<()> {
     let shutdown = Shutdown::on_signals()?;
-    let reader = Reader::new(&args.clickhouse.config())?;
+    let config = args.table.config(&args.clickhouse);
+    let reader = Reader::new(&config)?;
     let listener = http::listen(&args.listen, "--listen").await?;
     output::line(format_args!("dashboard at http://{}", listener.local_addr()?))?;
-    let router = dashboard::router(reader, Health::default());
+    let router = dashboard::router(reader, Names::new(&config, args.table.time), Health::default());
     http::serve(listener, router, Origins::of_pages(args.hosts.names()), shutdown).await;
     Ok(())
 }

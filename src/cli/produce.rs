@@ -13,7 +13,7 @@ use crate::telemetry::Ready;
 use crate::telemetry::status::{Pipeline, Status, watch};
 use anyhow::{Result, bail};
 use clap::Args;
-use flows::{Faults, Metrics, Rate, Tally};
+use flows::{Faults, Metrics, Rate, Tally, Template};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +28,12 @@ pub struct ProduceArgs {
     #[arg(long, env = "CLICKSTREAM_RATE", default_value = "100")]
     pub rate: Rate,
 
-    /// The number of shoppers
+    /// Events of your own in place of the shop's: a file with one JSON object or more, with placeholders in their strings: {{id}}, {{user}},
+    /// {{session}}, {{time}}, {{time_ms}}, {{choice A|B}}, {{number 0.99..99.99}}
+    #[arg(long, env = "CLICKSTREAM_TEMPLATE", value_name = "FILE", value_parser = template, conflicts_with_all = ["manifest", "faults"])]
+    pub template: Option<Template>,
+
+    /// The number of shoppers, or of a template's users
     #[arg(long, env = "CLICKSTREAM_USERS", default_value = "500")]
     pub users: NonZeroUsize,
 
@@ -60,6 +65,12 @@ pub struct ProduceArgs {
     pub run: RunArgs,
 }
 
+/// The template in a file.
+fn template(path: &str) -> Result<Template, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    text.parse()
+}
+
 impl ProduceArgs {
     /// The configuration of the pipeline.
     fn config(&self) -> ProduceConfig {
@@ -68,6 +79,7 @@ impl ProduceArgs {
             connect_timeout: self.kafka.connect_timeout,
             rate: self.rate,
             users: self.users,
+            template: self.template.clone(),
             count: self.count,
             duration: self.duration,
             seed: self.seed,

@@ -226,7 +226,8 @@ impl ClickHouse {
     }
 }
 
-fn backquoted(name: &str) -> String {
+/// A name of a table or a column, as it may stand in a statement.
+pub fn backquoted(name: &str) -> String {
     format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
 }
 

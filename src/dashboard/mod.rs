@@ -6,8 +6,10 @@ mod assets;
 mod boards;
 mod health;
 mod macros;
+mod names;
 
 pub use health::Health;
+pub use names::Names;
 
 use crate::clickhouse::{Columns, NoAnswer, Reader};
 use crate::log_throttle::LogThrottle;
@@ -62,6 +64,7 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
 
 struct Site {
     reader: Reader,
+    names: Names,
     state: Health,
     /// The time of the last ping, held during one.
     pinged: Mutex<Option<Instant>>,
@@ -70,7 +73,7 @@ struct Site {
 }
 
 /// The pages and what they ask for.
-pub fn router(reader: Reader, state: Health) -> Router {
+pub fn router(reader: Reader, names: Names, state: Health) -> Router {
     let queries = Arc::new(Semaphore::new(QUERIES));
     Router::new()
         .route("/", get(page))
@@ -83,6 +86,7 @@ pub fn router(reader: Reader, state: Health) -> Router {
         .route("/api/status", get(status))
         .with_state(Arc::new(Site {
             reader,
+            names,
             state,
             pinged: Mutex::default(),
             queries,
@@ -120,7 +124,7 @@ impl Site {
         let turn = timeout(TURN, self.queries.clone().acquire_owned()).await.ok()?.ok()?;
         let asking = tokio::spawn(async move {
             let asked = now_ms();
-            let answer = self.reader.ask(&sql).await;
+            let answer = self.reader.ask(&self.names.put_into(&sql)).await;
             match &answer {
                 Err(NoAnswer::Away(_)) => self.state.failed(asked, now_ms()),
                 _ => self.state.answered(now_ms(), None),
@@ -131,6 +135,15 @@ impl Site {
         Some(asking.await.unwrap_or_else(|error| Err(NoAnswer::Refused(error.to_string()))))
     }
 
+    fn board(&self, uid: &str) -> Result<&'static Board, Failed> {
+        let board = board(uid).ok_or_else(|| format!("there is no dashboard {uid}"));
+        let board = board.and_then(|board| match self.names.fit(uid) {
+            true => Ok(board),
+            false => Err(format!("dashboard {uid} needs the columns of the shop's events")),
+        });
+        board.map_err(|why| failed(StatusCode::NOT_FOUND, "unknown", &why))
+    }
+
     /// Pings ClickHouse, unless it has just been pinged.
     async fn ping(&self) {
         let mut pinged = self.pinged.lock().await;
@@ -138,7 +151,7 @@ impl Site {
             return;
         }
         let asked = now_ms();
-        match timeout(PING_TIMEOUT, self.reader.ask(PING)).await {
+        match timeout(PING_TIMEOUT, self.reader.ask(&self.names.put_into(PING))).await {
             Ok(Ok(columns)) => {
                 let now = now_ms();
                 let number = |at: usize| Some(columns.data.get(at)?.first()?.as_f64()? as i64);
@@ -154,13 +167,13 @@ impl Site {
     }
 }
 
-async fn list() -> impl IntoResponse {
+async fn list(State(site): State<Arc<Site>>) -> impl IntoResponse {
     let about = |board: &boards::Board| json!({"uid": board.about.uid, "title": board.about.title});
-    Json(BOARDS.iter().map(about).collect::<Vec<_>>())
+    Json(BOARDS.iter().filter(|board| site.names.fit(&board.about.uid)).map(about).collect::<Vec<_>>())
 }
 
-async fn dashboard(Path(uid): Path<String>) -> Result<impl IntoResponse, Failed> {
-    Ok(([(header::CONTENT_TYPE, "application/json")], known_board(&uid)?.json))
+async fn dashboard(State(site): State<Arc<Site>>, Path(uid): Path<String>) -> Result<impl IntoResponse, Failed> {
+    Ok(([(header::CONTENT_TYPE, "application/json")], site.board(&uid)?.json))
 }
 
 #[derive(Deserialize)]
@@ -206,10 +219,6 @@ impl Asked {
     }
 }
 
-fn known_board(uid: &str) -> Result<&'static Board, Failed> {
-    board(uid).ok_or_else(|| failed(StatusCode::NOT_FOUND, "unknown", &format!("there is no dashboard {uid}")))
-}
-
 fn wrong_file(why: String) -> Failed {
     failed(StatusCode::INTERNAL_SERVER_ERROR, "query", &why)
 }
@@ -220,7 +229,7 @@ async fn topics(
     Path(uid): Path<String>,
     Query(asked): Query<Asked>,
 ) -> Result<impl IntoResponse, Failed> {
-    let board = known_board(&uid)?;
+    let board = site.board(&uid)?;
     asked.check()?;
     let range = Range { from_ms: asked.from, to_ms: asked.to, interval_ms: 1_000, topic: None };
     let columns = site.ask(board.about.topics(range).map_err(wrong_file)?).await?;
@@ -232,7 +241,7 @@ async fn panel(
     Path((uid, id)): Path<(String, u32)>,
     Query(asked): Query<Asked>,
 ) -> Result<impl IntoResponse, Failed> {
-    let Some(panel) = known_board(&uid)?.about.panels.iter().find(|panel| panel.id == id) else {
+    let Some(panel) = site.board(&uid)?.about.panels.iter().find(|panel| panel.id == id) else {
         let text = format!("there is no panel {id} in dashboard {uid}");
         return Err(failed(StatusCode::NOT_FOUND, "unknown", &text));
     };

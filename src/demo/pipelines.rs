@@ -58,6 +58,7 @@ impl Pipelines {
     pub fn new(config: &DemoConfig, topic: &str, brokers: &str, work_dir: &WorkDir) -> Result<Self> {
         let kafka = KafkaConfig { brokers: brokers.to_owned(), topic: topic.to_owned(), settings: Settings::default() };
         let produce = ProduceConfig {
+            template: None,
             kafka: kafka.clone(),
             connect_timeout: CONNECT_TIMEOUT,
             rate: config.rate,

@@ -30,7 +30,7 @@ impl Site {
         let (listener, url) = listen(port).await?;
         output::line(format_args!("dashboard   {url}"))?;
         let health = Health::default();
-        let router = dashboard::router(reader, health.clone());
+        let router = dashboard::router(reader, dashboard::Names::default(), health.clone());
         let serving = http::serve(listener, router, Origins::of_pages(Vec::new()), Shutdown::default());
         let serving = AbortOnDropHandle::new(tokio::spawn(serving));
         Ok(Self { url, health, _serving: serving })

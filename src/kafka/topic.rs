@@ -271,7 +271,7 @@ mod tests {
         let topic = KafkaTopic::new(&config, "clicks", metrics.clone(), stuck.clone()).unwrap();
         topic.warm_up(Duration::from_secs(20)).await.unwrap();
 
-        let (shoppers, mut receipts) = (Shoppers::new(1, 1, Faults::default()), Vec::new());
+        let (mut shoppers, mut receipts) = (Shoppers::new(1, 1, Faults::default()), Vec::new());
         let keep = |receipt: Receipt| {
             if receipt.acked.is_ok() && receipts.len() as u64 == 4 * ROOM {
                 cluster.broker_round_trip_time(1, Duration::from_secs(3_600)).unwrap();
@@ -281,7 +281,7 @@ mod tests {
         };
         let (stopped, late) = (CancellationToken::new(), Duration::from_secs(2));
         let due = schedule(Rate::Max, None).take_until(stopped.clone().cancelled_owned());
-        let flow = produce(due, shoppers, &topic, 200_000, &metrics, keep);
+        let flow = produce(due, |due| shoppers.next(due), &topic, 200_000, &metrics, keep);
         let give_up = async {
             // As a drain timeout does it: another timer, on the same task.
             tokio::time::sleep(late).await;

@@ -39,8 +39,7 @@ impl Manifest {
 
     /// Writes a line for a message that was acknowledged; others leave no trace.
     pub fn note(&mut self, receipt: &Receipt) -> Result<()> {
-        let Ok(acked) = &receipt.acked else { return Ok(()) };
-        let event = &receipt.event;
+        let (Ok(acked), Some(event)) = (&receipt.acked, &receipt.event) else { return Ok(()) };
         let line = Line {
             event_id: event.id,
             event_type: event.kind,

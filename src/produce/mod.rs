@@ -11,7 +11,7 @@ use crate::numbers::grouped;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Ready;
 use anyhow::{Context, Result, bail};
-use flows::{Due, Faults, Metrics, Rate, Shoppers, Tally, schedule};
+use flows::{Due, Faults, Message, Metrics, Rate, Shoppers, Tally, Template, Visitors, schedule};
 use futures::StreamExt;
 use manifest::Manifest;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -40,6 +40,8 @@ pub struct ProduceConfig {
     pub count: Option<NonZeroU64>,
     /// Stop after this time, or later, when all is acknowledged.
     pub duration: Option<Duration>,
+    /// Events to produce in place of the shop's.
+    pub template: Option<Template>,
     /// A seed gives the same events in every run; without one, each run has different events.
     pub seed: Option<u64>,
     /// A file for one line of JSON for each acknowledged message.
@@ -86,7 +88,7 @@ pub async fn run(
 
     let seed = config.seed.unwrap_or_else(rand::random);
     tracing::info!(seed, users = config.users.get(), "producing into {name} at {}", config.kafka.brokers);
-    let shoppers = Shoppers::new(seed, config.users.get(), config.faults);
+    let next = messages(config, seed);
     if let Rate::PerSecond(rate) = config.rate {
         let count = count(config).map(NonZeroU64::get);
         *metrics.due() = Some(Due { since: Instant::now(), rate, count });
@@ -98,7 +100,7 @@ pub async fn run(
     });
     let in_flight = config.in_flight.map_or(config.rate.in_flight(), NonZeroUsize::get);
 
-    let flow = flows::produce(due, shoppers, &topic, in_flight, metrics, |receipt| {
+    let flow = flows::produce(due, next, &topic, in_flight, metrics, |receipt| {
         if receipt.acked.is_err() {
             let acknowledged =
                 || format!("stopped after {} acknowledged messages", grouped(Metrics::read(&metrics.events)));
@@ -112,6 +114,17 @@ pub async fn run(
         manifest.close()?;
     }
     Ok(Some(Produced { tally, seed }))
+}
+
+/// What gives the message of an event that happens at a time.
+fn messages(config: &ProduceConfig, seed: u64) -> Box<dyn FnMut(i64) -> Message + Send> {
+    let users = config.users.get();
+    if let Some(template) = config.template.clone() {
+        let mut visitors = Visitors::new(template, seed, users);
+        return Box::new(move |due| visitors.next(due));
+    }
+    let mut shoppers = Shoppers::new(seed, users, config.faults);
+    Box::new(move |due| shoppers.next(due))
 }
 
 /// Waits until the topic exists and its partitions have leaders.

@@ -30,8 +30,13 @@ pub struct Observed {
 
 impl Observed {
     pub fn start(env: &TestEnv, more: &[&str]) -> Self {
+        Self::start_with(env, "300ms", more)
+    }
+
+    /// With batches that leave after this time.
+    pub fn start_with(env: &TestEnv, batch_timeout: &str, more: &[&str]) -> Self {
         let address = free_address();
-        let listen = ["--batch-timeout", "300ms", "--metrics", &address.to_string()].map(str::to_owned);
+        let listen = ["--batch-timeout", batch_timeout, "--metrics", &address.to_string()].map(str::to_owned);
         let args: Vec<_> = listen.iter().map(String::as_str).chain(more.iter().copied()).collect();
         let mut program = env.ingest(&args);
         program.says("metrics at", 1);

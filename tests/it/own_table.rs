@@ -1,5 +1,6 @@
 //! A table of the user's own: the table is the schema.
 
+use crate::alarms::Observed;
 use crate::support::test_env::TestEnv;
 use crate::support::{WAIT_TIMEOUT, eventually, is};
 
@@ -212,4 +213,38 @@ fn columns_come_and_change_under_load_without_a_restart_and_one_that_goes_stops_
     assert_eq!(stored, sent);
     assert_eq!(env.number("SELECT count() - uniqExact(event_id) FROM db.web"), 0);
     env.run("audit", &["--table", "web"]).succeeds();
+}
+
+/// A value that the narrower column would wrap is rejected, although it was decoded for the column as it was before.
+#[test]
+fn a_column_that_is_narrowed_wraps_no_value_that_is_on_its_way() {
+    let env = TestEnv::open();
+    env.sql(&format!("CREATE TABLE db.web (n Int32, {POSITIONS}"));
+    let mut ingester = Observed::start_with(&env, "3s", &["--table", "web"]);
+    ingester.program.says("lease opened", 1);
+    env.kafka.send(&env.topic, &[("key", r#"{"n":300}"#), ("key", r#"{"n":7}"#)]);
+    ingester.shows("bytes_total", |bytes| bytes >= 16.0);
+    env.sql("ALTER TABLE db.web MODIFY COLUMN n UInt8");
+    env.drained();
+    assert_eq!(env.rows("SELECT n FROM db.web"), [["7"]]);
+    assert_eq!(env.rows("SELECT reason, startsWith(detail, 'n: ') FROM db.rejected"), [["out_of_range", "1"]]);
+}
+
+#[test]
+fn events_of_a_template_fill_the_table_that_they_were_made_for() {
+    let env = TestEnv::open();
+    let template = env.dir.join("visit.json");
+    let events = r#"{"id": "{{id}}", "who": {"user": "{{user}}", "session": "{{session}}"}, "at": "{{time}}", "page": "/{{choice a|b}}",
+        "price": "{{number 0.99..9.99}}", "ms": "{{time_ms}}"}"#;
+    std::fs::write(&template, events).expect("a directory of ours");
+    env.sql(&format!(
+        "CREATE TABLE db.web (id UUID, `who.user` String, `who.session` String, at DateTime64(3, 'UTC'), page String, \
+         price Decimal(4, 2), ms DateTime64(3, 'UTC'), {POSITIONS}"
+    ));
+    let template = template.to_str().expect("plain names");
+    env.run("produce", &["--template", template, "--count", "500", "--rate", "max"]).succeeds();
+    env.ingest(&["--table", "web", "--time", "at", "--until-end"]).succeeds();
+    let fits = "id != toUUID('00000000-0000-0000-0000-000000000000') AND `who.user` LIKE 'user_0%' AND length(`who.session`) = 16 \
+        AND page IN ('/a', '/b') AND price BETWEEN 0.99 AND 9.99 AND ms = at";
+    assert_eq!(env.number(&format!("SELECT countIf({fits}) FROM db.web")), 500);
 }
