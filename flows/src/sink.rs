@@ -31,7 +31,7 @@ pub trait Sink: Send + Sync + 'static {
         ranges: &[(i32, OffsetRange)],
     ) -> impl Future<Output = Result<BTreeMap<i32, OffsetRanges>, Failure>> + Send;
 
-    /// What turns messages into the rows that it stores; events of the shop, unless it is something else.
+    /// The decoder of messages whose rows it stores: by default, of events of the shop.
     fn decoder(&self) -> Arc<dyn Decode> {
         Arc::new(Shop)
     }

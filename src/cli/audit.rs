@@ -1,7 +1,7 @@
 //! `clickstream audit`: the proof, offset by offset, that the tables hold what the topic held.
 
 use super::values::{instant, not_empty};
-use super::{ClickHouseArgs, Format, KafkaArgs, TableArgs};
+use super::{ClickHouseArgs, Format, KafkaArgs, TableArgs, TimeArgs};
 use crate::audit::{Auditor, Expired, Findings, Healer, Interrupted, Marks, OtherSources, Wanted, other_sources};
 use crate::clickhouse::{ClickHouse, WINDOW};
 use crate::kafka::admin::{self, Client, Found};
@@ -40,6 +40,8 @@ pub struct AuditArgs {
     pub clickhouse: ClickHouseArgs,
     #[command(flatten)]
     pub table: TableArgs,
+    #[command(flatten)]
+    pub time: TimeArgs,
 
     /// The consumer group whose committed messages must all be stored
     #[arg(long, env = "CLICKSTREAM_GROUP", default_value = "clickstream", value_parser = not_empty)]
@@ -116,7 +118,7 @@ impl Audit {
         connect::leaders(&client, topic, &partitions, patience).await?;
         connect::group(&client, "DESCRIBE", topic, &partitions, patience).await?;
         connect::clickhouse(&clickhouse, patience).await?;
-        let time = args.table.time.as_deref();
+        let time = args.time.time.as_deref();
         connect::checked(&clickhouse, patience, async || clickhouse.learn_table(topic, time).await).await?;
         if args.heal {
             connect::checked(&clickhouse, patience, async || clickhouse.may_insert().await).await?;

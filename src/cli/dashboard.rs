@@ -1,7 +1,7 @@
 //! `clickstream dashboard`: the dashboards of `dashboards/` as live web pages.
 
 use super::values::address;
-use super::{ClickHouseArgs, HostArgs, TableArgs};
+use super::{ClickHouseArgs, HostArgs, TableArgs, TimeArgs};
 use crate::clickhouse::Reader;
 use crate::dashboard::{self, Health, Names};
 use crate::output;
@@ -16,6 +16,8 @@ pub struct DashboardArgs {
     pub clickhouse: ClickHouseArgs,
     #[command(flatten)]
     pub table: TableArgs,
+    #[command(flatten)]
+    pub time: TimeArgs,
 
     /// Where to serve
     #[arg(long, env = "CLICKSTREAM_LISTEN", default_value = "127.0.0.1:3000", value_name = "HOST:PORT", value_parser = address)]
@@ -35,7 +37,7 @@ pub async fn run(args: DashboardArgs) -> Result<()> {
     let reader = Reader::new(&config)?;
     let listener = http::listen(&args.listen, "--listen").await?;
     output::line(format_args!("dashboard at http://{}", listener.local_addr()?))?;
-    let router = dashboard::router(reader, Names::new(&config, args.table.time), Health::default());
+    let router = dashboard::router(reader, Names::new(&config, args.time.time), Health::default());
     http::serve(listener, router, Origins::of_pages(args.hosts.names()), shutdown).await;
     Ok(())
 }

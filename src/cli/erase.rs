@@ -1,7 +1,7 @@
 //! `clickstream erase`: deletes rows, and sees to it that they do not come back.
 
-use super::ClickHouseArgs;
 use super::values::{duration, not_empty, short_text};
+use super::{ClickHouseArgs, TableArgs};
 use crate::clickhouse::{ClickHouse, Condition, Erasure, Rows};
 use crate::erase::Eraser;
 use crate::numbers::grouped;
@@ -25,6 +25,8 @@ const LEFT: &str = "not erased: messages that are still to be ingested (run this
 pub struct EraseArgs {
     #[command(flatten)]
     pub clickhouse: ClickHouseArgs,
+    #[command(flatten)]
+    pub table: TableArgs,
 
     #[command(flatten)]
     pub what: EraseWhat,
@@ -68,7 +70,7 @@ pub struct EraseWhat {
 /// # Errors
 /// When a right is missing, ClickHouse does not answer or refuses, or rows are left. The same command finishes the job.
 pub async fn run(args: EraseArgs) -> Result<()> {
-    let clickhouse = ClickHouse::new(&args.clickhouse.config())?;
+    let clickhouse = ClickHouse::new(&args.table.config(&args.clickhouse))?;
     connect::clickhouse(&clickhouse, args.connect_timeout).await?;
     let patience = args.connect_timeout;
     connect::checked(&clickhouse, patience, async || clickhouse.check_tables().await).await?;

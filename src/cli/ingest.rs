@@ -1,7 +1,7 @@
 //! `clickstream ingest`: from the topic into ClickHouse, each message exactly once.
 
 use super::values::{not_empty, some_time, switch};
-use super::{ClickHouseArgs, KafkaArgs, RunArgs, TableArgs};
+use super::{ClickHouseArgs, KafkaArgs, RunArgs, TableArgs, TimeArgs};
 use crate::ingest::{self, IngestConfig, Instance};
 use crate::kafka::Naming;
 use crate::latency::log::{BATCH_TIMEOUT, Conditions};
@@ -29,6 +29,8 @@ pub struct IngestArgs {
     pub clickhouse: ClickHouseArgs,
     #[command(flatten)]
     pub table: TableArgs,
+    #[command(flatten)]
+    pub time: TimeArgs,
 
     /// The consumer group
     #[arg(long, env = "CLICKSTREAM_GROUP", default_value = "clickstream", value_parser = not_empty)]
@@ -82,7 +84,7 @@ impl IngestArgs {
             state_dir: self.state_dir.clone(),
             take_over: self.take_over.clone(),
             clickhouse: self.table.config(&self.clickhouse),
-            time: self.table.time.clone(),
+            time: self.time.time.clone(),
             batching: BatchConfig::new(self.batch_rows as usize, self.batch_timeout, self.in_flight.into()),
             until_end: self.until_end,
             connect_timeout: self.kafka.connect_timeout,

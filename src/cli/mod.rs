@@ -26,7 +26,7 @@ use clickhouse::ClickHouseArgs;
 use format::Format;
 use hosts::HostArgs;
 use kafka::KafkaArgs;
-use own_table::TableArgs;
+use own_table::{TableArgs, TimeArgs};
 use pipeline::RunArgs;
 
 use crate::demo::guard;

@@ -11,7 +11,11 @@ pub struct TableArgs {
     /// A table of your own for the rows: each column is filled from the JSON field of its name [default: the shop's `events`]
     #[arg(long, env = "CLICKSTREAM_TABLE", value_name = "[DATABASE.]TABLE", value_parser = table)]
     pub table: Option<TableName>,
+}
 
+/// The column that says when an event happened.
+#[derive(Args, Clone, Debug)]
+pub struct TimeArgs {
     /// The column with the event's time, by which latencies are measured [default: `timestamp`, else Kafka's own timestamp]
     #[arg(long, env = "CLICKSTREAM_TIME", value_name = "COLUMN", value_parser = not_empty, requires = "table")]
     pub time: Option<String>,

@@ -1,7 +1,7 @@
 //! `clickstream rejects`: lists rejected messages with their reasons, and re-publishes them after a fix.
 
 use super::values::instant;
-use super::{ClickHouseArgs, Format, KafkaArgs};
+use super::{ClickHouseArgs, Format, KafkaArgs, TableArgs};
 use crate::clickhouse::{Count, Row};
 use crate::numbers::grouped;
 use crate::output;
@@ -24,6 +24,8 @@ pub struct RejectsArgs {
     pub kafka: KafkaArgs,
     #[command(flatten)]
     pub clickhouse: ClickHouseArgs,
+    #[command(flatten)]
+    pub table: TableArgs,
 
     /// Only rejects with this reason; may be repeated
     #[arg(long, value_parser = reason, value_name = "REASON")]
@@ -65,7 +67,7 @@ pub struct RejectsArgs {
 pub async fn run(args: RejectsArgs) -> Result<()> {
     let rejects = Rejects::open(RejectsConfig {
         kafka: args.kafka.config(),
-        clickhouse: args.clickhouse.config(),
+        clickhouse: args.table.config(&args.clickhouse),
         connect_timeout: args.kafka.connect_timeout,
         reasons: args.reason,
         places: args.at,

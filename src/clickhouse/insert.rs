@@ -68,7 +68,8 @@ impl Inserter {
         let status = response.status();
         let (code, written) = (failure::exception_code(response.headers()), written_rows(&response));
         let broken = |error| doubt(format!("the answer to an insert broke off: {}", failure::describe(&error)));
-        let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
+        let is_exception = status != StatusCode::OK && code.is_some();
+        let body = text(response.into_body(), is_exception).await.map_err(broken)?;
         if status == StatusCode::OK && code.is_none() && body.is_empty() {
             return Ok(written);
         }
@@ -81,6 +82,19 @@ impl Inserter {
         let parameters = self.settings.inserts().into_iter().chain(named);
         self.endpoint.request(Method::POST, parameters, failpoints::body(body))
     }
+}
+
+/// The body of an answer. The text of an exception may be cut: it quotes values of any length, and its code stands in a header.
+async fn text(mut body: Incoming, may_be_cut: bool) -> Result<Vec<u8>, hyper::Error> {
+    let mut text = Vec::new();
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => text.extend(frame.into_data().unwrap_or_default()),
+            Err(_) if may_be_cut => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(text)
 }
 
 /// The header of the answer with the statement's summary, which ClickHouse sends at its end.

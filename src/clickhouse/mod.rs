@@ -180,7 +180,7 @@ impl ClickHouse {
     }
 
     /// Tells of fields of messages that the user's own table does not name, each once.
-    fn tell_unknown_fields(&self) {
+    pub fn tell_unknown_fields(&self) {
         let names = self.own_table().map(|table| table.decoder.take_unknown_names()).unwrap_or_default();
         if !names.is_empty() {
             tracing::warn!(

@@ -13,10 +13,12 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 /// The columns that the program itself fills, or leaves to their default.
 const OURS: [&str; 4] = [POSITION[0].0, POSITION[1].0, POSITION[2].0, "ingested_at"];
 
-/// A setting that an insert with a JSON column needs: its values are texts, and not in ClickHouse's own binary form.
-const JSON_AS_TEXT: &str = "SETTINGS input_format_binary_read_json_as_string = 1 ";
+/// Settings of the insert's statement: a table that is there may have any type; and values of JSON columns are texts, and not in ClickHouse's
+/// own binary form.
+pub const SETTINGS: &str = "SETTINGS allow_suspicious_low_cardinality_types = 1, allow_suspicious_fixed_string_types = 1, \
+    input_format_binary_read_json_as_string = 1 ";
 
-/// What `system.columns` says about a column that is filled.
+/// A column that is filled, as `system.columns` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnColumn {
     name: String,
@@ -43,7 +45,7 @@ struct Definition {
 /// A row of `system.columns`: name, type, kind of default, its expression.
 type Described = (String, String, String, String);
 
-/// What identifies the columns of a table, whatever their order.
+/// A number that differs where the columns of a table differ, whatever their order.
 const FINGERPRINT: &str = "groupBitXor(cityHash64(name, type, default_kind, default_expression))";
 
 impl Definition {
@@ -78,7 +80,7 @@ impl OwnTable {
         self.time.as_deref()
     }
 
-    /// What is different now, for people.
+    /// The differences to the columns of now, for people.
     ///
     /// # Errors
     /// The first column that is gone: nothing of its field would be stored any more.
@@ -93,8 +95,9 @@ impl OwnTable {
                 Some(_) => changes.push(format!("column {} has another DEFAULT now", column.name)),
                 None => {
                     return Err(format!(
-                        "column {} is gone, or can no longer be filled. Nothing is lost. Add it again; or start `ingest` again, which then \
-                         leaves out its field",
+                        "column {} is gone, or can no longer be filled. Nothing is lost. Name it as before, or add it again; or start \
+                         `ingest` again, which leaves out its field from then on, and needs a field or a DEFAULT for each column with another \
+                         name",
                         column.name
                     ));
                 }
@@ -107,9 +110,10 @@ impl OwnTable {
 
     /// The columns of the insert's input: their names and types.
     pub fn input(&self) -> Vec<(String, String)> {
+        let prefix = self.prefix();
         let both = |(nth, column): (usize, &OwnColumn)| {
-            let given = column.default.as_ref().map(|_| (format!("given_{nth}"), "Bool".to_owned()));
-            given.into_iter().chain([(format!("value_{nth}"), column.kind.clone())])
+            let given = column.default.as_ref().map(|_| (format!("{prefix}given_{nth}"), "Bool".to_owned()));
+            given.into_iter().chain([(format!("{prefix}value_{nth}"), column.kind.clone())])
         };
         let position = POSITION.map(|(name, kind)| (name.to_owned(), kind.to_owned()));
         self.columns.iter().enumerate().flat_map(both).chain(position).collect()
@@ -117,10 +121,16 @@ impl OwnTable {
 
     /// The columns of the table that an insert brings, and what it selects for them.
     pub fn selection(&self) -> (String, String) {
+        let prefix = self.prefix();
         let names = self.columns.iter().map(|column| backquoted(&column.name));
         let selected = self.columns.iter().enumerate().map(|(nth, column)| match &column.default {
-            Some(default) => format!("if(given_{nth}, value_{nth}, {default}) AS {}", backquoted(&column.name)),
-            None => format!("value_{nth} AS {}", backquoted(&column.name)),
+            // Without the cast, the value would take on the default's type.
+            Some(default) => format!(
+                "if({prefix}given_{nth}, {prefix}value_{nth}, CAST({default}, {})) AS {}",
+                quoted(&column.kind),
+                backquoted(&column.name)
+            ),
+            None => format!("{prefix}value_{nth} AS {}", backquoted(&column.name)),
         });
         let position = || POSITION.iter().map(|(name, _)| (*name).to_owned());
         let all = |parts: Vec<String>| parts.join(", ");
@@ -133,9 +143,16 @@ impl OwnTable {
         self.columns.iter().filter(is_kept).map(|column| backquoted(&column.name)).collect::<Vec<_>>().join(", ")
     }
 
-    /// The settings of the insert's statement.
-    pub fn settings(&self) -> &'static str {
-        if self.columns.iter().any(|column| column.kind.contains("JSON")) { JSON_AS_TEXT } else { "" }
+    /// The beginning of the input's names, so that none of them is a column's: an alias would hide it.
+    fn prefix(&self) -> String {
+        let is_free = |prefix: &String| {
+            let starts = |column: &OwnColumn| {
+                column.name.starts_with(&format!("{prefix}value_"))
+                    || column.name.starts_with(&format!("{prefix}given_"))
+            };
+            !self.columns.iter().any(starts)
+        };
+        (0..).map(|length| "_".repeat(length)).find(is_free).unwrap_or_default()
     }
 }
 
@@ -147,6 +164,7 @@ impl ClickHouse {
     /// When ClickHouse cannot be asked; when a column cannot be filled, with its name.
     pub async fn learn_table(&self, topic: &str, time: Option<&str>) -> Result<(), Failure> {
         if self.is_own(Table::Events.name()) {
+            self.check_own_engine().await?;
             let table = self.own_definition().await?.table(topic, time).map_err(|why| self.unfit(&why))?;
             *self.own() = Some(Arc::new(table));
         }
@@ -259,7 +277,7 @@ mod tests {
         assert_eq!(names, "`a`, `b\\`c`, _source, _partition, _offset");
         assert_eq!(
             selected,
-            "value_0 AS `a`, if(given_1, value_1, toString(a)) AS `b\\`c`, _source, _partition, _offset"
+            "value_0 AS `a`, if(given_1, value_1, CAST(toString(a), 'String')) AS `b\\`c`, _source, _partition, _offset"
         );
     }
 
@@ -283,5 +301,13 @@ mod tests {
         assert_eq!(time("DateTime64(3)", Some("at")), Ok(Some("at".into())));
         assert_eq!(time("Int64", None), Ok(None));
         assert!(time("Int64", Some("timestamp")).unwrap_err().contains("timestamp"));
+    }
+
+    #[test]
+    fn the_inputs_names_are_never_those_of_a_column() {
+        let columns = [("value_1", "UInt8", None), ("_given_0", "UInt8", None), ("temperature", "Float64", None)];
+        let table = definition(&columns).table("web", None).unwrap();
+        assert_eq!(table.input()[0].0, "__value_0");
+        assert!(table.selection().1.starts_with("__value_0 AS `value_1`, __value_1 AS `_given_0`, __value_2"));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::insert_id::{InsertId, Process, Scope};
 use super::leases::{Carried, Leases, Role, another_server};
-use super::own_table::OwnTable;
+use super::own_table::{self, OwnTable};
 use super::questions::quoted;
 use super::{ClickHouse, failure, rows};
 use crate::log_throttle::LogThrottle;
@@ -118,7 +118,7 @@ impl ClickHouseSink {
             format!("AND throwIf(NOT {}, '{}') = 0 ", self.clickhouse.is_unchanged(own), refusals.altered)
         });
         let (structure, (names, selected), settings) = match own {
-            Some(own) => (input(&own.input()), own.selection(), own.settings()),
+            Some(own) => (input(&own.input()), own.selection(), own_table::SETTINGS),
             None => {
                 let columns = rows::columns(table);
                 let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
@@ -202,7 +202,7 @@ impl Sink for ClickHouseSink {
             Ok(written) => return Ok(Answer::Written(written)),
             Err(failure) => failure,
         };
-        let rows = records.len();
+        let (rows, shown) = (records.len(), self.clickhouse.name_of(table.name()));
         let code = failure::code_in(&failure.message);
         if code == Some(RUNNING) {
             return Ok(Answer::Running);
@@ -210,7 +210,7 @@ impl Sink for ClickHouseSink {
         // The text continues with the whole condition, which contains the other messages as well.
         let says = |what: &str| code == Some(THROWN) && failure.message.contains(&format!("DB::Exception: {what}:"));
         if says(&refusals.stored) {
-            tracing::info!("{rows} rows for {table} are stored: an attempt before had no answer");
+            tracing::info!("{rows} rows for {shown} are stored: an attempt before had no answer");
             return Ok(Answer::AlreadyStored);
         }
         if says(&refusals.fenced) && self.writer.tokens.replaced(&carried) {
@@ -226,16 +226,16 @@ impl Sink for ClickHouseSink {
             } else {
                 another_server()
             };
-            tracing::info!("{rows} rows for {table} refused: {why}");
+            tracing::info!("{rows} rows for {shown} refused: {why}");
             return Ok(Answer::Fenced);
         }
         if self.closed.is_cancelled() {
-            tracing::debug!("insert into {table} dropped, {rows} rows: {failure}");
+            tracing::debug!("insert into {shown} dropped, {rows} rows: {failure}");
         } else if code.is_some() || failure.kind != ErrorKind::Transient {
-            tracing::warn!("insert into {table} not confirmed, {rows} rows: {failure}");
+            tracing::warn!("insert into {shown} not confirmed, {rows} rows: {failure}");
         } else if self.silences.now() {
             // Without an answer of ClickHouse, its absence is warned of elsewhere.
-            tracing::info!("insert into {table} not confirmed, {rows} rows, trying again: {failure}");
+            tracing::info!("insert into {shown} not confirmed, {rows} rows, trying again: {failure}");
         }
         // Rows are to blame only where ClickHouse is well otherwise, and the table is the one of the schema. Nor do a server's words
         // about a column that is gone say as much as ours.

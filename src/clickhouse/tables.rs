@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 /// The columns by which rows are found again.
 const POSITION: [&str; 3] = ["_source", "_partition", "_offset"];
 
-/// The same with `ingested_at`, and their definitions, for a table of the user's own.
+/// These columns and `ingested_at`, with their definitions, for a table of the user's own.
 const PLACES: [(&str, &str); 4] = [
     ("_source", "LowCardinality(String)"),
     ("_partition", "Int32"),
@@ -55,6 +55,14 @@ impl ClickHouse {
             self.check_columns(name, columns).await?;
         }
         self.check_own_table().await
+    }
+
+    /// Checks that the user's own table exists and keeps each row.
+    ///
+    /// # Errors
+    /// When it is missing, or its engine breaks a promise.
+    pub(super) async fn check_own_engine(&self) -> Result<(), Failure> {
+        self.check_engine(Table::Events.name()).await
     }
 
     /// Checks that the table of leases exists and keeps the newest ones. Writers of rows need it.
@@ -140,7 +148,11 @@ impl ClickHouse {
                     return failure;
                 }
                 let (at, shown) = (self.address(), self.name_of(name));
-                misfit(format!("table {database}.{shown} is missing at {at}: create it with `clickstream setup`"))
+                let with = match self.is_own(name) {
+                    true => "create it first; docs/your-events.md shows how",
+                    false => "create it with `clickstream setup`",
+                };
+                misfit(format!("table {database}.{shown} is missing at {at}: {with}"))
             })?;
             return Err(misfit(format!("table {database}.{name} is there, and not to be seen in system.tables")));
         };

@@ -4,6 +4,7 @@ mod instance;
 mod start;
 
 use crate::clickhouse::{ClickHouse, ClickHouseConfig, ClickHouseStore, Role, Writer, describe};
+use crate::kafka::consumer::OWN_TABLE;
 use crate::kafka::consumer::client_config;
 use crate::kafka::consumer::static_membership::InstanceFile;
 use crate::kafka::{Consumer, ConsumerConfig, Evicted, KafkaConfig, Naming, version};
@@ -74,7 +75,9 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
     if let Some(instance) = &instance {
         client.set("group.instance.id", instance.name());
     }
-    let claim = Claim::Group { group: config.group.clone(), take_over: config.take_over.clone() };
+    let owner = owner(config, &config.group);
+    let take_over = config.take_over.as_deref().map(|group| self::owner(config, group));
+    let claim = Claim::Group { group: owner.clone(), take_over };
     let started = tokio::select! {
         started = start::start(config, &claim) => started?,
         () = shutdown.requested() => return Ok(()),
@@ -84,13 +87,13 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
     let _watch = AbortOnDropHandle::new(tokio::spawn(clickhouse.clone().keep_watch()));
     let _versions =
         AbortOnDropHandle::new(tokio::spawn(versions(config.kafka.clone(), clickhouse.clone(), metrics.clone())));
-    let (asked, stuck) = (clickhouse.clone(), ready.stuck.clone());
+    let (asked, stuck, told) = (clickhouse.clone(), ready.stuck.clone(), clickhouse.clone());
     let _pings = AbortOnDropHandle::new(tokio::spawn(async move { asked.watch_answers(&stuck).await }));
     let consumer = ConsumerConfig {
         topic: config.kafka.topic.clone(),
         naming: config.naming,
         client,
-        store: Arc::new(ClickHouseStore::new(clickhouse, Writer::new(Role::Ingest, &config.group))),
+        store: Arc::new(ClickHouseStore::new(clickhouse, Writer::new(Role::Ingest, &owner))),
         claim,
         drain_timeout: config.drain_timeout,
         batch_timeout: config.batching.timeout,
@@ -127,6 +130,7 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
             () = shutdown.requested() => {}
         }
     };
+    told.tell_unknown_fields();
     if !drained? {
         let timeout = config.drain_timeout;
         bail!(
@@ -135,6 +139,15 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
         );
     }
     Ok(())
+}
+
+/// The owner of a topic's rows, as it stands in `leases`. A topic's rows go into one table of a database, so the name of the
+/// user's own table belongs to it.
+fn owner(config: &IngestConfig, group: &str) -> String {
+    match &config.clickhouse.table {
+        Some(table) if !group.contains(OWN_TABLE) => format!("{group}{OWN_TABLE}{table}"),
+        _ => group.to_owned(),
+    }
 }
 
 /// Learns the versions of the services, for the latency log only: the pipeline neither waits for them nor fails without them.

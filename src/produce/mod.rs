@@ -116,7 +116,7 @@ pub async fn run(
     Ok(Some(Produced { tally, seed }))
 }
 
-/// What gives the message of an event that happens at a time.
+/// The function that makes the message of an event that happens at a time.
 fn messages(config: &ProduceConfig, seed: u64) -> Box<dyn FnMut(i64) -> Message + Send> {
     let users = config.users.get();
     if let Some(template) = config.template.clone() {

@@ -253,7 +253,7 @@ impl Setting {
 
     /// The producer's.
     pub fn load(&self) -> Vec<&'static str> {
-        // What is bad for the shop need not be bad for another table.
+        // Messages that are bad for the shop may be good for another table.
         let faults =
             if self.own_table { "--faults=dup=0.01,late=0.01" } else { "--faults=bad=0.01,dup=0.01,late=0.01" };
         vec![format!("--rate={}", self.rate).leak(), faults]

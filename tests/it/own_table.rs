@@ -1,6 +1,7 @@
 //! A table of the user's own: the table is the schema.
 
 use crate::alarms::Observed;
+use crate::raw;
 use crate::support::test_env::TestEnv;
 use crate::support::{WAIT_TIMEOUT, eventually, is};
 
@@ -105,7 +106,7 @@ fn defaults_are_the_servers_and_a_value_that_does_not_fit_is_rejected_by_its_col
     ];
     let bad = [
         (r#"{"id":-1,"at":1705329000}"#, "out_of_range", "id: found a number out of range"),
-        (r#"{"id":"x","at":1705329000}"#, "wrong_type", "id: found a string of another form"),
+        (r#"{"id":"x","at":1705329000}"#, "wrong_type", "id: found a string that is none"),
         (r#"{"at":1705329000}"#, "missing_field", "id: is missing"),
         (r#"{"id":1,"at":null}"#, "wrong_type", "at: found null"),
         (r#"{"id":1,"at":5}"#, "wrong_type", "at: found a number whose size does not say"),
@@ -124,7 +125,7 @@ fn defaults_are_the_servers_and_a_value_that_does_not_fit_is_rejected_by_its_col
         rows,
         [
             ["1", "2", "AB", "2024-01-15", "1705329000", "??", "key", r#"{"extra":{"x":[1]}}"#],
-            ["2", "7", "zz", "2024-01-15", "1705329000", "de", "key", "{}"],
+            ["2", "7", "zz", "2024-01-15", "1705329000", "de", "key", r#"{"geo":{"city":"x"}}"#],
         ]
     );
     let raw = env.rows("SELECT _raw_message FROM db.web ORDER BY id");
@@ -153,7 +154,7 @@ fn a_table_that_cannot_be_filled_is_refused_by_the_columns_name() {
         assert_eq!(ingester.exit_code(WAIT_TIMEOUT), Some(1));
         assert!(ingester.stderr().contains(says), "{says}: {}", ingester.stderr());
     }
-    // What lacks is told with the statement that adds it, which works as it stands.
+    // The line has the statement that adds the missing columns, and it works as it stands.
     env.sql("CREATE OR REPLACE TABLE db.web (id UInt8, day Date DEFAULT today()) ENGINE = MergeTree PARTITION BY day ORDER BY id");
     let refused = || {
         let mut ingester = env.ingest(&["--table", "web"]);
@@ -247,4 +248,54 @@ fn events_of_a_template_fill_the_table_that_they_were_made_for() {
     let fits = "id != toUUID('00000000-0000-0000-0000-000000000000') AND `who.user` LIKE 'user_0%' AND length(`who.session`) = 16 \
         AND page IN ('/a', '/b') AND price BETWEEN 0.99 AND 9.99 AND ms = at";
     assert_eq!(env.number(&format!("SELECT countIf({fits}) FROM db.web")), 500);
+}
+
+#[test]
+fn a_topics_rows_go_into_one_table_of_a_database() {
+    let env = TestEnv::open();
+    for table in ["web", "other"] {
+        env.sql(&format!("CREATE TABLE db.{table} (id UInt8, {POSITIONS}"));
+    }
+    env.kafka.send(&env.topic, &[("key", r#"{"id":1}"#), ("key", r#"{"id":"x"}"#)]);
+    let ingest = |args: &[&str]| env.ingest(&[args, &["--until-end"]].concat());
+    ingest(&["--table", "web"]).succeeds();
+    for args in [&["--table", "other"][..], &[], &["--table", "web", "--group", "second"]] {
+        let mut refused = ingest(args);
+        assert_eq!(refused.exit_code(WAIT_TIMEOUT), Some(1));
+        let said = format!("go into table web, by group {}", env.group);
+        assert!(refused.stderr().contains(&said), "{args:?}: {}", refused.stderr());
+    }
+    ingest(&["--table", "web", "--group", "second", "--take-over", &env.group]).succeeds();
+    assert_eq!(env.number("SELECT count() FROM db.web"), 1);
+    // Rejects can be listed, and rows erased, there as well.
+    let mut rejects = env.run("rejects", &["--table", "web"]);
+    rejects.succeeds();
+    assert!(rejects.stdout().contains("id: found a string that is none"), "{}", rejects.stdout());
+    env.run("erase", &["--table", "web", "--where", "id = 1"]).succeeds();
+    assert_eq!(env.number("SELECT count() FROM db.web"), 0);
+    let mut missing = ingest(&["--table", "nowhere"]);
+    assert_eq!(missing.exit_code(WAIT_TIMEOUT), Some(1));
+    assert!(missing.stderr().contains("nowhere is missing at"), "{}", missing.stderr());
+}
+
+#[test]
+fn what_another_tool_has_stored_before_a_cut_over_is_not_compared() {
+    let env = TestEnv::open();
+    env.sql("CREATE TABLE db.web (id UInt32) ENGINE = MergeTree ORDER BY id");
+    let messages: Vec<_> = (0..60).map(|id| format!(r#"{{"id":{id}}}"#)).collect();
+    let send = |range: std::ops::Range<usize>| {
+        let message = |payload: &String| -> raw::Raw { (Some(b"k".to_vec()), Some(payload.clone().into_bytes())) };
+        raw::send(&env, 0, &messages[range].iter().map(message).collect::<Vec<_>>());
+    };
+    send(0..40);
+    env.sql("INSERT INTO db.web SELECT number FROM numbers(40)");
+    raw::commit(&env, &[(0, 40, "")]);
+    env.sql("ALTER TABLE db.web ADD COLUMN _source LowCardinality(String), ADD COLUMN _partition Int32, ADD COLUMN _offset Int64, \
+             ADD COLUMN ingested_at DateTime64(3, 'UTC') DEFAULT nowInBlock64(3, 'UTC')");
+    send(40..60);
+    env.ingest(&["--table", "web", "--until-end"]).succeeds();
+    assert_eq!(env.rows("SELECT count(), uniqExact(id) FROM db.web"), [["60", "60"]]);
+    let mut audit = env.run("audit", &["--table", "web"]);
+    audit.succeeds();
+    assert!(audit.stdout().contains("not compared: offsets before 40"), "{}", audit.stdout());
 }

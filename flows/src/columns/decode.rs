@@ -134,7 +134,10 @@ impl std::fmt::Display for Misfit {
             Fault::Missing => write!(f, "is missing, expected {expected}"),
             Fault::Twice => f.write_str("stands twice in the object"),
             Fault::Null => write!(f, "found null, expected {expected}"),
-            Fault::Type => write!(f, "found {found} of another form, expected {expected}"),
+            Fault::Type => write!(f, "found {found} that is none, expected {expected}"),
+            Fault::Range if found == "a string" => {
+                write!(f, "found a string that is too long or names no value, expected {expected}")
+            }
             Fault::Range => write!(f, "found {found} out of range, expected {expected}"),
             Fault::Unreadable => write!(f, "found a string with half of a surrogate pair, expected {expected}"),
             Fault::NoZone => {

@@ -1,6 +1,6 @@
 //! One JSON value into one column, as ClickHouse's `RowBinary` has it.
 //!
-//! Format: <https://clickhouse.com/docs/interfaces/formats/RowBinary>. What a value may look like follows ClickHouse's `JSONEachRow`; where this is
+//! Format: <https://clickhouse.com/docs/interfaces/formats/RowBinary>. Values have the forms that ClickHouse's `JSONEachRow` takes; where this is
 //! stricter, a value is refused that would be changed otherwise: integers that wrap, texts that are cut.
 
 use super::json::{self, Text};
@@ -17,24 +17,24 @@ pub struct Misfit {
     path: Vec<String>,
     /// The expected value, for people.
     pub expected: String,
-    /// What is wrong, of a few words.
+    /// The fault.
     pub fault: Fault,
     /// The type of the JSON value.
     pub found: &'static str,
 }
 
-/// What is wrong with a value.
+/// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is null, and the column takes none.
+    /// The value is null, and the column takes none.
     Null,
-    /// It is another JSON type, or a text of another form.
+    /// The value has another JSON type, or is a text of another form.
     Type,
-    /// It is outside the column's range, or too long.
+    /// The value is outside the column's range, or too long.
     Range,
-    /// It is a time without a zone, for a column without one.
+    /// A time and its column have no zone, or one without firm rules then.
     NoZone,
-    /// It is a number whose size does not say which unit of time it counts.
+    /// The size of a number does not say which unit of time it counts.
     NoUnit,
     /// An element is missing.
     Missing,
@@ -97,22 +97,28 @@ pub fn fill(kind: &Kind, value: Text<'_>, out: &mut Vec<u8>) -> Result<(), Misfi
             out.extend(std::iter::repeat_n(0, padding));
         }
         Kind::Bool => out.push(u8::from(boolean(value).ok_or_else(|| misfit(Fault::Type))?)),
-        Kind::Integer { bytes: 1, .. } if matches!(value, "true" | "false") => out.push(u8::from(value == "true")),
+        &Kind::Integer { bytes, .. } if let Some(is_true) = truth(value) => {
+            out.push(u8::from(is_true));
+            out.extend(std::iter::repeat_n(0, bytes - 1));
+        }
+        Kind::Float32 if let Some(is_true) = truth(value) => out.extend_from_slice(&f32::from(is_true).to_le_bytes()),
+        Kind::Float64 if let Some(is_true) = truth(value) => out.extend_from_slice(&f64::from(is_true).to_le_bytes()),
         &Kind::Integer { bytes, is_signed } => {
             number::integer(&number(kind, value)?, bytes, is_signed, out).map_err(|why| misfit(why.into()))?;
         }
         Kind::Float32 => {
-            let number = float(&number(kind, value)?).ok_or_else(|| misfit(Fault::Type))?;
-            let short = number as f32;
-            if short.is_infinite() != number.is_infinite() {
+            // Never through a float of 64 bits, which would round twice.
+            let text = number(kind, value)?;
+            let number: f32 = text.parse().map_err(|_| misfit(Fault::Type))?;
+            if number.is_infinite() && has_digits(&text) {
                 return Err(misfit(Fault::Range));
             }
-            out.extend_from_slice(&short.to_le_bytes());
+            out.extend_from_slice(&number.to_le_bytes());
         }
         Kind::Float64 => {
             let text = number(kind, value)?;
-            let number = float(&text).ok_or_else(|| misfit(Fault::Type))?;
-            if number.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
+            let number: f64 = text.parse().map_err(|_| misfit(Fault::Type))?;
+            if number.is_infinite() && has_digits(&text) {
                 return Err(misfit(Fault::Range));
             }
             out.extend_from_slice(&number.to_le_bytes());
@@ -136,7 +142,10 @@ pub fn fill(kind: &Kind, value: Text<'_>, out: &mut Vec<u8>) -> Result<(), Misfi
             out.extend_from_slice(&moment.ticks(*digits).ok_or_else(|| misfit(Fault::Range))?.to_le_bytes());
         }
         Kind::Uuid => {
-            let (high, low) = Uuid::try_parse(&string(kind, value)?).map_err(|_| misfit(Fault::Type))?.as_u64_pair();
+            let text = string(kind, value)?;
+            // With hyphens or without: no braces, no `urn:uuid:`.
+            let uuid = Uuid::try_parse(&text).ok().filter(|_| [32, 36].contains(&text.len()));
+            let (high, low) = uuid.ok_or_else(|| misfit(Fault::Type))?.as_u64_pair();
             out.extend_from_slice(&high.to_le_bytes());
             out.extend_from_slice(&low.to_le_bytes());
         }
@@ -283,8 +292,17 @@ fn number<'a>(kind: &Kind, value: Text<'a>) -> Result<Cow<'a, str>, Misfit> {
 }
 
 /// Rust reads every form that ClickHouse reads: `nan`, `inf` and exponents.
-fn float(text: &str) -> Option<f64> {
-    text.parse().ok()
+/// Whether it is a number, and not the word for an infinite one.
+fn has_digits(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+fn truth(value: Text<'_>) -> Option<bool> {
+    match value {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
 }
 
 fn boolean(value: Text<'_>) -> Option<bool> {

@@ -76,7 +76,7 @@ pub struct Filled {
 /// Why a message is no row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoRow {
-    /// It is not one JSON object.
+    /// The payload is not one JSON object.
     NotJson(String),
     /// A field stands twice.
     Twice(String),
@@ -139,16 +139,18 @@ impl Columns {
         let walked = json::fields(payload, |(name, value)| {
             let known = self.fields.find(nth, &name);
             nth += 1;
+            let mut leave = |name: Cow<'a, str>, value: Option<Text<'a>>| {
+                // A field whose value is kept with the one around it is told all the same.
+                unknown(&name);
+                if collects {
+                    left.extend(value.map(|value| (name, value)));
+                }
+            };
             match known {
-                Some(node) => {
-                    node.collect(value, &mut found).map_err(|at| NoRow::Twice(self.columns[at].name.clone()))?
-                }
-                None => {
-                    unknown(&name);
-                    if collects {
-                        left.push((name, value));
-                    }
-                }
+                Some(node) => node
+                    .collect(name, value, &mut found, &mut leave)
+                    .map_err(|at| NoRow::Twice(self.columns[at].name.clone()))?,
+                None => leave(name, Some(value)),
             }
             Ok(())
         });
@@ -339,6 +341,29 @@ mod tests {
             .unwrap();
         assert_eq!(unknown, ["x", "y", "n"]);
         assert_eq!(out, b"\x01\x03\x01x\x01\n\x01y\x08{\"z\":[]}\x01n\x00");
+    }
+
+    #[test]
+    fn a_field_below_that_no_column_names_is_told_and_kept_by_its_whole_name() {
+        let table = columns(&[
+            ("geo.country", "Nullable(String)"),
+            ("items.n", "Array(Nullable(UInt8))"),
+            ("all", "String"),
+            ("all.x", "Nullable(UInt8)"),
+            ("_unknown", "String"),
+        ]);
+        let (mut unknown, mut out) = (Vec::new(), Vec::new());
+        let payload = r#"{"geo":{"country":null,"city":"x"},"items":[{"n":1,"m":2}],"all":{"x":1,"y":2}}"#;
+        let mut note = |name: &str| unknown.push(name.to_owned());
+        table.fill("web", &message(payload), payload.as_bytes(), &mut note, &mut out).unwrap();
+        let kept = r#"{"geo.city":"x","items":[{"n":1,"m":2}]}"#;
+        assert!(out.ends_with(kept.as_bytes()), "{}", String::from_utf8_lossy(&out));
+        // Another form than the one that the dotted columns expect is not passed over either.
+        let payload = r#"{"geo":"de","items":[],"all":{}}"#;
+        out.clear();
+        table.fill("web", &message(payload), payload.as_bytes(), &mut note, &mut out).unwrap();
+        assert!(out.ends_with(br#"{"geo":"de"}"#), "{}", String::from_utf8_lossy(&out));
+        assert_eq!(unknown, ["geo.city", "items.m", "items", "geo"]);
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Content {
     /// The content of a column of this name.
     ///
     /// # Errors
-    /// What the column holds, if its type does not.
+    /// The part that the column is to hold, if its type cannot.
     pub fn of(name: &str, kind: &Kind) -> Result<Self, &'static str> {
         let (meta, holds, fits) = match name {
             "_topic" => (Meta::Topic, "the topic's name: give it the type LowCardinality(String)", is_text(kind)),

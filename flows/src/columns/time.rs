@@ -6,11 +6,11 @@ use chrono_tz::Tz;
 /// Why a value is not a time that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotATime {
-    /// It is no time.
+    /// The text is no time.
     Text,
-    /// It has no zone, and the column gives none.
+    /// The text has no zone, and the column gives none, or one without firm rules at that time.
     NoZone,
-    /// It is a number whose size does not say whether it counts seconds, milli-, micro- or nanoseconds.
+    /// The size of the number does not say whether it counts seconds, milli-, micro- or nanoseconds.
     NoUnit,
 }
 
@@ -23,6 +23,9 @@ pub struct Moment {
 
 /// The years that ClickHouse's `Date32` and `DateTime64` hold.
 const YEARS: std::ops::RangeInclusive<i64> = -2_208_988_800..=10_413_791_999;
+
+/// The years whose local times every edition of the zones' rules agrees about: 1970 to 2099.
+const RULED: std::ops::Range<i64> = 0..4_102_444_800;
 
 impl Moment {
     /// Reads RFC 3339, also with a space in place of the T and without seconds. Without a zone of its own, the text is of `zone`.
@@ -37,6 +40,8 @@ impl Moment {
         match (offset, zone) {
             (Some(offset), _) => Ok(Self { seconds: local.seconds - offset, ..local }),
             (None, Some(Tz::UTC)) => Ok(local),
+            // Before and after, one edition of the zones' rules says this and the next one that.
+            (None, Some(_)) if !RULED.contains(&local.seconds) => Err(NotATime::NoZone),
             (None, Some(zone)) => {
                 let naive: NaiveDateTime =
                     DateTime::from_timestamp(local.seconds, 0).ok_or(NotATime::Text)?.naive_utc();
@@ -60,7 +65,7 @@ impl Moment {
             return Err(NotATime::NoUnit);
         }
         let nanos = (whole % unit) * (1_000_000_000 / unit);
-        // What is behind the point counts for seconds only.
+        // A fraction counts for seconds only.
         let behind = if unit == 1 { fraction_nanos(fraction) } else { 0 };
         Ok(Self { seconds: whole / unit, nanos: nanos as u32 + behind })
     }
@@ -215,6 +220,10 @@ mod tests {
         assert_eq!(ms("2024-10-27 02:30:00", berlin), Ok(1_729_989_000_000), "the first of two");
         assert_eq!(ms("2024-03-31 02:30:00", berlin), Err(NotATime::Text), "a clock skips it");
         assert_eq!(ms("2024-01-15T14:30:00Z", berlin), Ok(1_705_329_000_000), "its own zone");
+        for text in ["1925-01-01 00:00:00", "2110-07-01 12:00:00"] {
+            assert_eq!(ms(text, berlin), Err(NotATime::NoZone), "{text}");
+            assert!(ms(text, Some(Tz::UTC)).is_ok());
+        }
     }
 
     #[test]

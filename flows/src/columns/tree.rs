@@ -2,12 +2,13 @@
 
 use super::json::{self, Text};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 /// Names on one level.
 #[derive(Debug, Default)]
 pub struct Tree(Vec<(String, Node)>);
 
-/// What a name stands for.
+/// The columns of a name.
 #[derive(Debug, Default)]
 pub struct Node {
     /// The column that takes the field's value.
@@ -49,35 +50,74 @@ impl Tree {
     }
 }
 
+/// Takes a field that no column takes: its name from the top, and its value if that can be kept as it is.
+pub type Left<'l, 'a> = &'l mut dyn FnMut(Cow<'a, str>, Option<Text<'a>>);
+
 impl Node {
-    /// Puts the value where the columns find it.
+    /// Puts the value of the field `name` where the columns find it, and tells what none of them takes.
     ///
     /// # Errors
     /// The name of a column that has a value already.
-    pub fn collect<'a>(&self, value: Text<'a>, found: &mut [Option<Cow<'a, str>>]) -> Result<(), usize> {
-        if let Some(column) = self.column
-            && found[column].replace(Cow::Borrowed(value)).is_some()
-        {
-            return Err(column);
+    pub fn collect<'a>(
+        &self,
+        name: Cow<'a, str>,
+        value: Text<'a>,
+        found: &mut [Option<Cow<'a, str>>],
+        left: Left<'_, 'a>,
+    ) -> Result<(), usize> {
+        if let Some(column) = self.column {
+            if found[column].replace(Cow::Borrowed(value)).is_some() {
+                return Err(column);
+            }
+            if self.below.0.is_empty() {
+                return Ok(());
+            }
         }
-        if self.below.0.is_empty() {
-            return Ok(());
-        }
+        // A column of the whole value takes all that is in it.
+        let is_taken = self.column.is_some();
         match value.as_bytes().first() {
             Some(b'{') => {
-                let walked = json::fields(value.as_bytes(), |(name, value)| match self.below.find(usize::MAX, &name) {
-                    Some(node) => node.collect(value, found),
-                    None => Ok(()),
+                let walked = json::fields(value.as_bytes(), |(inner, value)| {
+                    let path = || Cow::Owned(format!("{name}.{inner}"));
+                    match self.below.find(usize::MAX, &inner) {
+                        Some(node) if node.below.0.is_empty() => node.collect(Cow::Borrowed(""), value, found, left),
+                        Some(node) => node.collect(path(), value, found, left),
+                        None => {
+                            if !is_taken {
+                                left(path(), Some(value));
+                            }
+                            Ok(())
+                        }
+                    }
                 });
                 walked.unwrap_or(Ok(()))
             }
-            Some(b'[') => self.gather(value, found),
-            _ => Ok(()),
+            Some(b'[') => {
+                let mut unnamed = BTreeSet::new();
+                self.gather(value, found, &mut unnamed)?;
+                if !is_taken && !unnamed.is_empty() {
+                    unnamed.into_iter().for_each(|inner| left(Cow::Owned(format!("{name}.{inner}")), None));
+                    left(name, Some(value));
+                }
+                Ok(())
+            }
+            Some(b'n') => Ok(()),
+            _ => {
+                if !is_taken {
+                    left(name, Some(value));
+                }
+                Ok(())
+            }
         }
     }
 
     /// An array of objects: each column below takes the array of its field's values, with null where an element has none.
-    fn gather<'a>(&self, array: Text<'a>, found: &mut [Option<Cow<'a, str>>]) -> Result<(), usize> {
+    fn gather<'a>(
+        &self,
+        array: Text<'a>,
+        found: &mut [Option<Cow<'a, str>>],
+        unnamed: &mut BTreeSet<String>,
+    ) -> Result<(), usize> {
         let mut gathered: Vec<(usize, String)> = Vec::new();
         self.below.columns(&mut |column| gathered.push((column, String::from("["))));
         let mut element_found = vec![None; found.len()];
@@ -85,8 +125,13 @@ impl Node {
             element_found.fill(None);
             if element.starts_with('{') {
                 json::fields(element.as_bytes(), |(name, value)| match self.below.find(usize::MAX, &name) {
-                    Some(node) => node.collect(value, &mut element_found),
-                    None => Ok(()),
+                    Some(node) => node.collect(name, value, &mut element_found, &mut |inner, _| {
+                        unnamed.insert(inner.into_owned());
+                    }),
+                    None => {
+                        unnamed.insert(name.into_owned());
+                        Ok(())
+                    }
                 })
                 .unwrap_or(Ok(()))?;
             }

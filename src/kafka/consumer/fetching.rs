@@ -24,7 +24,7 @@ pub struct Fetcher {
     inbox: Inbox,
     /// Bytes that may still be on their way. A thousand messages of a usual size are 128 kB; a thousand of 1 MB are a gigabyte.
     budget: Arc<Semaphore>,
-    /// What is fetched is decoded by it: the one of the lease.
+    /// The decoder of the lease.
     pub decoder: Arc<dyn Decode>,
 }
 

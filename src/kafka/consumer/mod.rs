@@ -30,7 +30,7 @@ pub mod static_membership;
 
 pub use lease::Lease;
 pub(crate) use settings::client_config;
-pub use start_offsets::belongs_to;
+pub use start_offsets::{OWN_TABLE, belongs_to};
 
 use super::{KafkaConfig, Naming};
 use crate::shutdown::Shutdown;

@@ -6,8 +6,8 @@ use crate::kafka::{Identity, admin, native};
 use crate::printable::name;
 use crate::stuck::At;
 use flows::{
-    Backoff, ErrorKind, Failure, Found as InKafka, Metadata, Metrics, OffsetRanges, OpenError, Origin, Start,
-    StartOffsets, Store, UNMARKED_LIFETIME, open_lease, start_offset,
+    Backoff, ErrorKind, Failure, Found as InKafka, LeaseTable as _, Metadata, Metrics, OffsetRanges, OpenError, Origin,
+    Start, StartOffsets, Store, UNMARKED_LIFETIME, open_lease, start_offset,
 };
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
@@ -56,6 +56,8 @@ struct Committed {
     starts: Vec<(i32, Start)>,
     /// A build from before leases has committed for one of the partitions.
     is_unmarked: bool,
+    /// Partitions that go on at an offset which another client has committed.
+    foreign: Vec<i32>,
 }
 
 impl<S: Store> Lookup<S> {
@@ -108,11 +110,12 @@ impl<S: Store> Lookup<S> {
         let asked = tokio::task::spawn_blocking(move || kafka.ask_kafka());
         store.check().await?;
         let asked = asked.await.map_err(|crash| transient(format!("asking Kafka crashed: {crash}")))?;
-        let Committed { identity, starts, is_unmarked } = asked?;
+        let Committed { identity, mut starts, is_unmarked, foreign } = asked?;
         let positions: Vec<_> = starts.iter().map(|(partition, start)| (*partition, start.offset)).collect();
         self.client.context().reach.starts(&positions);
         let (source, closed) = (identity.source().to_owned(), CancellationToken::new());
         let sink = store.sink(&source, closed.clone());
+        self.note_cut_over(&sink, &foreign, &mut starts).await?;
         // First the lease, then the question: what others had on its way has ended, or will be refused.
         open_lease(&sink, store.tokens(), &self.config.claim, &self.partitions).await?;
         if is_unmarked {
@@ -125,6 +128,26 @@ impl<S: Store> Lookup<S> {
         let starts = starts.into_iter().map(with_stored).collect();
         let opened = Opened { sink: Arc::new(sink), identity, tokens: store.tokens().clone(), closed };
         Ok(Found { offsets: StartOffsets { source, starts }, opened })
+    }
+
+    /// Where no lease was ever opened, another program has read what lies before its offset, and its rows are not ours: the start is noted,
+    /// and `audit` compares only what follows.
+    async fn note_cut_over(&self, sink: &S::Sink, foreign: &[i32], starts: &mut [(i32, Start)]) -> Result<(), Failure> {
+        if foreign.is_empty() {
+            return Ok(());
+        }
+        let known = sink.newest(foreign).await?;
+        for (partition, start) in starts {
+            if foreign.contains(partition) && !known.contains_key(partition) && start.offset > 0 {
+                start.notes.from = Some(start.offset);
+                tracing::info!(
+                    "partition {partition}: going on at offset {}, which another program has committed: what lies before it is not compared \
+                     by `audit`",
+                    start.offset
+                );
+            }
+        }
+        Ok(())
     }
 
     fn other_group(&self, group: &str, has_opened: bool) -> Failure {
@@ -151,6 +174,7 @@ impl<S: Store> Lookup<S> {
         let is_another = last_source.is_some_and(|last| last != identity.source());
         let from_end = matches!(self.config.client.get("auto.offset.reset"), Some("latest" | "largest" | "end"));
         let (mut starts, mut is_unmarked, mut translated) = (Vec::new(), false, BTreeMap::new());
+        let mut foreign = Vec::new();
         for place in committed.elements() {
             // An unknown committed offset is not the same as none.
             place.error().map_err(unanswered)?;
@@ -162,6 +186,7 @@ impl<S: Store> Lookup<S> {
             if let (Origin::OtherCluster(cluster), Some(_)) = (&origin, committed) {
                 translated.insert(partition, cluster.clone());
             }
+            let is_foreign = origin == Origin::Foreign && !Metadata::is_unmarked(place.metadata());
             let found = InKafka {
                 committed,
                 origin,
@@ -176,6 +201,8 @@ impl<S: Store> Lookup<S> {
             let start = start_offset(partition, found).map_err(|above| transient(above.to_string()))?;
             if committed != Some(start.offset) {
                 translated.remove(&partition);
+            } else if is_foreign {
+                foreign.push(partition);
             }
             if is_new && start.offset > low {
                 // A group that has committed nothing begins at the end, as the user wants it.
@@ -187,7 +214,7 @@ impl<S: Store> Lookup<S> {
             starts.push((partition, start));
         }
         self.say_translated(&identity, &translated);
-        Ok(Committed { identity, starts, is_unmarked })
+        Ok(Committed { identity, starts, is_unmarked, foreign })
     }
 
     fn say_translated(&self, identity: &Identity, from: &BTreeMap<i32, String>) {
@@ -210,9 +237,19 @@ impl<S: Store> Lookup<S> {
     }
 }
 
-/// The error when another group owns the rows of a topic.
-pub fn belongs_to(topic: &str, group: &str) -> String {
-    let group = name(group);
+/// Between the group and the table of a user's own that own the rows of a topic.
+pub const OWN_TABLE: &str = ", table ";
+
+/// The error when another group, or another table, owns the rows of a topic.
+pub fn belongs_to(topic: &str, owner: &str) -> String {
+    let group = name(owner);
+    if let Some((group, table)) = owner.split_once(OWN_TABLE).map(|(group, table)| (name(group), name(table))) {
+        return format!(
+            "the rows of topic {topic} in this database go into table {table}, by group {group}; another group or table would store them \
+             twice: nothing is stored by this one. Use another database for another table. With --table {table}, --group {group} \
+             shares its work, --take-over {group} ends its members and goes on in their place"
+        );
+    }
     format!(
         "the rows of topic {topic} in this database are those of group {group}; a second group would store each of them twice: \
          nothing is stored by this one. --group {group} shares its work, --take-over {group} ends its members and goes on in their place"
