@@ -59,7 +59,7 @@ pub use backlog::Backlog;
 pub use backoff::Backoff;
 pub use batch::Batch;
 pub use batch_config::BatchConfig;
-pub use columns::{ColumnDefinition, Columns, TableDecoder, UnfillableColumn};
+pub use columns::{ColumnDefinition, Columns, TableDecoder, UnfillableColumn, is_dynamic};
 pub use decode::{Consumed, Decode, Header, Shop};
 pub use event::{Event, EventType};
 pub use ingest::{IngestError, ingest};

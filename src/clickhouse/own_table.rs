@@ -7,7 +7,7 @@ use super::ClickHouse;
 use super::questions::quoted;
 use super::rows::POSITION;
 use super::tables::misfit;
-use flows::{ColumnDefinition, Columns, Failure, Table, TableDecoder, UnfillableColumn};
+use flows::{ColumnDefinition, Columns, Failure, Table, TableDecoder, UnfillableColumn, is_dynamic};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// The columns that the program itself fills, or leaves to their default.
@@ -25,6 +25,13 @@ pub struct OwnColumn {
     kind: String,
     default: Option<String>,
     is_ephemeral: bool,
+}
+
+impl OwnColumn {
+    /// The type of its value in the input: that of a dynamic column is a text.
+    fn input(&self) -> &str {
+        if is_dynamic(&self.kind) { "String" } else { &self.kind }
+    }
 }
 
 /// The columns that are filled, and the decoder of messages for them.
@@ -113,7 +120,7 @@ impl OwnTable {
         let prefix = self.prefix();
         let both = |(nth, column): (usize, &OwnColumn)| {
             let given = column.default.as_ref().map(|_| (format!("{prefix}given_{nth}"), "Bool".to_owned()));
-            given.into_iter().chain([(format!("{prefix}value_{nth}"), column.kind.clone())])
+            given.into_iter().chain([(format!("{prefix}value_{nth}"), column.input().to_owned())])
         };
         let position = POSITION.map(|(name, kind)| (name.to_owned(), kind.to_owned()));
         self.columns.iter().enumerate().flat_map(both).chain(position).collect()
@@ -123,14 +130,19 @@ impl OwnTable {
     pub fn selection(&self) -> (String, String) {
         let prefix = self.prefix();
         let names = self.columns.iter().map(|column| backquoted(&column.name));
+        let value = |nth: usize, column: &OwnColumn| match is_dynamic(&column.kind) {
+            true => format!("JSONExtract({prefix}value_{nth}, 'v', {})", quoted(&column.kind)),
+            false => format!("{prefix}value_{nth}"),
+        };
         let selected = self.columns.iter().enumerate().map(|(nth, column)| match &column.default {
             // Without the cast, the value would take on the default's type.
             Some(default) => format!(
-                "if({prefix}given_{nth}, {prefix}value_{nth}, CAST({default}, {})) AS {}",
+                "if({prefix}given_{nth}, {}, CAST({default}, {})) AS {}",
+                value(nth, column),
                 quoted(&column.kind),
                 backquoted(&column.name)
             ),
-            None => format!("{prefix}value_{nth} AS {}", backquoted(&column.name)),
+            None => format!("{} AS {}", value(nth, column), backquoted(&column.name)),
         });
         let position = || POSITION.iter().map(|(name, _)| (*name).to_owned());
         let all = |parts: Vec<String>| parts.join(", ");

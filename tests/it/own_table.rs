@@ -11,7 +11,7 @@ const POSITIONS: &str = "_source LowCardinality(String), _partition Int32, _offs
     SETTINGS fsync_after_insert = 1, fsync_part_directory = 1";
 
 /// A column of each type, with values that ClickHouse reads the same way as we do.
-const TYPES: [(&str, &str, &[&str]); 44] = [
+const TYPES: [(&str, &str, &[&str]); 47] = [
     ("u8", "UInt8", &["0", "255", "\"7\"", "true"]),
     ("i8", "Int8", &["-128", "127", "false"]),
     ("u16", "UInt16", &["0", "65535"]),
@@ -55,6 +55,9 @@ const TYPES: [(&str, &str, &[&str]); 44] = [
     ("tu", "Tuple(UInt8, String)", &["[1,\"x\"]"]),
     ("p", "Point", &["[1.5,-2]"]),
     ("sm", "SimpleAggregateFunction(max, UInt32)", &["7"]),
+    ("v", "Variant(UInt64, String, Array(UInt64))", &["7", "\"x\"", "[1,2]", "null", "1.5"]),
+    ("d", "Dynamic", &["7", "\"x\"", "[1,2]", "null", "1.5", "true"]),
+    ("lcu", "LowCardinality(UInt64)", &["7"]),
     ("j", "JSON", &["{}", "{\"a\":{\"b\":[1,2.5,\"x\",null]},\"c\":true}"]),
 ];
 
@@ -62,8 +65,12 @@ const TYPES: [(&str, &str, &[&str]); 44] = [
 fn a_table_of_each_type_holds_what_clickhouse_itself_reads_from_the_same_messages() {
     let env = TestEnv::open();
     let columns: Vec<_> = TYPES.iter().map(|(name, kind, _)| format!("{name} {kind}")).collect();
-    env.sql(&format!("CREATE TABLE db.web ({}, {POSITIONS}", columns.join(", ")));
-    env.sql(&format!("CREATE TABLE db.twin ({}) ENGINE = MergeTree ORDER BY u8", columns.join(", ")));
+    let suspicious = "allow_suspicious_low_cardinality_types = 1";
+    env.sql(&format!("CREATE TABLE db.web ({}, {POSITIONS}, {suspicious}", columns.join(", ")));
+    env.sql(&format!(
+        "CREATE TABLE db.twin ({}) ENGINE = MergeTree ORDER BY u8 SETTINGS {suspicious}",
+        columns.join(", ")
+    ));
     let most = TYPES.iter().map(|(_, _, values)| values.len()).max().unwrap_or(0);
     let message = |nth: usize| {
         let field = |(name, _, values): &(&str, &str, &[&str])| format!("\"{name}\":{}", values[nth % values.len()]);

@@ -4,7 +4,7 @@
 //! stricter, a value is refused that would be changed otherwise: integers that wrap, texts that are cut.
 
 use super::json::{self, Text};
-use super::kind::Kind;
+use super::kind::{Kind, NO_VARIANT};
 use super::number::{self, NotANumber};
 use super::time::{self, Moment, NotATime};
 use std::borrow::Cow;
@@ -84,6 +84,22 @@ pub fn fill(kind: &Kind, value: Text<'_>, out: &mut Vec<u8>) -> Result<(), Misfi
         Kind::Nullable(inner) => {
             out.push(0);
             fill(inner, value, out)?;
+        }
+        Kind::Variant(_) if value == "null" => out.push(NO_VARIANT),
+        Kind::Variant(variants) => {
+            let begin = out.len();
+            let fits = variants.iter().any(|(number, kind)| {
+                out.truncate(begin);
+                out.push(*number);
+                fill(kind, value, out).is_ok()
+            });
+            typed(fits.then_some(()))?;
+        }
+        Kind::Dynamic => {
+            put_length(value.len() + 6, out);
+            out.extend_from_slice(b"{\"v\":");
+            out.extend_from_slice(value.as_bytes());
+            out.push(b'}');
         }
         _ if value == "null" => return Err(misfit(Fault::Null)),
         Kind::String => {
@@ -212,9 +228,8 @@ pub fn fill_from_text(kind: &Kind, text: &str, out: &mut Vec<u8>) -> Result<(), 
 
 /// Appends the value of an absent field, if the type itself has one: null.
 pub fn fill_absent(kind: &Kind, out: &mut Vec<u8>) -> bool {
-    let has_null = matches!(kind, Kind::Nullable(_));
-    out.extend(has_null.then_some(1));
-    has_null
+    // Null cannot fail where it is taken.
+    kind.takes_null() && fill(kind, "null", out).is_ok()
 }
 
 fn tuple(kind: &Kind, elements: &[(Option<String>, Kind)], value: Text<'_>, out: &mut Vec<u8>) -> Result<(), Misfit> {

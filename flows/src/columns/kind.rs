@@ -41,6 +41,10 @@ pub enum Kind {
     Tuple(Vec<(Option<String>, Kind)>),
     /// The text of an object, which the server reads.
     Json,
+    /// Types, each with the number that stands before its values, in the order in which a value is tried with them.
+    Variant(Vec<(u8, Kind)>),
+    /// The text of any value, which the server reads.
+    Dynamic,
 }
 
 /// Why values of a type cannot be encoded.
@@ -49,11 +53,19 @@ pub enum Kind {
 pub struct Unfillable(String);
 
 impl Kind {
-    /// Reads the name of a type as `system.columns` has it.
+    /// Reads the name of a column's type as `system.columns` has it.
     ///
     /// # Errors
     /// [`Unfillable`] if it is a type, or contains one, that no JSON value is brought into.
-    pub fn parse(name: &str) -> Result<Self, Unfillable> {
+    pub fn of_column(name: &str) -> Result<Self, Unfillable> {
+        if is_dynamic(name) { Ok(Self::Dynamic) } else { Self::parse(name) }
+    }
+
+    /// Reads the name of a type.
+    ///
+    /// # Errors
+    /// [`Unfillable`] if it is a type, or contains one, that no JSON value is brought into.
+    fn parse(name: &str) -> Result<Self, Unfillable> {
         let unfillable = || Unfillable(name.to_owned());
         let name = name.trim();
         let (base, inner) = match name.split_once('(') {
@@ -95,6 +107,7 @@ impl Kind {
             "Polygon" | "MultiLineString" => Self::Array(Box::new(Self::parse("Ring")?)),
             "MultiPolygon" => Self::Array(Box::new(Self::parse("Polygon")?)),
             "JSON" => Self::Json,
+            "Variant" => Self::Variant(variants(&args)?),
             _ => integer(base).ok_or_else(unfillable)?,
         })
     }
@@ -126,6 +139,11 @@ impl Kind {
             }
             Self::Enum { values, .. } => format!("one of the {} names of the enum", values.len()),
             Self::Nullable(inner) => format!("{}, or null", inner.expected()),
+            Self::Dynamic => "a value".into(),
+            Self::Variant(variants) => {
+                let each: Vec<_> = variants.iter().map(|(_, kind)| kind.expected()).collect();
+                format!("{}, or null", each.join(", or "))
+            }
             Self::Array(_) => "an array".into(),
             Self::Map(..) | Self::Json => "an object".into(),
             Self::Tuple(elements) if elements.iter().all(|(name, _)| name.is_some()) => "an object".into(),
@@ -143,12 +161,18 @@ impl Kind {
         }
     }
 
+    /// Whether null is one of its values.
+    pub const fn takes_null(&self) -> bool {
+        matches!(self, Self::Nullable(_) | Self::Variant(_) | Self::Dynamic)
+    }
+
     /// Appends some value of the type, for a row whose column the server fills.
     pub fn put_any(&self, out: &mut Vec<u8>) {
         match self {
             Self::Nullable(_) => out.push(1),
             Self::Bool | Self::String | Self::Array(_) | Self::Map(..) => out.push(0),
-            Self::Json => out.extend_from_slice(b"\x02{}"),
+            Self::Json | Self::Dynamic => out.extend_from_slice(b"\x02{}"),
+            Self::Variant(_) => out.push(NO_VARIANT),
             Self::Integer { bytes, .. } | Self::Decimal { bytes, .. } | Self::FixedString(bytes) => zeros(*bytes, out),
             Self::Date => zeros(2, out),
             Self::Float32 | Self::Date32 | Self::DateTime(_) | Self::Ipv4 => zeros(4, out),
@@ -173,6 +197,38 @@ impl Kind {
             _ => None,
         }
     }
+}
+
+/// Stands in place of a variant's number where there is no value.
+pub const NO_VARIANT: u8 = 255;
+
+/// Whether it is the name of the type Dynamic.
+pub fn is_dynamic(name: &str) -> bool {
+    name == "Dynamic" || name.starts_with("Dynamic(")
+}
+
+/// The types of a variant. Their numbers are those of their names in order; a value is tried first with the types that take the fewest.
+fn variants(args: &[&str]) -> Result<Vec<(u8, Kind)>, Unfillable> {
+    let mut names = args.to_vec();
+    names.sort_unstable();
+    let numbered = (0u8..).zip(names).map(|(number, name)| Ok((number, Kind::parse(name)?)));
+    let mut variants = numbered.collect::<Result<Vec<_>, _>>()?;
+    variants.sort_by_key(|(_, kind)| match kind {
+        Kind::Bool => (0, 0),
+        Kind::Integer { bytes, is_signed } => (1, bytes * 2 + usize::from(*is_signed)),
+        Kind::Decimal { bytes, .. } => (2, *bytes),
+        Kind::Float32 => (3, 0),
+        Kind::Float64 => (3, 1),
+        Kind::Date => (4, 0),
+        Kind::Date32 => (4, 1),
+        Kind::DateTime(_) => (4, 2),
+        Kind::DateTime64(digits, _) => (4, 3 + *digits as usize),
+        Kind::FixedString(bytes) => (6, *bytes),
+        Kind::Json => (7, 0),
+        Kind::String => (8, 0),
+        _ => (5, 0),
+    });
+    Ok(variants)
 }
 
 fn zeros(bytes: usize, out: &mut Vec<u8>) {
@@ -339,6 +395,7 @@ mod tests {
             "Nothing",
             "Int7",
             "Decimal(77, 0)",
+            "Array(Dynamic)",
             "Array(String",
         ] {
             assert!(Kind::parse(name).is_err(), "{name}");

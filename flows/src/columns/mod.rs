@@ -15,7 +15,7 @@ mod tree;
 
 pub use decode::TableDecoder;
 use kind::Kind;
-pub use kind::Unfillable;
+pub use kind::{Unfillable, is_dynamic};
 
 use crate::Consumed;
 use fill::Misfit;
@@ -177,7 +177,7 @@ impl Columns {
 impl Column {
     fn new(definition: &ColumnDefinition) -> Result<Self, UnfillableColumn> {
         let ColumnDefinition { name, kind, has_default } = definition;
-        let parsed = Kind::parse(kind).map_err(|why| UnfillableColumn::Type(name.clone(), why))?;
+        let parsed = Kind::of_column(kind).map_err(|why| UnfillableColumn::Type(name.clone(), why))?;
         let content =
             Content::of(name, &parsed).map_err(|holds| UnfillableColumn::Meta(name.clone(), kind.clone(), holds))?;
         let has_default = *has_default && matches!(content, Content::Field);
@@ -186,7 +186,7 @@ impl Column {
 
     /// Appends the value of its field; false if there is none, so that the server's default or null stands there.
     fn fill(&self, value: Option<Text<'_>>, out: &mut Vec<u8>) -> Result<bool, NoRow> {
-        let is_null = value == Some("null") && !matches!(self.kind, Kind::Nullable(_));
+        let is_null = value == Some("null") && !self.kind.takes_null();
         match value {
             Some(value) if !(self.has_default && is_null) => {
                 out.extend(self.has_default.then_some(1));
@@ -254,6 +254,25 @@ mod tests {
         for broken in ["", "[]", "null", "{", r#"{"a":7,"b":"x"}}"#, r#"{"a":7,"b":"x",}"#, r#"{"a":7,"b":"x"} {}"#] {
             assert!(matches!(row(&table, broken), Err(NoRow::NotJson(_))), "{broken}");
         }
+    }
+
+    #[test]
+    fn a_variant_takes_the_first_type_that_fits_and_a_dynamic_column_any_value() {
+        let table = columns(&[("v", "Variant(String, UInt8, Array(UInt8))"), ("d", "Dynamic(max_types=8)")]);
+        let dynamic = |text: &str| [&[text.len() as u8 + 6][..], b"{\"v\":", text.as_bytes(), b"}"].concat();
+        for (value, encoded) in [
+            ("7", &[2, 7][..]),
+            ("\"x\"", &[1, 1, b'x']),
+            ("[1,2]", &[0, 2, 1, 2]),
+            ("[1,256]", b"\x01\x07[1,256]"),
+            ("null", &[255]),
+        ] {
+            let expected = [encoded, &dynamic(value)].concat();
+            assert_eq!(row(&table, &format!(r#"{{"v":{value},"d":{value}}}"#)), Ok(expected), "{value}");
+        }
+        assert_eq!(row(&table, "{}"), Ok([&[255][..], &dynamic("null")].concat()));
+        let strict = columns(&[("v", "Variant(UInt8, Bool)")]);
+        assert_eq!(at(&strict, r#"{"v":"x"}"#), ("v".into(), Fault::Type));
     }
 
     #[test]
