@@ -134,7 +134,7 @@ impl std::fmt::Display for Misfit {
             Fault::Missing => write!(f, "is missing, expected {expected}"),
             Fault::Twice => f.write_str("stands twice in the object"),
             Fault::Null => write!(f, "found null, expected {expected}"),
-            Fault::Type => write!(f, "found {found} that is none, expected {expected}"),
+            Fault::Type => write!(f, "found {found}, expected {expected}"),
             Fault::Range if found == "a string" => {
                 write!(f, "found a string that is too long or names no value, expected {expected}")
             }
