@@ -199,7 +199,7 @@ pub fn fill(kind: &Kind, value: Text<'_>, out: &mut Vec<u8>) -> Result<(), Misfi
         Kind::Map(key, inner) => {
             let mut count = 0;
             counted(out, |out| {
-                let filled = json::fields(value.as_bytes(), |(name, element)| {
+                let filled = json::fields(value, |(name, element)| {
                     count += 1;
                     let within = |misfit: Misfit| misfit.within(format!(".{name}"));
                     fill_from_text(key, &name, out).map_err(within)?;
@@ -245,7 +245,7 @@ fn tuple(kind: &Kind, elements: &[(Option<String>, Kind)], value: Text<'_>, out:
         return if nth == elements.len() { Ok(()) } else { Err(misfit(Fault::Missing)) };
     }
     let mut found: Vec<Option<Text<'_>>> = vec![None; elements.len()];
-    let walked = json::fields(value.as_bytes(), |(name, element)| {
+    let walked = json::fields(value, |(name, element)| {
         let Some(at) = elements.iter().position(|(known, _)| known.as_deref() == Some(&*name)) else { return Ok(()) };
         if found[at].replace(element).is_some() {
             return Err(misfit(Fault::Twice).within(format!(".{name}")));

@@ -37,11 +37,11 @@ pub fn elements<'a, E>(
 /// # Errors
 /// The outer one if the text is no object; the inner one is of `each`.
 pub fn fields<'a, E>(
-    object: &'a [u8],
+    object: Text<'a>,
     each: impl FnMut((Cow<'a, str>, Text<'a>)) -> Result<(), E>,
 ) -> Result<Result<(), E>, serde_json::Error> {
     let mut walk = Walk { each, failed: Ok(()), value: PhantomData::<&'a str> };
-    let mut json = serde_json::Deserializer::from_slice(object);
+    let mut json = serde_json::Deserializer::from_str(object);
     let read = json.deserialize_map(Fields(&mut walk)).and_then(|()| json.end());
     finish(walk.failed, read)
 }

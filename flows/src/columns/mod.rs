@@ -136,6 +136,10 @@ impl Columns {
         let mut left: Vec<(Cow<'a, str>, Text<'a>)> = Vec::new();
         let collects = self.columns.iter().any(|column| matches!(column.content, Content::Unknown));
         let mut nth = 0;
+        // Once for the whole payload is cheaper than once for each string in it.
+        let payload = std::str::from_utf8(payload).map_err(|error| {
+            NoRow::NotJson(format!("byte {} and those behind it are not UTF-8", error.valid_up_to()))
+        })?;
         let walked = json::fields(payload, |(name, value)| {
             let known = self.fields.find(nth, &name);
             nth += 1;

@@ -125,7 +125,8 @@ pub fn decimal(text: &str, bytes: usize, precision: u32, scale: u32, out: &mut V
             value = value.times_plus(10, u64::from(digit - b'0')).ok_or(NotANumber::Range)?;
         }
     }
-    if !is_below_power_of_ten(value, precision) {
+    // So few digits cannot be too many.
+    if kept > i64::from(precision) && !is_below_power_of_ten(value, precision) {
         return Err(NotANumber::Range);
     }
     value.put(is_negative && value != Wide::default(), bytes, out);

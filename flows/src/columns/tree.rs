@@ -77,7 +77,7 @@ impl Node {
         let is_taken = self.column.is_some();
         match value.as_bytes().first() {
             Some(b'{') => {
-                let walked = json::fields(value.as_bytes(), |(inner, value)| {
+                let walked = json::fields(value, |(inner, value)| {
                     let path = || Cow::Owned(format!("{name}.{inner}"));
                     match self.below.find(usize::MAX, &inner) {
                         Some(node) if node.below.0.is_empty() => node.collect(Cow::Borrowed(""), value, found, left),
@@ -124,7 +124,7 @@ impl Node {
         let walked = json::elements(array, |element| {
             element_found.fill(None);
             if element.starts_with('{') {
-                json::fields(element.as_bytes(), |(name, value)| match self.below.find(usize::MAX, &name) {
+                json::fields(element, |(name, value)| match self.below.find(usize::MAX, &name) {
                     Some(node) => node.collect(name, value, &mut element_found, &mut |inner, _| {
                         unnamed.insert(inner.into_owned());
                     }),
