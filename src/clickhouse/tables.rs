@@ -18,6 +18,9 @@ const PLACES: [(&str, &str); 4] = [
     ("ingested_at", "DateTime64(3, 'UTC') DEFAULT nowInBlock64(3, 'UTC')"),
 ];
 
+/// The index by which rows are found again in a table with another sorting key.
+const INDEX: &str = "ADD INDEX position (_source, _partition, _offset) TYPE minmax GRANULARITY 1";
+
 /// ClickHouse's codes UNKNOWN_TABLE and UNKNOWN_DATABASE.
 const MISSING: [i32; 2] = [60, 81];
 
@@ -167,7 +170,7 @@ impl ClickHouse {
             quoted(&self.events)
         );
         let there: BTreeSet<String> = self.all::<(String,)>(&sql).await?.into_iter().map(|(name,)| name).collect();
-        let adds: Vec<_> = PLACES
+        let mut adds: Vec<_> = PLACES
             .iter()
             .filter(|(name, _)| !there.contains(*name))
             .map(|(name, kind)| format!("ADD COLUMN {name} {kind}"))
@@ -175,6 +178,10 @@ impl ClickHouse {
         if adds.is_empty() {
             return Ok(());
         }
+        // Each insert asks whether its first row is stored: in a table that is sorted by something else, an index answers that.
+        let sorting_key = self.definition(Table::Events.name()).await?.sorting_key;
+        let is_sorted = POSITION.iter().all(|column| sorting_key::expressions(&sorting_key).contains(column));
+        adds.extend((!is_sorted).then(|| INDEX.to_owned()));
         Err(misfit(format!(
             "table {}.{} lacks columns by which its rows are found again, without which none may be stored. Add them: ALTER TABLE {} {}",
             self.database,
