@@ -18,7 +18,6 @@ pub mod ingest;
 pub mod kafka;
 mod latency;
 mod log_throttle;
-mod numbers;
 mod output;
 mod printable;
 mod private;
@@ -29,5 +28,6 @@ mod shutdown;
 mod stuck;
 mod telemetry;
 
+use flows::numbers;
 pub use shutdown::Shutdown;
 pub use telemetry::Ready;

@@ -17,6 +17,7 @@ mod pipeline;
 mod produce;
 mod rejects;
 mod report;
+mod schema;
 mod secrets;
 mod settings;
 mod setup;
@@ -57,6 +58,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Create the topic and the tables, if they are missing
     Setup(setup::SetupArgs),
+    /// Draft a table of your own for a topic, from a sample of its messages
+    Schema(schema::SchemaArgs),
     /// Produce simulated shop traffic
     Produce(produce::ProduceArgs),
     /// Ingest the topic's events into ClickHouse, each exactly once
@@ -122,6 +125,7 @@ async fn run_async(command: Command) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(args).await,
         Command::Dashboard(args) => dashboard::run(args).await,
         Command::Setup(args) => setup::run(args).await,
+        Command::Schema(args) => schema::run(args).await,
         Command::Produce(args) => produce::run(args).await,
         Command::Ingest(args) => ingest::run(args).await,
         Command::Report(args) => report::run(&args),

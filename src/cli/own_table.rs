@@ -4,12 +4,13 @@ use super::ClickHouseArgs;
 use super::values::{identifier, not_empty};
 use crate::clickhouse::ClickHouseConfig;
 use clap::Args;
+use std::fmt;
 
 /// The table that takes good rows.
 #[derive(Args, Clone, Debug)]
 pub struct TableArgs {
     /// A table of your own for the rows: each column is filled from the JSON field of its name [default: the shop's `events`]
-    #[arg(long, env = "CLICKSTREAM_TABLE", value_name = "[DATABASE.]TABLE", value_parser = table)]
+    #[arg(long, env = "CLICKSTREAM_TABLE", value_name = "[DATABASE.]TABLE", value_parser = table_name)]
     pub table: Option<TableName>,
 }
 
@@ -40,10 +41,26 @@ impl TableArgs {
     }
 }
 
+impl TableName {
+    /// A table named after a topic.
+    pub fn of_topic(topic: &str) -> Self {
+        let table = topic.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
+        let is_free = identifier(&table).is_ok() && !OURS.contains(&table.as_str());
+        Self { database: None, table: if is_free { table } else { format!("topic_{table}") } }
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.database.iter().try_for_each(|database| write!(f, "{database}."))?;
+        f.write_str(&self.table)
+    }
+}
+
 /// The tables that the program has for itself.
 const OURS: [&str; 5] = ["events", "rejected", "erased", "leases", "events_once"];
 
-fn table(text: &str) -> Result<TableName, String> {
+pub fn table_name(text: &str) -> Result<TableName, String> {
     let (database, table) = match text.split_once('.') {
         Some((database, table)) => (Some(identifier(database)?), table),
         None => (None, text),
@@ -59,7 +76,19 @@ fn table(text: &str) -> Result<TableName, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::table_name as table;
     use super::*;
+
+    #[test]
+    fn a_topics_table_has_its_name_as_far_as_sql_allows() {
+        for (topic, expected) in
+            [("web", "web"), ("web.clicks-2", "web_clicks_2"), ("2nd", "topic_2nd"), ("events", "topic_events")]
+        {
+            let named = TableName::of_topic(topic).to_string();
+            assert_eq!(named, expected);
+            assert!(table(&named).is_ok(), "{named}");
+        }
+    }
 
     #[test]
     fn a_table_is_named_with_its_database_or_without() {

@@ -23,6 +23,17 @@ impl ClickHouse {
     /// # Errors
     /// When ClickHouse refuses, or an existing table is unsuitable.
     pub async fn apply_schema(&self) -> Result<Tables, Failure> {
+        let tables = self.create_tables().await?;
+        self.check_tables().await?;
+        self.check_leases().await?;
+        Ok(tables)
+    }
+
+    /// Creates missing tables of `schema.sql` in the database.
+    ///
+    /// # Errors
+    /// When ClickHouse refuses.
+    pub async fn create_tables(&self) -> Result<Tables, Failure> {
         let there = self.names().await?;
         let mut tables = Tables::Kept;
         // Beside a table of the user's own, those of the shop's events are not needed.
@@ -38,8 +49,6 @@ impl ClickHouse {
             self.run(&statement.0).await.map_err(may_not)?;
             tables = Tables::Made;
         }
-        self.check_tables().await?;
-        self.check_leases().await?;
         Ok(tables)
     }
 
@@ -55,7 +64,7 @@ impl ClickHouse {
 }
 
 /// The action for a user who may not create tables.
-fn may_not(failure: Failure) -> Failure {
+pub(super) fn may_not(failure: Failure) -> Failure {
     if !failure.message.contains("ACCESS_DENIED") {
         return failure;
     }

@@ -8,6 +8,7 @@ mod hanging;
 mod identity;
 mod loss;
 pub(crate) mod native;
+pub(crate) mod newest;
 pub(crate) mod ranges;
 mod reason;
 mod reasons;

@@ -45,6 +45,7 @@ mod rejects;
 mod replays;
 mod reports;
 mod reviewed;
+mod schema_draft;
 mod secured;
 mod settings;
 mod sieges;

@@ -5,6 +5,7 @@
 //! does not name.
 
 mod decode;
+mod draft;
 mod fill;
 mod json;
 mod kind;
@@ -14,6 +15,7 @@ mod time;
 mod tree;
 
 pub use decode::TableDecoder;
+pub use draft::{Draft, Sample};
 use kind::Kind;
 pub use kind::{Unfillable, is_dynamic};
 
