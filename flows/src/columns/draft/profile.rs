@@ -15,6 +15,9 @@ const DISTINCT: usize = 1_000;
 /// A dictionary is worth it if each of its texts is used that often.
 const USES: u64 = 10;
 
+/// If only one value of so many does not fit a type, that is said.
+const FAULTY: u64 = 20;
+
 /// Longer texts are not names of anything.
 const DICTIONARY_BYTES: usize = 255;
 
@@ -121,14 +124,14 @@ impl Profile {
             }
             Some(b't' | b'f') => {
                 self.booleans += 1;
-                self.fits.take(value, &Scalar::Boolean);
+                self.fits.note(value, &Scalar::Boolean);
             }
             Some(b'"') => self.look_at_text(value),
             Some(b'[') => self.look_at_array(value, depth, walk),
             Some(b'{') => self.look_at_object(value, depth, walk),
             _ => {
                 self.numbers += 1;
-                self.fits.take(value, &Scalar::Number(value));
+                self.fits.note(value, &Scalar::Number(value));
             }
         }
         self.has_more |= self.distinct.len() > DISTINCT;
@@ -143,16 +146,15 @@ impl Profile {
         self.texts += 1;
         let Some(text) = json::string(value) else {
             self.unreadable += 1;
-            return self.fits.take_none();
+            return;
         };
         self.longest = self.longest.max(text.len());
         self.naive_times += u64::from(is_naive_time(&text));
-        self.fits.take(value, &Scalar::Text(text));
+        self.fits.note(value, &Scalar::Text(text));
     }
 
     fn look_at_array(&mut self, value: Text<'_>, depth: usize, walk: &mut Walk) {
         self.arrays += 1;
-        self.fits.take_none();
         let is_new = self.elements.is_none();
         if depth >= DEPTH || is_new && walk.room == 0 {
             return;
@@ -170,7 +172,6 @@ impl Profile {
 
     fn look_at_object(&mut self, value: Text<'_>, depth: usize, walk: &mut Walk) {
         self.objects += 1;
-        self.fits.take_none();
         self.not_for_json += u64::from(!is_for_json(value));
         if depth >= DEPTH || self.is_element || self.fields.has_more || self.not_for_json > 0 {
             return;
@@ -193,7 +194,7 @@ impl Profile {
         if values == 0 {
             return Some(Shape::Text);
         }
-        if let Some(kind) = self.fits.preferred(name) {
+        if let Some((kind, _)) = self.fits.preferred(name, values) {
             return Some(Shape::Scalar(kind));
         }
         if self.unreadable > 0 {
@@ -244,7 +245,7 @@ impl Profile {
     }
 
     /// Remarks about the values, for the column's comment.
-    pub fn remarks(&self, shape: &Shape) -> Vec<String> {
+    pub fn remarks(&self, name: &str, shape: &Shape) -> Vec<String> {
         let mut remarks = Vec::new();
         let values = self.values();
         match shape {
@@ -271,6 +272,11 @@ impl Profile {
         let kinds: Vec<_> = kinds.iter().filter(|(count, _)| *count > 0).map(|(_, name)| *name).collect();
         if *shape == Shape::Text && (kinds.len() > 1 || self.texts < values) {
             remarks.push(format!("{}: what is not a string is its JSON", kinds.join(", ")));
+        }
+        let name = name.rsplit('.').next().unwrap_or_default();
+        let is_text = matches!(shape, Shape::Text | Shape::Dictionary);
+        if let Some((kind, taken)) = self.fits.preferred(name, values - values / FAULTY).filter(|_| is_text) {
+            remarks.push(format!("{kind} would take all but {}", grouped(values - taken)));
         }
         if values > 0 && self.naive_times == values {
             remarks.push("times without a zone: DateTime64(3, 'UTC') would take them as UTC".to_owned());

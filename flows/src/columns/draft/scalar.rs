@@ -56,45 +56,31 @@ static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
 /// The years of which numbers are taken for times, in seconds: 2000 to 2099.
 const EPOCHS: std::ops::Range<i64> = 946_684_800..4_102_444_800;
 
-/// The candidates that take all values so far, as bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How many values each candidate takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fits {
-    bits: u32,
+    taken: [u64; CANDIDATES.len()],
     has_epochs: bool,
 }
 
-impl Default for Fits {
-    fn default() -> Self {
-        Self { bits: (1 << CANDIDATES.len()) - 1, has_epochs: false }
-    }
-}
-
 impl Fits {
-    /// No candidate takes objects and arrays.
-    pub fn take_none(&mut self) {
-        self.bits = 0;
-    }
-
-    /// Leaves those that take this value, too: by the code that fills the column.
-    pub fn take(&mut self, raw: Text<'_>, value: &Scalar<'_>) {
-        let takes = |at: usize| CANDIDATES[at].1(value) && fill(&KINDS[at], raw, &mut Vec::new()).is_ok();
-        for at in 0..CANDIDATES.len() {
-            if self.bits & (1 << at) != 0 && !takes(at) {
-                self.bits &= !(1 << at);
-            }
+    /// Notes a value: by the code that fills a column of the type.
+    pub fn note(&mut self, raw: Text<'_>, value: &Scalar<'_>) {
+        for ((taken, (_, is_meant)), kind) in self.taken.iter_mut().zip(CANDIDATES).zip(&*KINDS) {
+            *taken += u64::from(is_meant(value) && fill(kind, raw, &mut Vec::new()).is_ok());
         }
         self.has_epochs |= is_epoch(value);
     }
 
-    /// The preferred type for a field of this name.
-    pub fn preferred(self, name: &str) -> Option<&'static str> {
-        let takes = |&(at, _): &(usize, &Candidate)| self.bits & (1 << at) != 0;
-        let mut names = CANDIDATES.iter().enumerate().filter(takes).map(|(_, (kind, _))| *kind);
-        names.find(|kind| self.is_named(kind, name))
+    /// The preferred type for a field of this name, of those that take at least so many values; and how many it takes.
+    pub fn preferred(&self, name: &str, least: u64) -> Option<(&'static str, u64)> {
+        let all = CANDIDATES.iter().zip(self.taken).map(|((kind, _), taken)| (*kind, taken));
+        let mut fitting = all.filter(|(_, taken)| *taken >= least.max(1));
+        fitting.find(|(kind, _)| self.is_named(kind, name))
     }
 
     /// Whether the name agrees, for types that values may look like by chance.
-    fn is_named(self, kind: &str, name: &str) -> bool {
+    fn is_named(&self, kind: &str, name: &str) -> bool {
         match kind {
             MONEY => names::is_money(name),
             _ if TIMES.contains(&kind) => !self.has_epochs || names::is_time(name),
@@ -187,9 +173,9 @@ mod tests {
                 b't' | b'f' => Scalar::Boolean,
                 _ => Scalar::Number(value),
             };
-            fits.take(value, &scalar);
+            fits.note(value, &scalar);
         }
-        fits.preferred(name)
+        fits.preferred(name, values.len() as u64).map(|(kind, _)| kind)
     }
 
     #[test]

@@ -169,7 +169,7 @@ impl Sample {
         }
         let (kind, default) = shape.sql(field.nulls > 0 || field.seen < self.objects());
         let share = format!("{} of {} messages", share(field.seen, self.objects()), grouped(self.objects()));
-        let comment = std::iter::once(share).chain(field.remarks(&shape)).collect::<Vec<_>>().join(", ");
+        let comment = std::iter::once(share).chain(field.remarks(name, &shape)).collect::<Vec<_>>().join(", ");
         Some(Column { name: name.to_owned(), kind, default, comment })
     }
 }

@@ -153,6 +153,15 @@ fn the_statement_says_how_common_each_field_is() {
 }
 
 #[test]
+fn a_type_that_a_few_faulty_values_do_not_fit_is_named() {
+    let mut payloads: Vec<_> = (0..100).map(|nth| format!(r#"{{"at":"2024-01-15T14:30:00Z","n":{nth}}}"#)).collect();
+    payloads.extend([r#"{"at":"yesterday","n":{}}"#.to_owned(), r#"{"at":null,"n":"x"}"#.to_owned()]);
+    let sql = sample(&payloads).draft().create_table("web");
+    assert!(sql.contains("DateTime64(3, 'UTC') would take all but 1\n"), "{sql}");
+    assert!(sql.contains("Int64 would take all but 2\n"), "{sql}");
+}
+
+#[test]
 fn messages_that_are_no_object_are_counted_and_change_nothing() {
     let mut sample = sample(&[r#"{"a":1}"#, "", "[]", "null", r#"{"b":1"#, r#"{"b":1} {}"#, r#"{"\ud800":1}"#]);
     sample.add(None);
