@@ -42,10 +42,12 @@ impl Sample {
     pub fn add(&mut self, payload: Option<&[u8]>) {
         self.messages += 1;
         self.walk.message = self.messages;
-        let payload = payload.unwrap_or_default();
+        // A text without Unicode is not an object either, nor is an empty one.
+        let payload = payload.map(|payload| payload.strip_prefix(b"\xef\xbb\xbf").unwrap_or(payload));
+        let payload = payload.and_then(|payload| str::from_utf8(payload).ok()).unwrap_or_default();
         let mut found = Vec::new();
         // An object may be broken after some of its fields.
-        let walked = json::fields(payload.strip_prefix(b"\xef\xbb\xbf").unwrap_or(payload), |field| {
+        let walked = json::fields(payload, |field| {
             found.push(field);
             Ok::<(), ()>(())
         });

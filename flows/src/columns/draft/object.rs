@@ -26,7 +26,7 @@ fn takes(value: Text<'_>, depth: usize, paths: &mut Paths) -> ControlFlow<()> {
     let Some(depth) = depth.checked_sub(1) else { return Break(()) };
     let is_taken = match value.as_bytes().first() {
         Some(b'{') => {
-            return walked(fields(value.as_bytes(), |(name, value)| result(field(&name, value, depth, paths))));
+            return walked(fields(value, |(name, value)| result(field(&name, value, depth, paths))));
         }
         // Each object in an array has paths of its own.
         Some(b'[') => {

@@ -177,7 +177,7 @@ impl Profile {
             return;
         }
         let fields = &mut self.fields;
-        let _ = json::fields(value.as_bytes(), |(name, value)| {
+        let _ = json::fields(value, |(name, value)| {
             if let Some(field) = fields.entry(&name, FIELDS, walk) {
                 field.seen += 1;
                 field.look(value, depth + 1, walk);
