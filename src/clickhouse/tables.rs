@@ -152,7 +152,7 @@ impl ClickHouse {
                 }
                 let (at, shown) = (self.address(), self.name_of(name));
                 let with = match self.is_own(name) {
-                    true => "create it first; docs/your-events.md shows how",
+                    true => "create it first: `clickstream schema` drafts it from the topic, see docs/your-events.md",
                     false => "create it with `clickstream setup`",
                 };
                 misfit(format!("table {database}.{shown} is missing at {at}: {with}"))
