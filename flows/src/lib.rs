@@ -39,6 +39,7 @@ mod metrics;
 pub mod numbers;
 mod offset_range;
 mod ownership;
+mod pauses;
 mod produce;
 mod proof;
 mod record;
@@ -74,6 +75,7 @@ pub use member::{
 pub use metrics::Metrics;
 pub use offset_range::{OffsetRange, OffsetRanges, OutOfOrder};
 pub use ownership::{Claim, LeaseTable, Newest, OpenError, Tokens, open_lease, renew_lease};
+pub use pauses::{PAUSED, Pauses};
 pub use produce::{Acked, Lost, Receipt, Tally, Topic, produce};
 pub use proof::{Proof, SharedProof};
 pub use record::{Payload, Permit, Reason, Record, Reject, Row};

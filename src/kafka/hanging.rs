@@ -2,7 +2,7 @@
 //! And a Kafka that is away: a broker hangs, or none is connected.
 
 use super::statistics::{Broker, Statistics};
-use crate::stuck::PAUSED;
+use flows::Pauses;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -16,21 +16,20 @@ pub struct Hanging {
     patience: Duration,
     /// The time at which each broker's answer became due, or at which it last answered.
     since: BTreeMap<String, Instant>,
-    /// The time of Kafka's last sign of life.
-    away: Option<Instant>,
-    observed: Option<Instant>,
+    /// The time of Kafka's last sign of life, and when its silence was noticed.
+    away: Option<(Instant, Instant)>,
+    pauses: Pauses,
 }
 
 impl Hanging {
     /// For a client whose fetches may wait this long.
     pub fn new(fetch_wait: Duration) -> Self {
-        Self { patience: fetch_wait + HANG_TIMEOUT, since: BTreeMap::new(), away: None, observed: None }
+        Self { patience: fetch_wait + HANG_TIMEOUT, since: BTreeMap::new(), away: None, pauses: Pauses::default() }
     }
 
     /// Those that hang by these statistics, by librdkafka's name, and for how long.
     pub fn observe<'s>(&mut self, statistics: &'s Statistics, now: Instant) -> Vec<(&'s str, &'s Broker, Duration)> {
-        let observed = self.observed.replace(now);
-        if observed.is_some_and(|before| now.duration_since(before) > PAUSED) {
+        if self.pauses.look(now).is_some() {
             self.since.clear();
             self.away = None;
         }
@@ -51,11 +50,13 @@ impl Hanging {
         hanging: impl Iterator<Item = Duration>,
         now: Instant,
     ) -> Option<Instant> {
-        let is_connected = statistics.brokers.values().any(Broker::is_up);
+        let heard = statistics.brokers.values().filter_map(|broker| broker.heard(now)).max();
         let begins = hanging.max().map(|silent| now.checked_sub(silent).unwrap_or(now));
-        let begins = begins.or_else(|| (!is_connected).then_some(now));
-        self.away = begins.map(|begins| self.away.unwrap_or(begins));
-        self.away.filter(|since| now.duration_since(*since) >= RECONNECT_TIMEOUT)
+        let begins = begins.or_else(|| heard.is_none().then_some(now));
+        // A connection may be up and silent: a coordinator need not answer while a member joins its group.
+        let lasts = self.away.filter(|(_, noticed)| begins.is_some() || heard.is_none_or(|heard| heard <= *noticed));
+        self.away = lasts.or_else(|| begins.map(|begins| (begins, now)));
+        self.away.map(|(since, _)| since).filter(|since| now.duration_since(*since) >= RECONNECT_TIMEOUT)
     }
 }
 
@@ -112,6 +113,13 @@ mod tests {
         // The connection is given up, and made again.
         assert_eq!(away(9_000, &broker("CONNECT", 100)), Some(100));
         assert_eq!(away(9_500, r#"{"brokers":{}}"#), Some(100));
+        // A frozen broker is connected, and has never answered on that connection.
+        let silent = broker("UP", 0).replace("\"rxidle\":0000", "\"rxidle\":-1");
+        assert!(silent.contains("-1"));
+        assert_eq!(away(9_600, &silent), Some(100));
+        // Its coordinator, which is asked to let this client join a group, has been silent since before.
+        let joining = broker("UP", 9_500).replace("\"learned\"", "\"logical\"");
+        assert_eq!(away(9_700, &joining), Some(100));
         assert_eq!(away(10_000, &broker("UP", 10)), None);
         assert_eq!(away(11_000, &broker("DOWN", 10)), None, "it may be connected again at once");
         assert_eq!(away(12_000, &broker("DOWN", 10)), Some(11_000));

@@ -7,7 +7,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -126,18 +126,21 @@ impl Reasons {
     /// Notes brokers that hang, and forgets problems of brokers that are connected and answer. Returns since when Kafka as a whole
     /// has been away.
     pub fn follow(&self, statistics: &Statistics) -> Option<Instant> {
-        let mut up: HashSet<&str> = HashSet::new();
-        up.extend(statistics.brokers.values().filter(|broker| broker.is_up()).map(|broker| broker.nodename.as_str()));
         let (mut watch, now) = (self.hanging.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        let mut heard: HashMap<&str, Instant> = HashMap::new();
+        for broker in statistics.brokers.values() {
+            let last = heard.get(broker.nodename.as_str()).copied().max(broker.heard(now));
+            last.map(|last| heard.insert(&broker.nodename, last));
+        }
         let hanging = watch.observe(statistics, now);
         let away = watch.away_since(statistics, hanging.iter().map(|(_, _, silent)| *silent), now);
         drop(watch);
         for (name, broker, _) in hanging {
-            up.remove(broker.nodename.as_str());
+            heard.remove(broker.nodename.as_str());
             self.add(Reason::hanging(name), true);
         }
         self.known().retain(|about, known| {
-            let is_back = up.contains(about.as_str());
+            let is_back = heard.get(about.as_str()).is_some_and(|heard| *heard >= known.noted);
             if is_back && known.logged.is_some() {
                 tracing::info!("Kafka: {about} is back");
             }

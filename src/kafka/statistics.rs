@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The statistics that a client reports every `statistics.interval.ms`.
 #[derive(Deserialize)]
@@ -32,7 +32,7 @@ pub struct Broker {
     /// Requests that are not answered yet.
     #[serde(default)]
     waitresp_cnt: i64,
-    /// Time since it has sent anything, in µs.
+    /// Time since it has sent anything on this connection, in µs; -1 if it has sent nothing.
     #[serde(default)]
     rxidle: i64,
 }
@@ -43,11 +43,18 @@ impl Broker {
         matches!(self.source.as_str(), "configured" | "learned")
     }
 
+    /// Whether it is connected and has answered. The kernel of a frozen broker takes connections, and librdkafka uses one that has not
+    /// answered its first request, as if the broker were too old for that request.
     pub fn is_up(&self) -> bool {
-        self.state == "UP"
+        self.state == "UP" && self.rxidle >= 0
     }
 
-    /// Time since it has sent anything; nothing on this connection yet is as if it were now.
+    /// When it last sent anything on this connection; none without a connection on which it has.
+    pub fn heard(&self, now: Instant) -> Option<Instant> {
+        self.is_up().then(|| now.checked_sub(self.silent_for()).unwrap_or(now))
+    }
+
+    /// Time since it has sent anything.
     pub fn silent_for(&self) -> Duration {
         Duration::from_micros(self.rxidle.try_into().unwrap_or(0))
     }
@@ -114,7 +121,6 @@ mod tests {
     use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
     use rdkafka::{ClientConfig, message::DeliveryResult};
     use std::sync::Mutex;
-    use std::time::Instant;
 
     #[test]
     fn queued_bytes_are_added_up_in_any_layout() {
