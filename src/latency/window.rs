@@ -192,6 +192,7 @@ mod tests {
         assert_eq!(half_minute.len(), 4_000);
         assert_eq!((seconds(half_minute.max()), seconds(half_minute.at(99.0))), (30, 30));
         assert_eq!(seconds(half_minute.at(50.0)), 10, "a quarter took 1 s, the others are spread up to 30 s");
+        assert_eq!(half_minute.max(), 30_000_000_000, "the oldest one is exactly as old as it is");
         let late = half_minute.above(Duration::from_secs(5));
         assert!((2_450..=2_550).contains(&late), "{late}");
         // Of a minute ago nothing is left: all that is known waits.
