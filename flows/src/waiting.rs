@@ -63,15 +63,16 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// Notes that the partition ends at `end` now and is stored up to `stored`; returns the messages in between. `newest` is when
-    /// the newest stored event happened: a message that was there before the first sighting came after that, and without it, counts
-    /// as old as the first sighting.
-    pub fn see(&mut self, stored: i64, end: i64, now: Instant, newest: Option<Instant>) -> Vec<Run> {
+    /// Notes that the partition ended at `end` when a broker was `asked`, and is stored up to `stored`; returns the messages in
+    /// between. An end that is not asked for again is no news: what comes next may have come since then. `newest` is when the newest
+    /// stored event happened: a message that was there before the first sighting came after that, and without it, counts as old as
+    /// the first sighting.
+    pub fn see(&mut self, stored: i64, end: i64, asked: Instant, newest: Option<Instant>) -> Vec<Run> {
         if self.seen.back().is_some_and(|&(before, _)| end < before) {
             // Another topic, or a truncated one.
             self.seen.clear();
         }
-        self.note(end, now);
+        self.note(end, asked);
         while self.seen.get(1).is_some_and(|&(end, _)| end <= stored) {
             self.seen.pop_front();
         }
@@ -91,12 +92,13 @@ impl Arrivals {
         std::iter::once(unseen).chain(seen).filter(|run| run.count > 0).collect()
     }
 
-    fn note(&mut self, end: i64, now: Instant) {
+    fn note(&mut self, end: i64, asked: Instant) {
+        let last = self.seen.back().copied();
         let idle = self.seen.len() > 1 && self.seen.iter().rev().take(2).all(|&(before, _)| before == end);
         if idle {
             self.seen.pop_back();
         }
-        self.seen.push_back((end, now));
+        self.seen.push_back((end, last.map_or(asked, |(_, last)| last.max(asked))));
         if self.seen.len() > SIGHTINGS {
             let last = self.seen.len() - 1;
             let mut nth = 0..;
@@ -126,6 +128,21 @@ mod tests {
         assert_eq!(runs, [half, Run { count: 100, first: at(began, 3_601_000), last: at(began, 3_602_000) }]);
         assert_eq!(Waiting(runs).oldest(at(began, 3_610_000)), Duration::from_millis(9_500));
         assert_eq!(arrivals.see(200, 200, at(began, 3_603_000), None), []);
+    }
+
+    #[test]
+    fn a_message_may_be_as_old_as_the_last_answer_before_it() {
+        let (mut arrivals, began) = (Arrivals::default(), Instant::now());
+        arrivals.see(100, 100, began, None);
+        // Kafka is away for a minute: each look repeats what it has said before.
+        for _ in 0..60 {
+            assert_eq!(arrivals.see(100, 100, at(began, 1_000), None), []);
+        }
+        let runs = arrivals.see(100, 700, at(began, 61_000), None);
+        assert_eq!(runs, [Run { count: 600, first: at(began, 1_000), last: at(began, 61_000) }]);
+        // A later answer of a broker that was asked before.
+        let runs = arrivals.see(700, 800, at(began, 60_000), None);
+        assert_eq!(runs, [Run { count: 100, first: at(began, 61_000), last: at(began, 61_000) }]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Whether ClickHouse answers: it is asked twice a second, also while there is nothing to store.
 
 use super::{ClickHouse, failure};
-use crate::stuck::{At, PAUSED, Stuck};
+use crate::stuck::{At, Stuck};
 use bytes::Bytes;
+use flows::Pauses;
 use http_body_util::{BodyExt, Empty};
 use hyper::StatusCode;
 use std::time::{Duration, Instant};
@@ -18,16 +19,15 @@ const AWAY: [StatusCode; 3] = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAV
 impl ClickHouse {
     /// Notes whether ClickHouse answers, while this is polled.
     pub async fn watch_answers(&self, stuck: &Stuck) {
-        let (mut answered, mut looked) = (Instant::now(), Instant::now());
+        let (mut answered, mut pauses) = (Instant::now(), Pauses::default());
         loop {
             let mut answer = self.answers().await;
-            if looked.elapsed() > PAUSED {
-                tracing::info!("this process was paused for {} s", looked.elapsed().as_secs());
+            if let Some(pause) = pauses.look(Instant::now()) {
+                tracing::info!("this process was paused for {} s", pause.as_secs());
                 self.inserter.begin_again();
                 answered = Instant::now();
                 answer = self.answers().await;
             }
-            looked = Instant::now();
             let (since, why) = match answer {
                 Err(why) => (Some(answered), why),
                 Ok(()) => {

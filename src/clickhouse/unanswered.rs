@@ -29,11 +29,7 @@ impl Unanswered {
     /// Sends an insert: `exchange` is done when it is answered, or has failed without an answer.
     pub async fn during<T, E>(&self, exchange: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let mut sent = Sent { of: self, at: Instant::now(), has_ended: false };
-        {
-            let mut state = self.state();
-            state.under_way += 1;
-            state.since.get_or_insert(sent.at);
-        }
+        self.state().begins(sent.at);
         let outcome = exchange.await;
         sent.has_ended = true;
         if outcome.is_ok() {
@@ -65,10 +61,21 @@ impl Unanswered {
 }
 
 impl State {
+    /// An insert is sent. A silence of inserts that are no longer sent is another one.
+    fn begins(&mut self, now: Instant) {
+        let silence = self.since.filter(|_| self.is_sent(now));
+        (self.under_way, self.since) = (self.under_way + 1, silence.or(Some(now)));
+    }
+
     fn silent_since(&self, now: Instant) -> Option<Instant> {
         let longest = self.took.iter().max().copied().unwrap_or_default();
-        let is_sent = self.under_way > 0 || self.given_up.is_some_and(|at| now.duration_since(at) < PAUSE);
+        let is_sent = self.is_sent(now);
         self.since.filter(|since| is_sent && now.duration_since(*since) > USUAL.max(longest * 2))
+    }
+
+    /// An insert is under way, or about to be sent again.
+    fn is_sent(&self, now: Instant) -> bool {
+        self.under_way > 0 || self.given_up.is_some_and(|at| now.duration_since(at) < PAUSE)
     }
 }
 
@@ -107,6 +114,13 @@ mod tests {
         (state.under_way, state.given_up) = (0, Some(at(20_000)));
         assert_eq!(state.silent_since(at(21_000)), Some(began));
         assert_eq!(state.silent_since(at(24_000)), None, "nobody sends it any more");
+        // The next outage.
+        state.begins(at(90_000));
+        assert_eq!((state.silent_since(at(91_900)), state.silent_since(at(92_100))), (None, Some(at(90_000))));
+        // The same insert again, after a short pause.
+        (state.under_way, state.given_up) = (0, Some(at(110_000)));
+        state.begins(at(112_000));
+        assert_eq!(state.silent_since(at(112_100)), Some(at(90_000)));
         // Inserts of fifty thousand rows on a slow disk.
         state = State { under_way: 1, since: Some(began), took: [Duration::from_secs(4)].into(), ..State::default() };
         assert_eq!((state.silent_since(at(7_900)), state.silent_since(at(8_100))), (None, Some(began)));

@@ -98,6 +98,7 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
         drain_timeout: config.drain_timeout,
         batch_timeout: config.batching.timeout,
         stuck: ready.stuck.clone(),
+        reach: Arc::default(),
         until,
     };
     tracing::info!("ingesting {} as a member of group {}", config.kafka.topic, config.group);

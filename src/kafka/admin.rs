@@ -156,8 +156,8 @@ pub fn offsets_since(client: &Client, topic: &str, partitions: &[i32], since_ms:
 ///
 /// # Errors
 /// When its coordinator does not answer within `patience`.
-pub fn committed(
-    client: &Client,
+pub fn committed<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
     topic: &str,
     partitions: &[i32],
     patience: Duration,

@@ -27,6 +27,7 @@ pub use position::{Arrival, Position, Progress};
 pub use start::{AboveEnd, Cause, Found, Loss, Start, start_offset};
 pub use topic_identity::{Origin, TopicIdentity};
 
+use crate::Pauses;
 use commit::Commits;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -40,6 +41,8 @@ const SHUTDOWN_COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may have another id than its partitions were assigned to before it joins again: librdkafka takes them back at the
 /// next poll, but not where a rebalance was under way.
 const STALE_TIMEOUT: Duration = Duration::from_millis(400);
+/// While a time limit runs, the member wants to be told that time has passed this often: a longer gap is a pause of this process.
+const TICK: Duration = Duration::from_secs(1);
 
 /// The member's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +97,7 @@ pub struct Member {
     lookups: u64,
     leases: u64,
     drain_timeout: Duration,
+    pauses: Pauses,
 }
 
 impl Member {
@@ -115,12 +119,16 @@ impl Member {
             lookups: 0,
             leases: 0,
             drain_timeout,
+            pauses: Pauses::default(),
         }
     }
 
     /// Takes in what has happened at `now`, and returns what to do, in order.
     pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
+        if let Some(pause) = self.pauses.look(now) {
+            self.paused(pause);
+        }
         match input {
             Input::Assigned { partitions, id } => self.assigned(partitions, id, now, &mut actions),
             Input::Revoked { partitions, is_lost } => self.revoked(&partitions, is_lost, now, &mut actions),
@@ -207,12 +215,14 @@ impl Member {
     }
 
     /// When to tell it next that time has passed.
-    pub const fn deadline(&self) -> Option<Instant> {
-        match self.state {
+    pub fn deadline(&self) -> Option<Instant> {
+        let until = match self.state {
             State::Draining { until, .. } => until,
             State::Committing { until } => Some(until),
             _ => None,
-        }
+        };
+        let tick = self.pauses.looked().map(|looked| looked + TICK);
+        until.map(|until| tick.map_or(until, |tick| tick.min(until)))
     }
 
     /// Whether partitions that were revoked are not ready to go: their pipeline drains, or their last commits are on the way.
@@ -285,11 +295,24 @@ impl Member {
         self.end_lease(if is_lost { Duration::ZERO } else { self.drain_timeout }, now, actions);
     }
 
+    /// This process was stopped, or asleep: no time limit counts that.
+    fn paused(&mut self, pause: Duration) {
+        match &mut self.state {
+            State::Draining { until: Some(until), .. } | State::Committing { until } => *until += pause,
+            _ => {}
+        }
+        self.stale_since = self.stale_since.map(|since| since + pause);
+    }
+
     fn leave(&mut self, leaving: Leaving, now: Instant, actions: &mut Vec<Action>) {
-        if self.has_left() {
+        if self.has_left() || self.leaving == Some(leaving) || self.leaving == Some(Leaving::AtOnce) {
             return;
         }
         self.leaving = Some(leaving);
+        // The time of a drain that a rebalance has begun counts from the request to stop.
+        if let State::Draining { until, is_cancelled: false, .. } = &mut self.state {
+            *until = None;
+        }
         self.end_lease(if leaving == Leaving::AtOnce { Duration::ZERO } else { self.drain_timeout }, now, actions);
     }
 

@@ -60,9 +60,14 @@ impl Driven {
         }
     }
 
+    /// Time passes, and the member is told so each second.
     fn passes(&mut self, time: Duration) -> Vec<Action> {
-        self.now += time;
-        self.tell(Input::Tick)
+        let (end, mut actions) = (self.now + time, Vec::new());
+        while self.now < end {
+            self.now = end.min(self.now + Duration::from_secs(1));
+            actions.extend(self.tell(Input::Tick));
+        }
+        actions
     }
 
     /// The next commit.
@@ -392,6 +397,43 @@ fn a_shutdown_waits_for_its_drain_and_for_the_last_commits_for_ten_seconds() {
     driven.revoke([0], false);
     assert!(!driven.member.is_releasing());
     assert_eq!(driven.tell(Input::Assigned { partitions: vec![0], id: id() }), []);
+}
+
+#[test]
+fn a_stop_during_the_drain_of_a_rebalance_has_the_whole_drain_timeout() {
+    let mut driven = Driven::consuming(&[(0, 0), (1, 0)]);
+    driven.deliver(0, 0..3);
+    driven.revoke([0], false);
+    driven.passes(DRAIN_TIMEOUT - Duration::from_secs(1));
+    assert_eq!(driven.tell(Input::Shutdown), []);
+    assert_eq!(driven.passes(Duration::from_secs(20)), []);
+    assert_eq!(driven.tell(Input::Shutdown), [], "the first request counts");
+    assert_eq!(driven.passes(DRAIN_TIMEOUT - Duration::from_millis(20_001)), []);
+    assert_eq!(driven.passes(Duration::from_millis(1)), [Action::Cancel { timed_out: true }]);
+    driven.tell(Input::Ended(1, Ended::Stopped));
+    driven.passes(Duration::from_secs(10));
+    assert!(driven.member.has_left() && !driven.member.is_releasing());
+}
+
+#[test]
+fn time_limits_do_not_count_a_pause_of_the_process() {
+    let mut driven = Driven::consuming(&[(0, 0)]);
+    driven.deliver(0, 0..3);
+    driven.revoke([0], false);
+    driven.passes(Duration::from_secs(10));
+    assert_eq!(driven.member.deadline(), Some(driven.now + Duration::from_secs(1)), "it has to be told often enough");
+    driven.now += Duration::from_secs(3_600);
+    assert_eq!(driven.tell(Input::Tick), []);
+    assert_eq!(driven.passes(Duration::from_millis(19_999)), [], "a third of the drain timeout is over");
+    assert_eq!(driven.passes(Duration::from_millis(1)), [Action::Cancel { timed_out: true }]);
+    driven.tell(Input::Settled(1, vec![(0, 3)]));
+    driven.tell(Input::Ended(1, Ended::Drained(vec![(0, 3)])));
+    driven.now += Duration::from_secs(60);
+    driven.tell(Input::Tick);
+    driven.passes(Duration::from_millis(1_900));
+    assert!(driven.member.is_releasing(), "the last commit has its two seconds");
+    driven.passes(Duration::from_millis(100));
+    assert!(!driven.member.is_releasing());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The consumer's callbacks: a rebalance ends the lease.
 
-use super::lag::Reach;
+use super::reach::Reach;
 use super::shared::Shared;
 use super::{Client, ConsumerConfig};
 use crate::failpoints::{self, Step};
@@ -22,7 +22,7 @@ pub struct Callbacks {
     topic: String,
     shared: Arc<Shared>,
     tokens: Arc<Tokens>,
-    pub reach: Reach,
+    pub reach: Arc<Reach>,
     stuck: Arc<Stuck>,
     /// Set before the consumer subscribes.
     redirect: OnceLock<Redirect>,
@@ -38,7 +38,7 @@ impl Callbacks {
             topic: config.topic.clone(),
             shared,
             tokens: config.store.tokens().clone(),
-            reach: Reach::default(),
+            reach: config.reach.clone(),
             stuck: config.stuck.clone(),
             redirect: OnceLock::new(),
             reasons: Reasons::of_worker(&config.client, &config.topic, "READ"),
@@ -87,7 +87,7 @@ impl Callbacks {
         if self.topic_is_gone.swap(false, Relaxed) {
             self.reach.topic_gone(&released);
         } else {
-            self.reach.forget(gone);
+            self.reach.revoked(&released);
         }
     }
 }
@@ -132,7 +132,7 @@ impl ConsumerContext for Callbacks {
                 let _ = failpoints::reach_blocking(Step::OnRevoke);
                 if !gone.is_empty() {
                     self.revoke(consumer, &gone);
-                    self.stuck.is(At::Group, "it has taken partitions back, and a rebalance is under way");
+                    self.stuck.is(At::Group, "partitions were taken back, and a rebalance is under way");
                 }
             }
             Rebalance::Error(error) => tracing::warn!("rebalance failed: {error}"),
@@ -147,6 +147,7 @@ impl ConsumerContext for Callbacks {
             self.reasons.joined();
             let id = member_id(consumer.client().native_client());
             self.shared.handle(Input::Assigned { partitions: new, id });
+            self.reach.assigned(self.shared.lock().member.positions());
             self.stuck.is_over(At::Group);
             Metrics::count(&self.metrics.rebalances, 1);
         }

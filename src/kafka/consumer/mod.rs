@@ -13,6 +13,7 @@
 //! | `settings.rs` | librdkafka's settings, and those that are refused |
 //! | `static_membership.rs` | the name of a member that comes back |
 //! | `lag.rs` | how far behind this member is |
+//! | `reach.rs` | how far each partition goes |
 //!
 //! No file but the state machine decides anything about leases, partitions or commits.
 
@@ -22,6 +23,7 @@ mod fetching;
 mod lag;
 mod lease;
 mod poll_loop;
+mod reach;
 mod records;
 mod settings;
 mod shared;
@@ -29,6 +31,7 @@ mod start_offsets;
 pub mod static_membership;
 
 pub use lease::Lease;
+pub(crate) use reach::Reach;
 pub(crate) use settings::client_config;
 pub use start_offsets::{OWN_TABLE, belongs_to};
 
@@ -72,6 +75,8 @@ pub struct ConsumerConfig<S> {
     pub batch_timeout: Duration,
     /// The place for reports about a stuck flow.
     pub(crate) stuck: Arc<Stuck>,
+    /// How far each partition goes.
+    pub(crate) reach: Arc<Reach>,
     /// Where to stop, for each partition; none to go on without end.
     pub until: Option<BTreeMap<i32, i64>>,
 }
@@ -91,6 +96,7 @@ impl<S> ConsumerConfig<S> {
             drain_timeout: DRAIN_TIMEOUT,
             batch_timeout: BatchConfig::default().timeout,
             stuck: Arc::default(),
+            reach: Arc::default(),
             until: None,
         })
     }
@@ -98,7 +104,7 @@ impl<S> ConsumerConfig<S> {
 
 impl<S> Clone for ConsumerConfig<S> {
     fn clone(&self) -> Self {
-        let Self { topic, naming, client, store, claim, drain_timeout, batch_timeout, stuck, until } = self;
+        let Self { topic, naming, client, store, claim, drain_timeout, batch_timeout, stuck, reach, until } = self;
         Self {
             topic: topic.clone(),
             naming: *naming,
@@ -108,6 +114,7 @@ impl<S> Clone for ConsumerConfig<S> {
             drain_timeout: *drain_timeout,
             batch_timeout: *batch_timeout,
             stuck: stuck.clone(),
+            reach: reach.clone(),
             until: until.clone(),
         }
     }

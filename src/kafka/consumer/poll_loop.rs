@@ -71,7 +71,7 @@ pub fn start<S: Store>(
     shutdown: Shutdown,
     leases: UnboundedSender<Result<Lease<S::Sink>>>,
 ) -> Result<JoinHandle<()>> {
-    let shared = Shared::new(config.drain_timeout);
+    let shared = Shared::new(config.drain_timeout, shutdown.clone());
     let client: Client = config
         .client
         .create_with_context(Callbacks::new(&config, shared.clone(), metrics.clone()))
@@ -81,7 +81,8 @@ pub fn start<S: Store>(
     client.context().redirect_into(inbox.redirect());
     committing::start(&client, &config.topic, &shared, &config.stuck)?;
     client.subscribe(&[&config.topic]).context("cannot subscribe")?;
-    config.stuck.is(At::Group, "this member is joining it");
+    config.reach.joins_again();
+    config.stuck.is(At::Group, "it is joining");
     lag::keep_asking(&client, &config.topic, &config.stuck)?;
     let (answer, answers) = mpsc::channel();
     let poll_loop = PollLoop {
@@ -276,6 +277,7 @@ impl<S: Store> PollLoop<S> {
     }
 
     fn end_for(&mut self, why: anyhow::Error) {
+        self.config.stuck.is(At::Group, "it has to join again");
         let _ = self.leases.send(Err(why));
         self.end = Some(End::Evicted);
     }

@@ -1,6 +1,7 @@
 //! The state machine between the threads that feed it: the one that polls, the one that commits, and the pipeline's tasks.
 
 use super::records::RecordSender;
+use crate::shutdown::Shutdown;
 use flows::{Action, Commit, Input, Member, NextCommit};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,7 @@ pub struct Shared {
     assignment: Mutex<Assignment>,
     changed: Condvar,
     progressed: Notify,
+    shutdown: Shutdown,
 }
 
 /// The state behind the lock. The lock is never held across a `poll`, a request, or any other wait.
@@ -27,7 +29,7 @@ pub struct Assignment {
 }
 
 impl Shared {
-    pub fn new(drain_timeout: Duration) -> Arc<Self> {
+    pub fn new(drain_timeout: Duration, shutdown: Shutdown) -> Arc<Self> {
         let assignment = Assignment {
             member: Member::new(drain_timeout),
             records: None,
@@ -35,7 +37,8 @@ impl Shared {
             actions: VecDeque::new(),
             released: Vec::new(),
         };
-        Arc::new(Self { assignment: Mutex::new(assignment), changed: Condvar::new(), progressed: Notify::new() })
+        let (assignment, changed, progressed) = (Mutex::new(assignment), Condvar::new(), Notify::new());
+        Arc::new(Self { assignment, changed, progressed, shutdown })
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Assignment> {
@@ -92,13 +95,19 @@ impl Shared {
         }
     }
 
-    /// Waits until something changes, or the state machine has waited long enough.
+    /// Waits until something changes, or the state machine has waited long enough. The thread that polls waits here for a drain, and sees
+    /// a request to stop nowhere else.
     fn wait<'s>(&'s self, assignment: MutexGuard<'s, Assignment>) -> MutexGuard<'s, Assignment> {
         let now = Instant::now();
         let patience =
             assignment.member.deadline().map_or(Duration::from_secs(1), |at| at.saturating_duration_since(now));
         let waited = self.changed.wait_timeout(assignment, patience);
-        let (assignment, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (mut assignment, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if self.shutdown.is_requested() {
+            drop(assignment);
+            self.handle(Input::Shutdown);
+            assignment = self.lock();
+        }
         if assignment.member.deadline().is_some_and(|at| at <= Instant::now()) {
             drop(assignment);
             self.handle(Input::Tick);
@@ -123,5 +132,36 @@ impl Shared {
             };
             assignment = unlocked;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flows::{OffsetRanges, Start, StartOffsets};
+
+    #[test]
+    fn a_stop_is_noticed_while_the_thread_that_polls_waits_for_a_drain() {
+        let shutdown = Shutdown::default();
+        let shared = Shared::new(Duration::from_secs(3_600), shutdown.clone());
+        let id = Some("member".to_owned());
+        shared.handle(Input::Assigned { partitions: vec![0], id: id.clone() });
+        shared.handle(Input::Id(id));
+        let starts = vec![(0, Start::default(), OffsetRanges::default())];
+        shared.handle(Input::StartOffsets(1, StartOffsets { source: "topic".into(), starts }));
+        shared.handle(Input::Revoked { partitions: vec![0], is_lost: false });
+        let is_leaving = || format!("{:?}", shared.lock().member).contains("leaving: Some");
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| shared.released());
+            shutdown.request();
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !is_leaving() && Instant::now() < deadline {
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+            let noticed = is_leaving();
+            shared.handle(Input::Ended(1, flows::Ended::Stopped));
+            waits.join().expect("it does not panic");
+            assert!(noticed && shared.lock().member.has_left());
+        });
     }
 }

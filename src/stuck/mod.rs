@@ -1,137 +1,26 @@
 //! The places where the flow can get stuck, since when and why: for `/readyz`, `/metrics` and the log.
 //! `docs/operations.md` has the actions.
 
+mod at;
+
+pub use at::At;
+
+use flows::Pauses;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// From then on it is in the log and in the status line.
-const SAID_AFTER: Duration = Duration::from_secs(10);
-/// From then on the process is not ready. A drain of its usual length and a rebalance are over by then.
-const TOO_LONG: Duration = Duration::from_secs(30);
-/// The time of an acknowledgement on a busy machine. A service that is away is noted only when it is known to be.
-const USUAL_ACK: Duration = Duration::from_secs(2);
 /// A problem that lasts is logged again after this time.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Services are looked at twice a second. A longer gap between two looks means that this process itself was stopped, or its machine
-/// asleep: it could hear no answer.
-pub const PAUSED: Duration = Duration::from_secs(5);
-
-/// Where the flow can stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum At {
-    /// No broker answers.
-    Kafka,
-    /// ClickHouse does not answer.
-    ClickHouse,
-    /// Brokers answer, and none says where the topic ends.
-    Topic,
-    /// The group has not said what this member owns.
-    Group,
-    /// Partitions are this member's, and it is not known what of them is committed and stored.
-    Lease,
-    /// Messages wait, and none is stored.
-    Storing,
-    /// Rows are stored, and their offsets are not committed.
-    Commit,
-    /// Messages were handed to Kafka, and none is acknowledged.
-    Acknowledgement,
-}
-
-impl At {
-    /// Those of an ingester, those first that bring the later ones with them.
-    pub const INGEST: [Self; 7] =
-        [Self::Kafka, Self::ClickHouse, Self::Topic, Self::Group, Self::Lease, Self::Storing, Self::Commit];
-    /// Those of a producer.
-    pub const PRODUCE: [Self; 1] = [Self::Acknowledgement];
-    const ALL: [Self; 8] = [
-        Self::Kafka,
-        Self::ClickHouse,
-        Self::Topic,
-        Self::Group,
-        Self::Lease,
-        Self::Storing,
-        Self::Commit,
-        Self::Acknowledgement,
-    ];
-
-    /// Its label in `/metrics`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Kafka => "kafka",
-            Self::ClickHouse => "clickhouse",
-            Self::Topic => "topic",
-            Self::Group => "group",
-            Self::Lease => "lease",
-            Self::Storing => "delivery",
-            Self::Commit => "commit",
-            Self::Acknowledgement => "acknowledgement",
-        }
-    }
-
-    const fn meanwhile(self) -> &'static str {
-        match self {
-            Self::Kafka | Self::ClickHouse => "nothing is lost: Kafka keeps the messages",
-            Self::Acknowledgement => "messages wait in this process: they are lost if it ends",
-            _ => "messages wait for as long as the topic keeps them",
-        }
-    }
-
-    const fn keeps(self) -> &'static str {
-        match self {
-            Self::Acknowledgement => "messages wait here",
-            _ => "Kafka keeps them",
-        }
-    }
-
-    const fn means(self) -> &'static str {
-        match self {
-            Self::Kafka => "Kafka has not answered",
-            Self::ClickHouse => "ClickHouse has not answered",
-            Self::Topic => "Kafka has not said where the topic ends",
-            Self::Group => "the group has not assigned partitions",
-            Self::Lease => "no lease could be opened, so nothing is read",
-            Self::Storing => "messages wait and none is stored",
-            Self::Commit => "offsets are stored and not committed",
-            Self::Acknowledgement => "messages wait for Kafka and none is acknowledged",
-        }
-    }
-
-    const fn over(self) -> &'static str {
-        match self {
-            Self::Kafka => "Kafka answers again",
-            Self::ClickHouse => "ClickHouse answers again",
-            Self::Topic => "Kafka says again where the topic ends",
-            Self::Group => "the group has assigned partitions",
-            Self::Lease => "a lease is open",
-            Self::Storing => "messages are stored again",
-            Self::Commit => "offsets are committed again",
-            Self::Acknowledgement => "Kafka acknowledges messages again",
-        }
-    }
-
-    /// The time from which on it is said.
-    const fn said_after(self) -> Duration {
-        match self {
-            Self::Kafka | Self::ClickHouse => Duration::ZERO,
-            Self::Acknowledgement => USUAL_ACK,
-            _ => SAID_AFTER,
-        }
-    }
-
-    /// The time from which on the process is not ready.
-    const fn too_long(self) -> Duration {
-        match self {
-            Self::Kafka | Self::ClickHouse | Self::Acknowledgement => self.said_after(),
-            _ => TOO_LONG,
-        }
-    }
-}
 
 /// The present problem of each place.
 #[derive(Debug, Default)]
 pub struct Stuck {
     places: [Mutex<Option<Lasting>>; At::ALL.len()],
+    /// Messages have waited for longer than the promise.
+    is_late: AtomicBool,
+    /// Finds pauses of this process: the problems are looked at every second.
+    pauses: Mutex<Pauses>,
 }
 
 #[derive(Clone, Debug)]
@@ -152,6 +41,7 @@ impl Stuck {
 
     /// Notes that the flow is stuck here, still or since this moment; `why` is the newest reason.
     pub fn is_since(&self, at: At, since: Instant, why: impl Into<String>) {
+        self.look(Instant::now());
         let (mut place, why) = (self.place(at), why.into());
         match &mut *place {
             Some(lasting) => lasting.why = why,
@@ -168,6 +58,7 @@ impl Stuck {
 
     /// Notes that the flow is not stuck here; logs it where the problem was logged.
     pub fn is_over(&self, at: At) {
+        self.look(Instant::now());
         let over = self.place(at).take();
         if let Some(Lasting { since, .. }) = over.filter(|over| over.said.is_some()) {
             tracing::info!("{} after {}", at.over(), seconds(since));
@@ -179,26 +70,32 @@ impl Stuck {
         *self.place(at) = None;
     }
 
+    /// Notes whether messages have waited for longer than the promise.
+    pub fn is_late(&self, is_late: bool) {
+        self.is_late.store(is_late, Relaxed);
+    }
+
     /// How long it has lasted; zero while all is well.
     pub fn lasts(&self, at: At) -> Duration {
+        self.look(Instant::now());
         self.place(at).as_ref().map_or(Duration::ZERO, |lasting| lasting.since.elapsed())
     }
 
     /// The reason why the process is not ready, in a sentence.
     pub fn not_ready(&self) -> Option<String> {
-        let (at, lasting) = self.first(At::too_long)?;
+        let (at, lasting) = self.first(|at| at.too_long(self.is_late.load(Relaxed)))?;
         Some(lasting.sentence(at))
     }
 
     /// The present problem, and what happens to the messages meanwhile, in a few words.
     pub fn now(&self) -> Option<(String, &'static str)> {
-        let (at, lasting) = self.first(At::said_after)?;
+        let (at, lasting) = self.first(|at| at.said_after(self.is_late.load(Relaxed)))?;
         Some((format!("{} for {}", at.means(), seconds(lasting.since)), at.keeps()))
     }
 
     /// Warns of a problem, once and then now and then while it lasts.
     pub fn warn(&self) {
-        let Some((at, lasting)) = self.first(At::said_after) else { return };
+        let Some((at, lasting)) = self.first(|at| at.said_after(self.is_late.load(Relaxed))) else { return };
         if lasting.said.is_none_or(|said| said.elapsed() >= REPEAT_INTERVAL)
             && let Some(still) = &mut *self.place(at)
         {
@@ -209,10 +106,22 @@ impl Stuck {
 
     /// The first problem that has lasted as long as `time` says for its place.
     fn first(&self, time: impl Fn(At) -> Duration) -> Option<(At, Lasting)> {
+        self.look(Instant::now());
         At::ALL.into_iter().find_map(|at| {
             let lasting = self.place(at).clone()?;
             (lasting.since.elapsed() >= time(at)).then_some((at, lasting))
         })
+    }
+
+    /// A pause of this process itself is not a time for which a problem has lasted.
+    fn look(&self, now: Instant) {
+        let pause = self.pauses.lock().unwrap_or_else(PoisonError::into_inner).look(now);
+        let Some(pause) = pause else { return };
+        for at in At::ALL {
+            if let Some(lasting) = &mut *self.place(at) {
+                lasting.since = (lasting.since + pause).min(now);
+            }
+        }
     }
 
     fn place(&self, at: At) -> MutexGuard<'_, Option<Lasting>> {
@@ -262,6 +171,39 @@ mod tests {
         assert_eq!(stuck.lasts(At::Group), Duration::ZERO);
         stuck.is_over(At::Lease);
         assert!(stuck.said().unwrap().contains("no coordinator"));
+    }
+
+    #[test]
+    fn a_problem_does_not_last_while_this_process_itself_is_paused() {
+        let (stuck, began) = (Stuck::default(), Instant::now());
+        stuck.is_since(At::Storing, began, "100 messages");
+        let since = |stuck: &Stuck| stuck.place(At::Storing).clone().unwrap().since.duration_since(began).as_secs();
+        for second in 1..=20 {
+            stuck.look(began + Duration::from_secs(second));
+        }
+        assert_eq!(since(&stuck), 0);
+        stuck.look(began + Duration::from_secs(120));
+        assert_eq!(since(&stuck), 100, "it has lasted for 20 s");
+        stuck.look(began + Duration::from_secs(121));
+        assert_eq!(since(&stuck), 100);
+    }
+
+    #[test]
+    fn a_wait_for_the_group_is_said_and_not_ready_at_once_if_messages_have_waited_longer_than_promised() {
+        for at in [At::Group, At::Lease] {
+            let stuck = Stuck::default();
+            stuck.is(at, "30 messages wait");
+            assert_eq!((stuck.now(), stuck.not_ready()), (None, None), "a rebalance is usual");
+            stuck.is_late(true);
+            assert_eq!(stuck.now(), Some((format!("{} for 0 s", at.means()), "Kafka keeps them")));
+            assert_eq!(stuck.not_ready(), Some(format!("{} for 0 s: 30 messages wait", at.means())));
+            stuck.is_over(at);
+            assert_eq!(stuck.not_ready(), None, "a backlog that is worked on is ready");
+        }
+        let stuck = Stuck::default();
+        stuck.is_late(true);
+        stuck.is(At::Storing, "a slow insert");
+        assert_eq!(stuck.not_ready(), None);
     }
 
     #[test]
