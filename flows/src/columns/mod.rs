@@ -126,7 +126,7 @@ impl Columns {
     ///
     /// # Errors
     /// [`NoRow`].
-    pub fn fill<'a>(
+    pub(crate) fn fill<'a>(
         &self,
         topic: &str,
         message: &Consumed<'a>,
