@@ -88,8 +88,8 @@ pub fn stalls(run: &mut ScenarioRun) {
 fn largest(report: &str, stage: &str) -> f64 {
     let line = report.lines().find(|line| line.starts_with(stage)).unwrap_or_default();
     let words: Vec<_> = line.split_whitespace().collect();
-    // `… MAX UNIT MEAN UNIT`
-    let [.., max, unit, _, _] = words[..] else { return 0.0 };
+    // `… MAX UNIT MEAN UNIT STDDEV UNIT`
+    let [.., max, unit, _, _, _, _] = words[..] else { return 0.0 };
     let scale = match unit {
         "s" => 1.0,
         "ms" => 1e-3,
