@@ -2,6 +2,7 @@
 //!
 //! A column with a DEFAULT comes as two: a byte that says whether the message had a value, and the value. Where it had none, the insert
 //! evaluates the DEFAULT's expression, which may use the other columns, as the server itself does for a column that an insert leaves out.
+//! Columns that the server computes (MATERIALIZED, ALIAS) stand before the SELECT for that, by their expressions.
 
 use super::ClickHouse;
 use super::questions::quoted;
@@ -37,6 +38,7 @@ impl OwnColumn {
 /// The columns that are filled, and the decoder of messages for them.
 pub struct OwnTable {
     columns: Vec<OwnColumn>,
+    computed: Vec<Computed>,
     fingerprint: u64,
     topic: String,
     time: Option<String>,
@@ -46,8 +48,12 @@ pub struct OwnTable {
 /// The columns as they are at one moment.
 struct Definition {
     columns: Vec<OwnColumn>,
+    computed: Vec<Computed>,
     fingerprint: u64,
 }
+
+/// A column that the server computes: its name, and its expression.
+type Computed = (String, String);
 
 /// A row of `system.columns`: name, type, kind of default, its expression.
 type Described = (String, String, String, String);
@@ -58,7 +64,7 @@ const FINGERPRINT: &str = "groupBitXor(cityHash64(name, type, default_kind, defa
 impl Definition {
     /// The table for messages of this topic; without `time`, a column `timestamp` has the event's time if it is one.
     fn table(self, topic: &str, time: Option<&str>) -> Result<OwnTable, String> {
-        let Self { columns, fingerprint } = self;
+        let Self { columns, computed, fingerprint } = self;
         let definition = |column: &OwnColumn| ColumnDefinition {
             name: column.name.clone(),
             kind: column.kind.clone(),
@@ -77,7 +83,7 @@ impl Definition {
         }
         let (topic, time) = (topic.to_owned(), named.map(ToOwned::to_owned));
         let decoder = Arc::new(TableDecoder::new(filled, &topic));
-        Ok(OwnTable { columns, fingerprint, topic, time, decoder })
+        Ok(OwnTable { columns, computed, fingerprint, topic, time, decoder })
     }
 }
 
@@ -149,6 +155,14 @@ impl OwnTable {
         (all(names.chain(position()).collect()), all(selected.chain(position()).collect()))
     }
 
+    /// The definitions that the selected expressions may use.
+    pub fn with(&self) -> String {
+        let is_needed = self.columns.iter().any(|column| column.default.is_some());
+        let each = self.computed.iter().map(|(name, expression)| format!("{expression} AS {}", backquoted(name)));
+        let all: Vec<_> = each.filter(|_| is_needed).collect();
+        if all.is_empty() { String::new() } else { format!("WITH {} ", all.join(", ")) }
+    }
+
     /// The columns that keep what came from a message's payload.
     pub fn stored_names(&self) -> String {
         let is_kept = |column: &&OwnColumn| !column.is_ephemeral && !column.name.starts_with('_');
@@ -157,12 +171,10 @@ impl OwnTable {
 
     /// The beginning of the input's names, so that none of them is a column's: an alias would hide it.
     fn prefix(&self) -> String {
+        let names = || self.columns.iter().map(|column| &column.name).chain(self.computed.iter().map(|(name, _)| name));
         let is_free = |prefix: &String| {
-            let starts = |column: &OwnColumn| {
-                column.name.starts_with(&format!("{prefix}value_"))
-                    || column.name.starts_with(&format!("{prefix}given_"))
-            };
-            !self.columns.iter().any(starts)
+            let of_input = ["value_", "given_"].map(|kind| format!("{prefix}{kind}"));
+            !names().any(|name| of_input.iter().any(|begin| name.starts_with(begin)))
         };
         (0..).map(|length| "_".repeat(length)).find(is_free).unwrap_or_default()
     }
@@ -224,6 +236,12 @@ impl ClickHouse {
         let is_filled = |(name, _, default, _): &Described| {
             !OURS.contains(&name.as_str()) && !["MATERIALIZED", "ALIAS"].contains(&default.as_str())
         };
+        let positions = POSITION.map(|(name, _)| name);
+        let is_computed = |described: &&Described| !is_filled(described) && !positions.contains(&described.0.as_str());
+        let computed = columns.iter().filter(is_computed).filter(|(.., expression)| !expression.is_empty());
+        let computed =
+            computed.map(|(name, kind, _, expression)| (name.clone(), format!("CAST({expression}, {})", quoted(kind))));
+        let computed = computed.collect();
         let column = |(name, kind, default, expression): Described| {
             let is_ephemeral = default == "EPHEMERAL";
             // An EPHEMERAL column without an expression has its type's default.
@@ -234,7 +252,7 @@ impl ClickHouse {
             };
             OwnColumn { name, kind, default, is_ephemeral }
         };
-        Ok(Definition { columns: columns.into_iter().filter(is_filled).map(column).collect(), fingerprint })
+        Ok(Definition { columns: columns.into_iter().filter(is_filled).map(column).collect(), computed, fingerprint })
     }
 
     fn of_own_columns(&self) -> String {
@@ -272,7 +290,7 @@ mod tests {
             default: default.map(Into::into),
             is_ephemeral: false,
         };
-        Definition { columns: columns.iter().map(column).collect(), fingerprint: 0 }
+        Definition { columns: columns.iter().map(column).collect(), computed: Vec::new(), fingerprint: 0 }
     }
 
     #[test]

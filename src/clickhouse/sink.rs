@@ -117,6 +117,7 @@ impl ClickHouseSink {
         let unchanged = own.map_or_else(String::new, |own| {
             format!("AND throwIf(NOT {}, '{}') = 0 ", self.clickhouse.is_unchanged(own), refusals.altered)
         });
+        let with = own.map_or_else(String::new, |own| own.with());
         let (structure, (names, selected), settings) = match own {
             Some(own) => (input(&own.input()), own.selection(), own_table::SETTINGS),
             None => {
@@ -132,7 +133,7 @@ impl ClickHouseSink {
         let holds = self.clickhouse.holds(&self.source, &carried);
         let is_stored = self.clickhouse.is_stored(table.name(), &self.source, first.partition, first.offset());
         format!(
-            "INSERT INTO {} ({names}) {settings}SELECT {selected} FROM input({}) \
+            "INSERT INTO {} ({names}) {settings}{with}SELECT {selected} FROM input({}) \
              WHERE throwIf(toString(serverUUID()) != {}, '{}') = 0 AND throwIf(NOT ({holds}), '{}') = 0 \
              AND throwIf({is_stored}, '{}') = 0 {unchanged}FORMAT RowBinaryWithNamesAndTypes",
             self.clickhouse.table(table.name()),
@@ -186,13 +187,13 @@ impl Sink for ClickHouseSink {
     }
 
     async fn insert(&self, id: &InsertId, table: Table, records: &[&Record]) -> Result<Answer, Failure> {
+        if self.own_table(table).is_some_and(|own| self.is_outdated(own)) {
+            return Ok(Answer::Fenced);
+        }
         let body = match self.own_table(table) {
             Some(own) => rows::encode_as(&own.input(), table, &self.source, records),
             None => rows::encode(table, &self.source, records),
         };
-        if self.own_table(table).is_some_and(|own| self.is_outdated(own)) {
-            return Ok(Answer::Fenced);
-        }
         let (carried, refusals) = (self.writer.tokens.of(id.partitions()), Refusals::new());
         if carried.iter().any(|(_, token)| token.is_nil()) {
             return Ok(Answer::Fenced);

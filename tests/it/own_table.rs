@@ -306,3 +306,21 @@ fn what_another_tool_has_stored_before_a_cut_over_is_not_compared() {
     audit.succeeds();
     assert!(audit.stdout().contains("not compared: offsets before 40"), "{}", audit.stdout());
 }
+
+/// The insert's conditions ask tables with columns of these names, and a DEFAULT may use a column that the server computes.
+#[test]
+fn no_columns_name_disturbs_an_insert_and_a_default_may_use_any_column() {
+    let env = TestEnv::open();
+    env.sql(&format!(
+        "CREATE TABLE db.web (source UInt8, role UInt8, partition UInt8, newest UInt8, lease UInt8, name UInt8, database UInt8 DEFAULT 9, \
+         m UInt8 MATERIALIZED source + 1, a UInt8 ALIAS role + 2, of_m UInt8 DEFAULT m * 2, of_a UInt8 DEFAULT a, \
+         late UInt8 DEFAULT ingested_at > toDateTime(0), value_1 UInt8 MATERIALIZED 7, of_value UInt8 DEFAULT value_1, {POSITIONS}"
+    ));
+    let message = r#"{"source":1,"role":2,"partition":3,"newest":4,"lease":5,"name":6}"#;
+    env.kafka.send(&env.topic, &[("key", message), ("key", message)]);
+    env.ingest(&["--table", "web", "--until-end"]).succeeds();
+    let row =
+        "SELECT source, role, partition, newest, lease, name, database, m, a, of_m, of_a, late, of_value FROM db.web";
+    let expected = ["1", "2", "3", "4", "5", "6", "9", "2", "4", "4", "4", "1", "7"];
+    assert_eq!(env.rows(row), [expected, expected], "{:?}", env.rows("SELECT detail FROM db.rejected"));
+}

@@ -75,7 +75,7 @@ pub struct Filled {
     pub time_ms: Option<i64>,
 }
 
-/// Why a message is no row.
+/// Why a message cannot become a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoRow {
     /// The payload is not one JSON object.
@@ -122,7 +122,7 @@ impl Columns {
         self.columns.iter().any(|column| column.content == Content::Meta(Meta::Headers))
     }
 
-    /// Appends a message as a row; `payload` is its payload without a byte order mark. If it is no row, a part of one may have been appended.
+    /// Appends a message as a row; `payload` is its payload without a byte order mark. After an error, a part of one may have been appended.
     ///
     /// # Errors
     /// [`NoRow`].
