@@ -96,7 +96,11 @@ impl Sample {
                     is_unreadable |= field.unreadable > 0;
                     draft.left.push(Left { name: name.clone(), why });
                 }
-                None => self.add_columns(name, field, opens && !self.is_prefix(name), &mut draft.columns),
+                // A column's dots are the objects around a field: a field whose own name has one cannot be opened.
+                None => {
+                    let opens = opens && !name.contains('.') && !self.is_prefix(name);
+                    self.add_columns(name, field, opens, &mut draft.columns);
+                }
             }
         }
         if is_unreadable {

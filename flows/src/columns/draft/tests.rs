@@ -162,6 +162,14 @@ fn a_type_that_a_few_faulty_values_do_not_fit_is_named() {
 }
 
 #[test]
+fn an_object_whose_own_name_has_a_dot_is_one_column() {
+    let payloads = [r#"{"a.b":{"a":0}}"#];
+    let draft = sample(&payloads).draft();
+    assert_eq!(columns(&draft), ["a.b JSON"]);
+    assert_eq!(rejects(&draft, &payloads), Vec::<String>::new());
+}
+
+#[test]
 fn messages_that_are_no_object_are_counted_and_change_nothing() {
     let mut sample = sample(&[r#"{"a":1}"#, "", "[]", "null", r#"{"b":1"#, r#"{"b":1} {}"#, r#"{"\ud800":1}"#]);
     sample.add(None);
