@@ -45,11 +45,12 @@ pub enum Fault {
 }
 
 impl Misfit {
-    fn new(kind: &Kind, fault: Fault, value: Text<'_>) -> Self {
-        Self { path: Vec::new(), expected: kind.expected(), fault, found: json_type(value) }
+    #[cold]
+    fn new(kind: &Kind, fault: Fault, value: Text<'_>) -> Box<Self> {
+        Box::new(Self { path: Vec::new(), expected: kind.expected(), fault, found: json_type(value) })
     }
 
-    fn within(mut self, step: String) -> Self {
+    fn within(mut self: Box<Self>, step: String) -> Box<Self> {
         self.path.push(step);
         self
     }
@@ -76,7 +77,7 @@ pub fn json_type(value: Text<'_>) -> &'static str {
 ///
 /// # Errors
 /// [`Misfit`]; then a part of it may have been appended.
-pub fn fill(kind: &Kind, value: Text<'_>, out: &mut Vec<u8>) -> Result<(), Misfit> {
+pub fn fill(kind: &Kind, value: Text<'_>, out: &mut Vec<u8>) -> Result<(), Box<Misfit>> {
     let misfit = |fault| Misfit::new(kind, fault, value);
     let typed = |fits: Option<()>| fits.ok_or_else(|| misfit(Fault::Type));
     match kind {
@@ -189,23 +190,25 @@ pub fn fill(kind: &Kind, value: Text<'_>, out: &mut Vec<u8>) -> Result<(), Misfi
         Kind::Array(inner) => {
             let mut count = 0;
             counted(out, |out| {
-                let filled = json::elements(value, |element| {
+                for element in json::elements(value) {
+                    let element = element.map_err(|_| misfit(Fault::Type))?;
+                    fill(inner, element, out).map_err(|misfit| misfit.within(format!("[{count}]")))?;
                     count += 1;
-                    fill(inner, element, out).map_err(|misfit| misfit.within(format!("[{}]", count - 1)))
-                });
-                filled.map_err(|_| misfit(Fault::Type))?.map(|()| count)
+                }
+                Ok(count)
             })?;
         }
         Kind::Map(key, inner) => {
             let mut count = 0;
             counted(out, |out| {
-                let filled = json::fields(value, |(name, element)| {
-                    count += 1;
-                    let within = |misfit: Misfit| misfit.within(format!(".{name}"));
+                for field in json::fields(value) {
+                    let (name, element) = field.map_err(|_| misfit(Fault::Type))?;
+                    let within = |misfit: Box<Misfit>| misfit.within(format!(".{name}"));
                     fill_from_text(key, &name, out).map_err(within)?;
-                    fill(inner, element, out).map_err(within)
-                });
-                filled.map_err(|_| misfit(Fault::Type))?.map(|()| count)
+                    fill(inner, element, out).map_err(within)?;
+                    count += 1;
+                }
+                Ok(count)
             })?;
         }
         Kind::Tuple(elements) => tuple(kind, elements, value, out)?,
@@ -218,7 +221,7 @@ pub fn fill(kind: &Kind, value: Text<'_>, out: &mut Vec<u8>) -> Result<(), Misfi
 }
 
 /// Appends a text that is no JSON: the name of a map's field, or a part of a record.
-pub fn fill_from_text(kind: &Kind, text: &str, out: &mut Vec<u8>) -> Result<(), Misfit> {
+pub fn fill_from_text(kind: &Kind, text: &str, out: &mut Vec<u8>) -> Result<(), Box<Misfit>> {
     if matches!(kind, Kind::String) {
         put_text(text.as_bytes(), out);
         return Ok(());
@@ -232,29 +235,33 @@ pub fn fill_absent(kind: &Kind, out: &mut Vec<u8>) -> bool {
     kind.takes_null() && fill(kind, "null", out).is_ok()
 }
 
-fn tuple(kind: &Kind, elements: &[(Option<String>, Kind)], value: Text<'_>, out: &mut Vec<u8>) -> Result<(), Misfit> {
+fn tuple(
+    kind: &Kind,
+    elements: &[(Option<String>, Kind)],
+    value: Text<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Box<Misfit>> {
     let misfit = |fault| Misfit::new(kind, fault, value);
     if !value.starts_with('{') {
         let mut nth = 0;
-        let filled = json::elements(value, |element| {
+        for element in json::elements(value) {
+            let element = element.map_err(|_| misfit(Fault::Type))?;
+            let (_, kind) = elements.get(nth).ok_or_else(|| misfit(Fault::Range))?;
+            fill(kind, element, out).map_err(|misfit| misfit.within(format!("[{nth}]")))?;
             nth += 1;
-            let (_, kind) = elements.get(nth - 1).ok_or_else(|| misfit(Fault::Range))?;
-            fill(kind, element, out).map_err(|misfit| misfit.within(format!("[{}]", nth - 1)))
-        });
-        filled.map_err(|_| misfit(Fault::Type))??;
+        }
         return if nth == elements.len() { Ok(()) } else { Err(misfit(Fault::Missing)) };
     }
     let mut found: Vec<Option<Text<'_>>> = vec![None; elements.len()];
-    let walked = json::fields(value, |(name, element)| {
-        let Some(at) = elements.iter().position(|(known, _)| known.as_deref() == Some(&*name)) else { return Ok(()) };
+    for field in json::fields(value) {
+        let (name, element) = field.map_err(|_| misfit(Fault::Type))?;
+        let Some(at) = elements.iter().position(|(known, _)| known.as_deref() == Some(&*name)) else { continue };
         if found[at].replace(element).is_some() {
             return Err(misfit(Fault::Twice).within(format!(".{name}")));
         }
-        Ok(())
-    });
-    walked.map_err(|_| misfit(Fault::Type))??;
+    }
     for ((name, kind), element) in elements.iter().zip(found) {
-        let within = |misfit: Misfit| misfit.within(format!(".{}", name.as_deref().unwrap_or("?")));
+        let within = |misfit: Box<Misfit>| misfit.within(format!(".{}", name.as_deref().unwrap_or("?")));
         match element {
             Some(element) => fill(kind, element, out).map_err(within)?,
             None if fill_absent(kind, out) => {}
@@ -283,7 +290,7 @@ impl From<NotATime> for Fault {
     }
 }
 
-fn moment(kind: &Kind, value: Text<'_>, zone: Option<chrono_tz::Tz>) -> Result<Moment, Misfit> {
+fn moment(kind: &Kind, value: Text<'_>, zone: Option<chrono_tz::Tz>) -> Result<Moment, Box<Misfit>> {
     let read = match value.as_bytes().first() {
         Some(b'"') => Moment::of_text(&string(kind, value)?, zone),
         Some(b'-' | b'0'..=b'9') => Moment::of_number(value),
@@ -292,13 +299,13 @@ fn moment(kind: &Kind, value: Text<'_>, zone: Option<chrono_tz::Tz>) -> Result<M
     read.map_err(|why| Misfit::new(kind, why.into(), value))
 }
 
-fn string<'a>(kind: &Kind, value: Text<'a>) -> Result<Cow<'a, str>, Misfit> {
+fn string<'a>(kind: &Kind, value: Text<'a>) -> Result<Cow<'a, str>, Box<Misfit>> {
     let fault = if value.starts_with('"') { Fault::Unreadable } else { Fault::Type };
     json::string(value).ok_or_else(|| Misfit::new(kind, fault, value))
 }
 
 /// The text of a number, also of one in a string.
-fn number<'a>(kind: &Kind, value: Text<'a>) -> Result<Cow<'a, str>, Misfit> {
+fn number<'a>(kind: &Kind, value: Text<'a>) -> Result<Cow<'a, str>, Box<Misfit>> {
     match value.as_bytes().first() {
         Some(b'"') => string(kind, value),
         Some(b'-' | b'0'..=b'9') => Ok(Cow::Borrowed(value)),
@@ -344,7 +351,10 @@ pub fn put_length(mut length: usize, out: &mut Vec<u8>) {
 }
 
 /// Appends values whose number is known behind them, and that number before them.
-fn counted(out: &mut Vec<u8>, values: impl FnOnce(&mut Vec<u8>) -> Result<usize, Misfit>) -> Result<(), Misfit> {
+fn counted(
+    out: &mut Vec<u8>,
+    values: impl FnOnce(&mut Vec<u8>) -> Result<usize, Box<Misfit>>,
+) -> Result<(), Box<Misfit>> {
     let begin = out.len();
     // Most arrays have fewer than 128 elements: their number is one byte.
     out.push(0);

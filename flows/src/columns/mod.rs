@@ -85,7 +85,7 @@ pub enum NoRow {
     /// A field is missing whose column has no default.
     Missing(String, String),
     /// A value does not fit: the column, and why.
-    Misfit(String, Misfit),
+    Misfit(String, Box<Misfit>),
 }
 
 /// Fields that a payload had and the table does not.
@@ -137,14 +137,15 @@ impl Columns {
         let mut found: Vec<Option<Cow<'a, str>>> = vec![None; self.columns.len()];
         let mut left: Vec<(Cow<'a, str>, Text<'a>)> = Vec::new();
         let collects = self.columns.iter().any(|column| matches!(column.content, Content::Unknown));
-        let mut nth = 0;
+        let mut previous = None;
         // Once for the whole payload is cheaper than once for each string in it.
         let payload = std::str::from_utf8(payload).map_err(|error| {
             NoRow::NotJson(format!("byte {} and those behind it are not UTF-8", error.valid_up_to()))
         })?;
-        let walked = json::fields(payload, |(name, value)| {
-            let known = self.fields.find(nth, &name);
-            nth += 1;
+        for field in json::fields(payload) {
+            let (name, value) = field.map_err(|_| NoRow::NotJson(json::fault(payload)))?;
+            let known = self.fields.find(previous, &name);
+            previous = known.or(previous);
             let mut leave = |name: Cow<'a, str>, value: Option<Text<'a>>| {
                 // A field whose value is kept with the one around it is told all the same.
                 unknown(&name);
@@ -158,9 +159,7 @@ impl Columns {
                     .map_err(|at| NoRow::Twice(self.columns[at].name.clone()))?,
                 None => leave(name, Some(value)),
             }
-            Ok(())
-        });
-        walked.map_err(|error| NoRow::NotJson(error.to_string()))??;
+        }
         let mut filled = Filled::default();
         for (at, (column, value)) in self.columns.iter().zip(found).enumerate() {
             match column.content {
@@ -209,7 +208,7 @@ impl Column {
         }
     }
 
-    fn misfit(&self, misfit: Misfit) -> NoRow {
+    fn misfit(&self, misfit: Box<Misfit>) -> NoRow {
         NoRow::Misfit(self.name.clone(), misfit)
     }
 }

@@ -113,6 +113,17 @@ pub fn decimal(text: &str, bytes: usize, precision: u32, scale: u32, out: &mut V
     if whole.len() + fraction.len() == 0 || !digits().all(|byte| byte.is_ascii_digit()) {
         return Err(NotANumber::Text);
     }
+    // Eighteen digits always fit into 63 bits, and so few are never too many.
+    if exponent == 0 && whole.len() + scale as usize <= 18 && whole.len() <= (precision - scale) as usize {
+        let kept = &fraction.as_bytes()[..fraction.len().min(scale as usize)];
+        let value =
+            whole.bytes().chain(kept.iter().copied()).fold(0u64, |value, digit| value * 10 + u64::from(digit - b'0'));
+        let value = value * 10u64.pow(scale - kept.len() as u32);
+        let signed = if is_negative { value.wrapping_neg() } else { value };
+        out.extend_from_slice(&signed.to_le_bytes()[..bytes.min(8)]);
+        out.extend(std::iter::repeat_n(if (signed as i64) < 0 { u8::MAX } else { 0 }, bytes.saturating_sub(8)));
+        return Ok(());
+    }
     // The digits that stand before the end of the scale.
     let kept = exponent.saturating_add(whole.len() as i64).saturating_add(i64::from(scale));
     let is_zero = digits().all(|digit| digit == b'0');

@@ -143,7 +143,7 @@ fn put_time(kind: &Kind, ms: Option<i64>, out: &mut Vec<u8>) {
 ///
 /// # Errors
 /// [`Misfit`], where a string among them is no Unicode.
-pub fn fill_unknown(kind: &Kind, fields: &[(Cow<'_, str>, Text<'_>)], out: &mut Vec<u8>) -> Result<(), Misfit> {
+pub fn fill_unknown(kind: &Kind, fields: &[(Cow<'_, str>, Text<'_>)], out: &mut Vec<u8>) -> Result<(), Box<Misfit>> {
     if let Kind::Map(_, value) = kind {
         put_length(fields.len(), out);
         for (name, text) in fields {

@@ -80,9 +80,8 @@ impl Moment {
         if !YEARS.contains(&self.seconds) {
             return None;
         }
-        let ticks =
-            i128::from(self.seconds) * 10i128.pow(digits) + i128::from(self.nanos / 10u32.pow(9 - digits.min(9)));
-        ticks.try_into().ok()
+        let ticks = self.seconds.checked_mul(10i64.pow(digits))?;
+        ticks.checked_add((self.nanos / 10u32.pow(9 - digits.min(9))).into())
     }
 }
 

@@ -3,14 +3,22 @@
 use super::json::{self, Text};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Names on one level.
 #[derive(Debug, Default)]
-pub struct Tree(Vec<(String, Node)>);
+pub struct Tree {
+    nodes: Vec<Node>,
+    /// The node that the last object began with.
+    first: AtomicUsize,
+}
 
 /// The columns of a name.
 #[derive(Debug, Default)]
 pub struct Node {
+    name: String,
+    /// The node that came behind this one in the last object.
+    next: AtomicUsize,
     /// The column that takes the field's value.
     column: Option<usize>,
     /// Columns that take fields of the value, where it is an object; or of each of its elements, where it is an array.
@@ -35,18 +43,23 @@ impl Tree {
     }
 
     fn node(&mut self, name: &str) -> &mut Node {
-        let at = self.0.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
-            self.0.push((name.to_owned(), Node::default()));
-            self.0.len() - 1
+        let at = self.nodes.iter().position(|node| node.name == name).unwrap_or_else(|| {
+            self.nodes.push(Node { name: name.to_owned(), ..Node::default() });
+            self.nodes.len() - 1
         });
-        &mut self.0[at].1
+        &mut self.nodes[at]
     }
 
-    /// The node of a name, which is probably the `nth`: messages have their fields in the same order, most of the time.
-    pub fn find(&self, nth: usize, name: &str) -> Option<&Node> {
-        let likely = self.0.get(nth).filter(|(known, _)| known == name);
-        let found = likely.or_else(|| self.0.iter().find(|(known, _)| known == name));
-        found.map(|(_, node)| node)
+    /// The node of a name. Objects have their fields in the same order, most of the time: so it is probably the one that came behind
+    /// `previous` in the last object.
+    pub fn find(&self, previous: Option<&Node>, name: &str) -> Option<&Node> {
+        let likely = previous.map_or(&self.first, |node| &node.next);
+        if let Some(node) = self.nodes.get(likely.load(Relaxed)).filter(|node| node.name == name) {
+            return Some(node);
+        }
+        let at = self.nodes.iter().position(|node| node.name == name)?;
+        likely.store(at, Relaxed);
+        Some(&self.nodes[at])
     }
 }
 
@@ -69,7 +82,7 @@ impl Node {
             if found[column].replace(Cow::Borrowed(value)).is_some() {
                 return Err(column);
             }
-            if self.below.0.is_empty() {
+            if self.below.nodes.is_empty() {
                 return Ok(());
             }
         }
@@ -77,20 +90,21 @@ impl Node {
         let is_taken = self.column.is_some();
         match value.as_bytes().first() {
             Some(b'{') => {
-                let walked = json::fields(value, |(inner, value)| {
+                let mut previous = None;
+                for (inner, value) in json::fields(value).flatten() {
                     let path = || Cow::Owned(format!("{name}.{inner}"));
-                    match self.below.find(usize::MAX, &inner) {
-                        Some(node) if node.below.0.is_empty() => node.collect(Cow::Borrowed(""), value, found, left),
-                        Some(node) => node.collect(path(), value, found, left),
-                        None => {
-                            if !is_taken {
-                                left(path(), Some(value));
-                            }
-                            Ok(())
+                    let node = self.below.find(previous, &inner);
+                    previous = node.or(previous);
+                    match node {
+                        Some(node) if node.below.nodes.is_empty() => {
+                            node.collect(Cow::Borrowed(""), value, found, left)?;
                         }
+                        Some(node) => node.collect(path(), value, found, left)?,
+                        None if is_taken => {}
+                        None => left(path(), Some(value)),
                     }
-                });
-                walked.unwrap_or(Ok(()))
+                }
+                Ok(())
             }
             Some(b'[') => {
                 let mut unnamed = BTreeSet::new();
@@ -121,19 +135,19 @@ impl Node {
         let mut gathered: Vec<(usize, String)> = Vec::new();
         self.below.columns(&mut |column| gathered.push((column, String::from("["))));
         let mut element_found = vec![None; found.len()];
-        let walked = json::elements(array, |element| {
+        for element in json::elements(array).flatten() {
             element_found.fill(None);
-            if element.starts_with('{') {
-                json::fields(element, |(name, value)| match self.below.find(usize::MAX, &name) {
+            let mut previous = None;
+            // An element that is no object has no fields.
+            for (name, value) in json::fields(element).flatten() {
+                let node = self.below.find(previous, &name);
+                previous = node.or(previous);
+                match node {
                     Some(node) => node.collect(name, value, &mut element_found, &mut |inner, _| {
                         unnamed.insert(inner.into_owned());
-                    }),
-                    None => {
-                        unnamed.insert(name.into_owned());
-                        Ok(())
-                    }
-                })
-                .unwrap_or(Ok(()))?;
+                    })?,
+                    None => drop(unnamed.insert(name.into_owned())),
+                }
             }
             for (column, array) in &mut gathered {
                 if array.len() > 1 {
@@ -141,9 +155,7 @@ impl Node {
                 }
                 array.push_str(element_found[*column].as_deref().unwrap_or("null"));
             }
-            Ok::<(), usize>(())
-        });
-        walked.unwrap_or(Ok(()))?;
+        }
         for (column, mut array) in gathered {
             array.push(']');
             if found[column].replace(Cow::Owned(array)).is_some() {
@@ -161,6 +173,6 @@ impl Node {
 
 impl Tree {
     fn columns(&self, each: &mut impl FnMut(usize)) {
-        self.0.iter().for_each(|(_, node)| node.columns(&mut *each));
+        self.nodes.iter().for_each(|node| node.columns(&mut *each));
     }
 }

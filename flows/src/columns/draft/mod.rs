@@ -45,16 +45,11 @@ impl Sample {
         // A text without Unicode is not an object either, nor is an empty one.
         let payload = payload.map(|payload| payload.strip_prefix(b"\xef\xbb\xbf").unwrap_or(payload));
         let payload = payload.and_then(|payload| str::from_utf8(payload).ok()).unwrap_or_default();
-        let mut found = Vec::new();
         // An object may be broken after some of its fields.
-        let walked = json::fields(payload, |field| {
-            found.push(field);
-            Ok::<(), ()>(())
-        });
-        if walked.is_err() {
+        let Ok(found) = json::fields(payload).collect::<Result<Vec<_>, _>>() else {
             self.no_objects += 1;
             return;
-        }
+        };
         for (name, value) in found {
             match self.fields.entry(&name, NAMES, &mut self.walk) {
                 Some(field) => field.note(value, &mut self.walk),

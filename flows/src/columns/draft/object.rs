@@ -26,12 +26,11 @@ fn takes(value: Text<'_>, depth: usize, paths: &mut Paths) -> ControlFlow<()> {
     let Some(depth) = depth.checked_sub(1) else { return Break(()) };
     let is_taken = match value.as_bytes().first() {
         Some(b'{') => {
-            return walked(fields(value, |(name, value)| result(field(&name, value, depth, paths))));
+            return each(fields(value), |(name, value)| field(&name, value, depth, paths));
         }
         // Each object in an array has paths of its own.
         Some(b'[') => {
-            let element = |element| result(takes(element, depth, &mut Paths::default()));
-            return walked(json::elements(value, element));
+            return each(json::elements(value), |element| takes(element, depth, &mut Paths::default()));
         }
         Some(b'"') => json::string(value).is_some(),
         Some(b't' | b'f' | b'n') => true,
@@ -56,12 +55,11 @@ fn field(name: &str, value: Text<'_>, depth: usize, paths: &mut Paths) -> Contro
     taken
 }
 
-fn result(flow: ControlFlow<()>) -> Result<(), ()> {
-    if flow.is_break() { Err(()) } else { Ok(()) }
-}
-
-fn walked(walked: Result<Result<(), ()>, serde_json::Error>) -> ControlFlow<()> {
-    if matches!(walked, Ok(Ok(()))) { Continue(()) } else { Break(()) }
+fn each<T>(
+    mut items: impl Iterator<Item = Result<T, json::Broken>>,
+    mut takes: impl FnMut(T) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    items.try_for_each(|item| item.map_or(Break(()), &mut takes))
 }
 
 #[cfg(test)]

@@ -163,11 +163,10 @@ impl Profile {
         let elements = self.elements.get_or_insert_default();
         elements.is_element = true;
         // The walk fails only on what is not an array.
-        let _ = json::elements(value, |element| {
+        for element in json::elements(value).flatten() {
             elements.seen += 1;
             elements.look(element, depth + 1, walk);
-            Ok::<(), ()>(())
-        });
+        }
     }
 
     fn look_at_object(&mut self, value: Text<'_>, depth: usize, walk: &mut Walk) {
@@ -177,13 +176,12 @@ impl Profile {
             return;
         }
         let fields = &mut self.fields;
-        let _ = json::fields(value, |(name, value)| {
+        for (name, value) in json::fields(value).flatten() {
             if let Some(field) = fields.entry(&name, FIELDS, walk) {
                 field.seen += 1;
                 field.look(value, depth + 1, walk);
             }
-            Ok::<(), ()>(())
-        });
+        }
     }
 
     /// The type for a column of this name; none if none takes all values.
