@@ -63,7 +63,7 @@ use http_body_util::Empty;
 use insert::Inserter;
 use own_table::OwnTable;
 use settings::Settings;
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The longest time until the answer to a question, before it is repeated.
@@ -94,7 +94,6 @@ pub(crate) struct ClickHouse {
     /// Its columns, if it is one of the user's own, as they were last read.
     own_table: Mutex<Option<Arc<OwnTable>>>,
     misfit: Mutex<Option<Failure>>,
-    warned_of_replicas: Once,
 }
 
 impl ClickHouse {
@@ -115,7 +114,6 @@ impl ClickHouse {
             events: config.table.clone().unwrap_or_else(|| Table::Events.name().to_owned()),
             own_table: Mutex::default(),
             misfit: Mutex::default(),
-            warned_of_replicas: Once::new(),
         })
     }
 

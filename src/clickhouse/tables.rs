@@ -124,14 +124,6 @@ impl ClickHouse {
                  with ALTER TABLE … REMOVE TTL"
             )));
         }
-        if ["Replicated", "Shared"].iter().any(|several| engine.starts_with(several)) {
-            self.warned_of_replicas.call_once(|| {
-                tracing::warn!(
-                    "table {database}.{name} has the engine {engine}: what is stored is asked of one server, so have all \
-                     members use the same one, see docs/guarantees.md"
-                );
-            });
-        }
         Ok(())
     }
 
@@ -291,9 +283,11 @@ impl ClickHouse {
 
 /// Why a table of this engine breaks a promise, if it does.
 fn unfit(engine: &str, sorting_key: &str) -> Option<String> {
-    let plain = engine.trim_start_matches("Replicated").trim_start_matches("Shared");
-    if !plain.ends_with("MergeTree") {
+    if !engine.ends_with("MergeTree") || ["Replicated", "Shared"].iter().any(|several| engine.starts_with(several)) {
         let why = match engine {
+            _ if engine.ends_with("MergeTree") => {
+                "what is stored is asked of one server, and this engine stores on several: rows could be lost or doubled"
+            }
             "Distributed" => "it passes rows on to other servers, and says that they are stored before they are",
             "Buffer" | "Memory" | "Set" | "Join" => "it keeps rows in memory, and a restart of the server loses them",
             "Null" => "it keeps no rows",
@@ -301,12 +295,12 @@ fn unfit(engine: &str, sorting_key: &str) -> Option<String> {
         };
         return Some(why.into());
     }
-    if !["MergeTree", "ReplacingMergeTree", "AggregatingMergeTree", "CoalescingMergeTree"].contains(&plain) {
+    if !["MergeTree", "ReplacingMergeTree", "AggregatingMergeTree", "CoalescingMergeTree"].contains(&engine) {
         return Some("its merges leave out rows, whatever they are sorted by".into());
     }
     let sorted_by = |column: &&str| sorting_key::expressions(sorting_key).contains(column);
     let lacking: Vec<_> = POSITION.iter().copied().filter(|column| !sorted_by(column)).collect();
-    if plain == "MergeTree" || lacking.is_empty() {
+    if engine == "MergeTree" || lacking.is_empty() {
         return None;
     }
     Some(format!("its merges make one row of those with the same sorting key, which lacks {}", lacking.join(", ")))
@@ -453,23 +447,24 @@ mod tests {
     #[test]
     fn an_engine_fits_if_it_keeps_each_row() {
         let ours = "event_type, timestamp, event_id, _source, _partition, _offset";
-        for engine in ["MergeTree", "ReplacingMergeTree", "ReplicatedReplacingMergeTree", "SharedMergeTree"] {
+        for engine in ["MergeTree", "ReplacingMergeTree"] {
             assert_eq!(unfit(engine, ours), None, "{engine}");
         }
-        assert_eq!(unfit("ReplicatedMergeTree", "event_id"), None, "it merges parts, never rows");
+        assert_eq!(unfit("MergeTree", "event_id"), None, "it merges parts, never rows");
+        for engine in ["ReplicatedMergeTree", "ReplicatedReplacingMergeTree", "SharedMergeTree"] {
+            assert!(unfit(engine, ours).is_some_and(|why| why.contains("of one server")), "{engine}");
+        }
         for engine in ["Distributed", "Buffer", "Null", "Memory", "Log", "TinyLog", "View", "MaterializedView", "Kafka"]
         {
             assert!(unfit(engine, ours).is_some(), "{engine}");
         }
         for key in ["event_id, _source", "cityHash64(1, _source, _partition, _offset, 1) % 4, _source"] {
-            for engine in ["ReplacingMergeTree", "ReplicatedAggregatingMergeTree"] {
+            for engine in ["ReplacingMergeTree", "AggregatingMergeTree"] {
                 let why = unfit(engine, key).unwrap_or_default();
                 assert!(why.ends_with("lacks _partition, _offset"), "{engine}: {why}");
             }
         }
-        for engine in
-            ["SummingMergeTree", "ReplicatedCollapsingMergeTree", "VersionedCollapsingMergeTree", "GraphiteMergeTree"]
-        {
+        for engine in ["SummingMergeTree", "CollapsingMergeTree", "VersionedCollapsingMergeTree", "GraphiteMergeTree"] {
             assert!(unfit(engine, ours).is_some_and(|why| why.contains("leave out rows")), "{engine}");
         }
     }
