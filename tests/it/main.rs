@@ -54,4 +54,5 @@ mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod tables;
+mod twins;
 mod until_end;
