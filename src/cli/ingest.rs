@@ -113,7 +113,7 @@ pub async fn run(args: IngestArgs) -> Result<()> {
     let mut recorder = args.run.recorder(&metrics, &args.conditions())?;
     let pipeline = Pipeline::Ingest { promise: args.batch_timeout };
     args.run.serve(pipeline, &metrics, &recorder, &ready).await?;
-    let mut status = Status::new(pipeline, &metrics, &recorder, ready.stuck.clone());
+    let mut status = Status::new(pipeline, &metrics, &recorder, &ready, &shutdown);
     let outcome = watch(&mut status, &mut recorder, ingest::run(&args.config(), &shutdown, &metrics, &ready)).await;
     let latencies = recorder.close();
     // A member that has not joined its group has nothing to report but the reason.

@@ -107,7 +107,7 @@ pub async fn run(args: ProduceArgs) -> Result<()> {
     let (metrics, ready) = (Arc::new(Metrics::default()), Arc::new(Ready::default()));
     let mut recorder = args.run.recorder(&metrics, &args.conditions())?;
     args.run.serve(Pipeline::Produce, &metrics, &recorder, &ready).await?;
-    let mut status = Status::new(Pipeline::Produce, &metrics, &recorder, ready.stuck.clone());
+    let mut status = Status::new(Pipeline::Produce, &metrics, &recorder, &ready, &shutdown);
     let produced = watch(&mut status, &mut recorder, produce::run(&args.config(), &shutdown, &metrics, &ready)).await;
     let latencies = recorder.close();
     let Some(Produced { tally, seed }) = produced? else { return Ok(()) };

@@ -58,21 +58,14 @@ impl Observed {
 
     /// The reason why the pipeline is not ready.
     fn missing(&self) -> Option<String> {
-        match self.of {
-            Pipeline::Produce if !self.ready.has_begun() => Some("Kafka has not answered yet".into()),
-            Pipeline::Ingest { .. } if !self.ready.has_begun() => Some("still starting".into()),
-            Pipeline::Ingest { .. } if Metrics::read(&self.live.metrics.rebalances) == 0 => {
-                Some("the group has not assigned partitions yet".into())
-            }
-            _ => self.ready.stuck.not_ready(),
-        }
+        self.ready.missing(self.of, &self.live.metrics)
     }
 }
 
 async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
     let turn = observed.rendering.clone().lock_owned().await;
     let begun = Instant::now();
-    let text = prometheus::render(observed.of, &observed.live, &observed.ready.stuck);
+    let text = prometheus::render(observed.of, &observed.live, &observed.ready);
     let rest = begun.elapsed() * REST;
     tokio::spawn(async move {
         tokio::time::sleep(rest).await;

@@ -8,6 +8,7 @@ mod prometheus;
 mod rate;
 mod ready;
 mod rejections;
+mod service_manager;
 pub mod status;
 mod summary;
 

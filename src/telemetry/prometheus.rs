@@ -1,6 +1,7 @@
 //! The counters in Prometheus' text format, version 0.0.4. `docs/metrics.md` explains each one.
 
 use super::live::Live;
+use super::ready::Ready;
 use super::status::Pipeline;
 use crate::latency::{Recent, percentile};
 use crate::stuck::{At, Stuck};
@@ -14,10 +15,12 @@ const QUANTILES: [(&str, f64); 4] = [("0.5", 50.0), ("0.9", 90.0), ("0.99", 99.0
 const BUCKETS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0, 20.0];
 
 /// All metrics of a pipeline; the quantiles are those of the last minute.
-pub fn render(of: Pipeline, live: &Live, stuck: &Stuck) -> String {
-    let (mut page, metrics) = (Page::default(), &*live.metrics);
+pub fn render(of: Pipeline, live: &Live, ready: &Ready) -> String {
+    let (mut page, metrics, stuck) = (Page::default(), &*live.metrics, &*ready.stuck);
     page.head("build_info", "gauge", "Always 1; the version is a label.");
     page.value("build_info", &format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
+    let is_ready = ready.missing(of, metrics).is_none();
+    page.gauge("ready", "1 if /readyz answers 200, else 0.", u8::from(is_ready));
     match of {
         Pipeline::Produce => {
             page.counter("produced_total", "Messages that Kafka has acknowledged.", &metrics.events);
@@ -167,5 +170,97 @@ impl Page {
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.head(name, "gauge", help);
         self.value(name, "", value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flows::Failure;
+    use std::sync::Arc;
+
+    const ALERTS: &str = include_str!("../../ops/prometheus/alerts.yml");
+    const METRICS: &str = include_str!("../../docs/metrics.md");
+    const OPERATIONS: &str = include_str!("../../docs/operations.md");
+
+    /// The page of a pipeline to which everything has happened, so that no series is absent.
+    fn page(of: Pipeline) -> String {
+        let metrics = Arc::new(Metrics::default());
+        for kind in ErrorKind::ALL {
+            metrics.note_failure(&Failure { kind, ended: true, message: String::new() });
+        }
+        let window = Arc::new(crate::latency::Window::default());
+        let mut latencies = Latencies::default();
+        Stage::ALL.into_iter().for_each(|stage| latencies.record(stage, 1_000_000));
+        window.add(&latencies, Instant::now());
+        render(of, &Live { metrics, window, promise: Duration::from_secs(5) }, &Ready::default())
+    }
+
+    fn pages() -> String {
+        page(Pipeline::Ingest { promise: Duration::from_secs(5) }) + &page(Pipeline::Produce)
+    }
+
+    /// Each series that a text selects: its name, and the labels that have to be equal.
+    fn selectors(text: &str) -> Vec<(&str, Vec<&str>)> {
+        let after = text.match_indices("clickstream_").map(|(at, prefix)| &text[at + prefix.len()..]);
+        after
+            .map(|rest| {
+                let name = rest.split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '_').next().unwrap_or_default();
+                let labels =
+                    rest[name.len()..].strip_prefix('{').and_then(|rest| rest.split('}').next()).unwrap_or_default();
+                (
+                    name,
+                    labels
+                        .split(',')
+                        .filter(|label| label.contains("=\"") && !label.contains("!="))
+                        .map(str::trim)
+                        .collect(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_alert_is_about_series_that_are_exported() {
+        let pages = pages();
+        let found = selectors(ALERTS);
+        assert!(found.len() > 25, "{found:?}");
+        for (name, labels) in found {
+            let is_it = |line: &str| {
+                let line = line.strip_prefix("clickstream_").and_then(|line| line.strip_prefix(name)).unwrap_or("no");
+                line.starts_with(['{', ' ']) && labels.iter().all(|label| line.contains(label))
+            };
+            assert!(pages.lines().any(is_it), "clickstream_{name} with {labels:?} is not exported");
+        }
+    }
+
+    #[test]
+    fn each_alert_has_its_section_in_the_operations_page() {
+        let names: Vec<_> = ALERTS.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+        assert!(names.len() > 20, "{names:?}");
+        for name in &names {
+            let (_, rest) =
+                OPERATIONS.split_once(&format!("\n### {name}\n")).unwrap_or_else(|| panic!("{name} has no section"));
+            let section = rest.split("\n#").next().unwrap_or_default();
+            for part in ["**Means:**", "**Look at:**", "**Type:**"] {
+                assert!(section.contains(part), "{name} lacks {part}");
+            }
+            let anchor = format!("runbook: docs/operations.md#{}\n", name.to_lowercase());
+            assert_eq!(ALERTS.matches(&anchor).count(), 1, "{name}");
+        }
+        let sections = OPERATIONS.lines().filter(|line| line.starts_with("### Clickstream")).count();
+        assert_eq!(sections, names.len(), "no section is about an alert that was removed");
+    }
+
+    #[test]
+    fn each_metric_is_explained() {
+        let pages = pages();
+        for name in pages.lines().filter_map(|line| line.strip_prefix("# TYPE clickstream_")) {
+            let name = name.split(' ').next().unwrap_or_default();
+            let is_named = METRICS.contains(&format!("`{name}`"))
+                || METRICS.contains(&format!("`{name}{{"))
+                || METRICS.contains(&format!("`{name}_bucket"));
+            assert!(is_named, "docs/metrics.md lacks {name}");
+        }
     }
 }

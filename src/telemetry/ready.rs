@@ -1,10 +1,12 @@
 //! Whether a pipeline does its work.
 
+use super::status::Pipeline;
 use crate::stuck::Stuck;
+use flows::Metrics;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Whether a pipeline does its work. The pipeline writes it, `/readyz` reads it.
+/// Whether a pipeline does its work. The pipeline writes it; `/readyz`, `/metrics` and the service manager get it.
 #[derive(Default)]
 pub struct Ready {
     has_begun: AtomicBool,
@@ -18,8 +20,15 @@ impl Ready {
         self.has_begun.store(true, Relaxed);
     }
 
-    /// Whether the pipeline has begun.
-    pub(super) fn has_begun(&self) -> bool {
-        self.has_begun.load(Relaxed)
+    /// The reason why the pipeline is not ready; none while it does its work.
+    pub(super) fn missing(&self, of: Pipeline, metrics: &Metrics) -> Option<String> {
+        match of {
+            Pipeline::Produce if !self.has_begun.load(Relaxed) => Some("Kafka has not answered yet".into()),
+            Pipeline::Ingest { .. } if !self.has_begun.load(Relaxed) => Some("still starting".into()),
+            Pipeline::Ingest { .. } if Metrics::read(&metrics.rebalances) == 0 => {
+                Some("the group has not assigned partitions yet".into())
+            }
+            _ => self.stuck.not_ready(),
+        }
     }
 }

@@ -3,10 +3,12 @@
 use super::line::{LiveLine, Part, fit};
 use super::live::Live;
 use super::rate::RateMeter;
+use super::ready::Ready;
 use super::rejections::{Rejections, share};
+use super::service_manager::ServiceManager;
 use crate::latency::{Recorder, table};
 use crate::numbers::grouped;
-use crate::stuck::Stuck;
+use crate::shutdown::Shutdown;
 use flows::{Metrics, Stage, Waiting};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,11 +51,19 @@ pub struct Status {
     seen: (u64, u64),
     newest: (u64, u64),
     rejections: Rejections,
-    stuck: Arc<Stuck>,
+    ready: Arc<Ready>,
+    service_manager: ServiceManager,
+    shutdown: Shutdown,
 }
 
 impl Status {
-    pub fn new(of: Pipeline, metrics: &Arc<Metrics>, recorder: &Recorder, stuck: Arc<Stuck>) -> Self {
+    pub fn new(
+        of: Pipeline,
+        metrics: &Arc<Metrics>,
+        recorder: &Recorder,
+        ready: &Arc<Ready>,
+        shutdown: &Shutdown,
+    ) -> Self {
         Self {
             of,
             live: Live { metrics: metrics.clone(), window: recorder.window(), promise: of.promise() },
@@ -63,7 +73,9 @@ impl Status {
             seen: (0, 0),
             newest: (0, 0),
             rejections: Rejections::new(metrics.clone()),
-            stuck,
+            ready: ready.clone(),
+            service_manager: ServiceManager::of_environment(),
+            shutdown: shutdown.clone(),
         }
     }
 
@@ -72,7 +84,9 @@ impl Status {
         let parts = self.parts();
         self.ticks += 1;
         self.rejections.tick();
-        self.stuck.warn();
+        self.ready.stuck.warn();
+        let missing = self.ready.missing(self.of, &self.live.metrics);
+        self.service_manager.tell(missing.as_deref(), self.shutdown.is_requested());
         if LiveLine::is_shown() {
             self.line.draw(fit(parts, LiveLine::width().saturating_sub(SPINNER)));
         } else if self.ticks.is_multiple_of(LOG_EVERY) {
@@ -80,8 +94,9 @@ impl Status {
         }
     }
 
-    /// Removes the live line, and logs the last messages.
+    /// Removes the live line, and logs the last messages: the pipeline has ended.
     pub fn clear(&mut self) {
+        self.service_manager.tell(None, true);
         self.line.clear();
         self.rejections.say();
     }
@@ -99,7 +114,7 @@ impl Status {
             Pipeline::Produce => self.of_producer(&rate, events),
             Pipeline::Ingest { .. } => self.of_ingester(&rate, events, rejects),
         };
-        if let Some((what, meanwhile)) = self.stuck.now() {
+        if let Some((what, meanwhile)) = self.ready.stuck.now() {
             parts.splice(0..0, [(0, what), (2, meanwhile.into())]);
         }
         parts

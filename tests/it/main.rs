@@ -47,6 +47,7 @@ mod reports;
 mod reviewed;
 mod schema_draft;
 mod secured;
+mod service_manager;
 mod settings;
 mod sieges;
 mod signals;
