@@ -33,15 +33,18 @@ ORDER BY (_source, _partition, _offset)
 -- An acknowledged part survives a power cut.
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
--- One row for each message that is not an event, byte for byte. It may hold personal data, so the TTL keeps it for 90 days only. `audit` counts
+-- One row for each message that is not an event, byte for byte, with its headers and Kafka's timestamp. It may hold personal data, so the TTL keeps it for 90 days only. `audit` counts
 -- the deleted rows as expired, and does not restore them. For a table from before this TTL:
 -- ALTER TABLE clickstream.rejected MODIFY TTL toDateTime(ingested_at) + INTERVAL 90 DAY
 CREATE TABLE IF NOT EXISTS clickstream.rejected
 (
     key         String,
     payload     String,
+    headers     Array(Tuple(name String, value Nullable(String))),
+    timestamp   Nullable(DateTime64(3, 'UTC')),
     reason      LowCardinality(String),
     detail      String,
+    topic       LowCardinality(String),
     _source     LowCardinality(String),
     _partition  Int32,
     _offset     Int64,
@@ -52,6 +55,11 @@ PARTITION BY toYYYYMM(ingested_at) + (_offset < 0)
 ORDER BY (_source, _partition, _offset)
 TTL toDateTime(ingested_at) + INTERVAL 90 DAY
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+-- For a table from before these columns: `setup` runs a statement only where its column is missing.
+ALTER TABLE clickstream.rejected ADD COLUMN IF NOT EXISTS headers Array(Tuple(name String, value Nullable(String))) AFTER payload;
+ALTER TABLE clickstream.rejected ADD COLUMN IF NOT EXISTS timestamp Nullable(DateTime64(3, 'UTC')) AFTER headers;
+ALTER TABLE clickstream.rejected ADD COLUMN IF NOT EXISTS topic LowCardinality(String) AFTER detail;
 
 -- One row for each position whose row `clickstream erase` has deleted, or is about to delete. It holds no personal data. A position in this table
 -- counts as stored, so ingesters do not store its message again.

@@ -216,13 +216,16 @@ impl<'d> Pending<'d> {
 }
 
 /// The reject of an event whose row the sink refuses. The payload of an event of the shop is the event as JSON: the same fields and
-/// values, without ignored fields.
+/// values, without ignored fields, headers and Kafka's timestamp.
 fn refuse(row: &Record, failure: &Failure) -> Record {
-    let (key, payload) = match &row.payload {
-        Payload::Event(event) => (event.user.as_bytes().to_vec(), event.to_json()),
-        Payload::Row(row) => (row.key().to_vec(), row.payload().to_vec()),
+    let detail = failure.message.clone();
+    let reject = |key, payload: &[u8]| Reject::new(Some(key), Some(payload), Reason::Refused, None, detail);
+    let reject = match &row.payload {
+        Payload::Event(event) => reject(event.user.as_bytes(), &event.to_json()),
+        Payload::Row(row) => {
+            Reject { timestamp_ms: row.timestamp_ms, headers: row.headers(), ..reject(row.key(), row.payload()) }
+        }
         Payload::Rejected(_) | Payload::AlreadyStored => unreachable!("only rows of events are refused one by one"),
     };
-    let reject = Reject { key, payload, reason: Reason::Refused, field: None, detail: failure.message.clone() };
     Record::new(row.partition, row.range, row.received, Payload::Rejected(Box::new(reject)))
 }

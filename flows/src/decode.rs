@@ -29,7 +29,7 @@ pub trait Decode: Send + Sync + 'static {
         0
     }
 
-    /// Whether it looks at headers.
+    /// Whether a good message's row needs its headers. A reject gets them in any case ([`Reject::keep`](crate::Reject::keep)).
     fn reads_headers(&self) -> bool {
         false
     }

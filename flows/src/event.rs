@@ -102,8 +102,8 @@ impl Event {
         match payload.ok_or_else(diagnosis::no_payload).and_then(|payload| parse(key, payload)) {
             Ok(event) => Payload::Event(event),
             Err(Diagnosis { reason, field, detail }) => {
-                let (key, payload) = (key.to_vec(), payload.unwrap_or_default().to_vec());
-                Payload::Rejected(Box::new(Reject { key, payload, reason, field: field.map(Cow::Borrowed), detail }))
+                let field = field.map(Cow::Borrowed);
+                Payload::Rejected(Box::new(Reject::new(Some(key), payload, reason, field, detail)))
             }
         }
     }

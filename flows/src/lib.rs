@@ -61,7 +61,7 @@ pub use backlog::Backlog;
 pub use backoff::Backoff;
 pub use batch::Batch;
 pub use batch_config::BatchConfig;
-pub use columns::{ColumnDefinition, Columns, Draft, Sample, TableDecoder, UnfillableColumn, is_dynamic};
+pub use columns::{ColumnDefinition, Columns, Draft, Headers, Sample, TableDecoder, UnfillableColumn, is_dynamic};
 pub use decode::{Consumed, Decode, Header, Shop};
 pub use event::{Event, EventType};
 pub use ingest::{IngestError, ingest};

@@ -1,6 +1,6 @@
 //! A consumed record, decoded: an event, a reject, or a run of stored offsets.
 
-use crate::{Event, OffsetRange};
+use crate::{Consumed, Event, Header, Headers, OffsetRange};
 use compact_str::CompactString;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -67,7 +67,8 @@ impl Record {
             Payload::Event(event) => [&event.user, &event.product].map(heap_bytes).iter().sum(),
             Payload::Row(row) => row.bytes.len(),
             Payload::Rejected(reject) => {
-                size_of::<Reject>() + reject.key.len() + reject.payload.len() + reject.detail.len()
+                let Reject { key, payload, headers, detail, .. } = &**reject;
+                size_of::<Reject>() + key.len() + payload.len() + headers.weight() + detail.len()
             }
             Payload::AlreadyStored => 0,
         }
@@ -97,16 +98,27 @@ pub enum Payload {
 pub struct Row {
     /// When the event happened: milliseconds since the Unix epoch.
     pub event_ms: i64,
-    /// The row, the key, and the payload.
+    /// Kafka's timestamp of the message: milliseconds since the Unix epoch.
+    pub timestamp_ms: Option<i64>,
+    /// The row, the key, the payload, and the headers.
     bytes: Box<[u8]>,
     row_bytes: usize,
     key_bytes: usize,
+    payload_bytes: usize,
 }
 
 impl Row {
-    /// A row, and the message that it was made of.
-    pub fn new(event_ms: i64, row: &[u8], key: &[u8], payload: &[u8]) -> Self {
-        Self { event_ms, bytes: [row, key, payload].concat().into(), row_bytes: row.len(), key_bytes: key.len() }
+    /// A row, and the message that it was made of with its encoded headers, in one allocation.
+    pub(crate) fn new(event_ms: i64, row: &[u8], headers: &[u8], message: &Consumed<'_>) -> Self {
+        let (key, payload) = (message.key.unwrap_or_default(), message.payload.unwrap_or_default());
+        Self {
+            event_ms,
+            timestamp_ms: message.timestamp_ms,
+            bytes: [row, key, payload, headers].concat().into(),
+            row_bytes: row.len(),
+            key_bytes: key.len(),
+            payload_bytes: payload.len(),
+        }
     }
 
     /// The row's values, without its position.
@@ -121,7 +133,12 @@ impl Row {
 
     /// The message's payload.
     pub fn payload(&self) -> &[u8] {
-        &self.bytes[self.row_bytes + self.key_bytes..]
+        &self.bytes[self.row_bytes + self.key_bytes..][..self.payload_bytes]
+    }
+
+    /// The message's headers.
+    pub fn headers(&self) -> Headers {
+        Headers::of_encoded(&self.bytes[self.row_bytes + self.key_bytes + self.payload_bytes..])
     }
 }
 
@@ -132,12 +149,36 @@ pub struct Reject {
     pub key: Vec<u8>,
     /// The payload's bytes; empty where there was none.
     pub payload: Vec<u8>,
+    /// Kafka's timestamp: milliseconds since the Unix epoch.
+    pub timestamp_ms: Option<i64>,
+    /// The message's headers.
+    pub headers: Headers,
     /// Why, in one of a few words.
     pub reason: Reason,
     /// The field that is to blame, where it is one.
     pub field: Option<Cow<'static, str>>,
     /// Why, in a sentence.
     pub detail: String,
+}
+
+impl Reject {
+    /// A reject, for now without what [`keep`](Self::keep) adds.
+    pub fn new(
+        key: Option<&[u8]>,
+        payload: Option<&[u8]>,
+        reason: Reason,
+        field: Option<Cow<'static, str>>,
+        detail: String,
+    ) -> Self {
+        let [key, payload] = [key, payload].map(|bytes| bytes.unwrap_or_default().to_vec());
+        Self { key, payload, timestamp_ms: None, headers: Headers::default(), reason, field, detail }
+    }
+
+    /// Keeps the timestamp and the headers of its message as well, so that it can be sent again whole.
+    pub fn keep(&mut self, timestamp_ms: Option<i64>, headers: &[Header<'_>]) {
+        self.timestamp_ms = timestamp_ms;
+        self.headers = Headers::new(headers);
+    }
 }
 
 /// Why a message was rejected. The names are stable: dashboards group by them.
@@ -224,14 +265,9 @@ mod tests {
             let weight = weight(payload);
             assert!((bytes..bytes * 2).contains(&weight), "{weight} for {bytes}");
         }
-        let reject = Reject {
-            key: vec![1; 10],
-            payload: vec![2; 200],
-            reason: Reason::NotJson,
-            field: None,
-            detail: "why".into(),
-        };
-        assert_eq!(weight(Payload::Rejected(Box::new(reject))), size_of::<Reject>() + 213);
+        let mut reject = Reject::new(Some(&[1; 10]), Some(&[2; 200]), Reason::NotJson, None, "why".into());
+        reject.keep(None, &[("h", Some(&[3; 50]))]);
+        assert_eq!(weight(Payload::Rejected(Box::new(reject))), size_of::<Reject>() + 213 + 55);
         assert_eq!(weight(Payload::AlreadyStored), 0);
     }
 }

@@ -34,7 +34,8 @@ impl Rejects {
         for record in records {
             let Payload::Rejected(reject) = &record.payload else { continue };
             self.by_reason[reject.reason as usize].fetch_add(1, Relaxed);
-            self.bytes.fetch_add((reject.key.len() + reject.payload.len()) as u64, Relaxed);
+            let bytes = reject.key.len() + reject.payload.len() + reject.headers.weight();
+            self.bytes.fetch_add(bytes as u64, Relaxed);
             // There are no more kinds than reasons times fields: a scan beats a map.
             let mut kinds = self.kinds();
             let is_one = |kind: &&mut RejectKind| (kind.reason, &kind.field) == (reject.reason, &reject.field);
@@ -61,7 +62,7 @@ impl Rejects {
         self.by_reason[reason as usize].load(Relaxed)
     }
 
-    /// The bytes of their keys and payloads since the start, which `rejected` keeps as they came.
+    /// The bytes of their keys, payloads and headers since the start, which `rejected` keeps as they came.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }

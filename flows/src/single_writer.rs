@@ -151,7 +151,7 @@ impl<A: Append> LeaseTable for SingleWriterSink<A> {
 impl<A: Append> Store for SingleWriter<A> {
     type Sink = SingleWriterSink<A>;
 
-    fn sink(&self, _: &str, closed: CancellationToken) -> Self::Sink {
+    fn sink(&self, _: &str, _: &str, closed: CancellationToken) -> Self::Sink {
         SingleWriterSink { writer: self.0.clone(), closed }
     }
 
@@ -202,7 +202,7 @@ mod tests {
     async fn rows_are_appended_once_and_found_again() {
         let store = SingleWriter::new("group", Memory::default(), [(0, 3), (0, 4)]);
         let closed = CancellationToken::new();
-        let sink = store.sink("topic", closed.clone());
+        let sink = store.sink("topic", "id", closed.clone());
         let claim = Claim::Group { group: "group".into(), take_over: None };
         open_lease(&sink, store.tokens(), &claim, &[0]).await.unwrap();
         assert_eq!(insert(&sink, &[4]).await, Ok(Answer::AlreadyStored), "it was there at the start");

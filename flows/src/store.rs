@@ -11,8 +11,8 @@ pub trait Store: Send + Sync + 'static {
     /// Where the rows of one topic are stored under one lease.
     type Sink: Sink + LeaseTable;
 
-    /// The sink for rows of the topic with the id `source`. It sends nothing more once `closed` is cancelled.
-    fn sink(&self, source: &str, closed: CancellationToken) -> Self::Sink;
+    /// The sink for rows of the topic with this name and the id `source`. It sends nothing more once `closed` is cancelled.
+    fn sink(&self, topic: &str, source: &str, closed: CancellationToken) -> Self::Sink;
 
     /// The tokens of this process, which its sinks' inserts carry.
     fn tokens(&self) -> &Arc<Tokens>;

@@ -151,7 +151,7 @@ impl HealLease {
         let besides = partitions.iter().map(|at| (Role::Ingest, *at, token(at))).collect();
         let writer = Writer { besides, ..Writer::new(Role::Heal, group) };
         let tokens = writer.tokens.clone();
-        let sink = ClickHouseSink::new(clickhouse.clone(), source, writer, CancellationToken::new());
+        let sink = ClickHouseSink::new(clickhouse.clone(), topic, source, writer, CancellationToken::new());
         patiently(async || match open_lease(&sink, &tokens, &Claim::Any, &partitions).await {
             Ok(()) => Ok(()),
             Err(OpenError::Failure(failure)) => Err(failure),

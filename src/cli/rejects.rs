@@ -106,15 +106,33 @@ async fn show(rejects: &Rejects, limit: u32) -> Result<()> {
             let detail = excerpt(row.detail.as_bytes());
             output::line(format_args!("  {}/{}/{}: {detail}", rejects.topic(), row.partition, row.offset))?;
             output::line(format_args!("    key \"{}\", payload {}", excerpt(&row.key), excerpt(&row.payload)))?;
+            let besides = besides(row);
+            if !besides.is_empty() {
+                output::line(format_args!("    {besides}"))?;
+            }
         }
     }
-    if foreign > 0 {
+    if foreign.rejects > 0 {
+        let named: Vec<_> = foreign.topics.iter().map(|topic| name(topic)).collect();
+        let named = if named.is_empty() { String::new() } else { format!(" ({})", named.join(", ")) };
         output::line(format_args!(
-            "{} more rejects are of other topics, or of one that was deleted",
-            grouped(foreign)
+            "{} more rejects are of other topics{named}, or of one that was deleted",
+            grouped(foreign.rejects)
         ))?;
     }
     Ok(())
+}
+
+/// The timestamp and the headers of a message, as far as it has any.
+fn besides(row: &Row) -> String {
+    let timestamp = row.timestamp_ms.map(|ms| format!("timestamp {}", time(ms)));
+    let header = |(name, value): &(String, Option<Vec<u8>>)| {
+        let value = value.as_ref().map_or_else(|| "null".to_owned(), |value| format!("\"{}\"", excerpt(value)));
+        format!("{}={value}", excerpt(name.as_bytes()))
+    };
+    let headers: Vec<_> = row.headers.iter().map(header).collect();
+    let headers = (!headers.is_empty()).then(|| format!("headers {}", headers.join(", ")));
+    timestamp.into_iter().chain(headers).collect::<Vec<_>>().join(", ")
 }
 
 /// For programs: one reject a line, whole.
@@ -132,14 +150,28 @@ fn as_json(rejects: &Rejects, row: Row) -> Value {
     let mut out = json!({
         "topic": rejects.topic(), "source": rejects.source(), "partition": row.partition, "offset": row.offset,
         "reason": row.reason, "detail": row.detail, "ingested_at": time(row.ingested_ms),
+        "timestamp": row.timestamp_ms.map(time),
     });
-    for (name, bytes) in [("key", row.key), ("payload", row.payload)] {
-        match String::from_utf8(bytes) {
-            Ok(text) => out[name] = text.into(),
-            Err(binary) => out[format!("{name}_base64")] = base64(binary.as_bytes()).into(),
+    put(&mut out, "key", row.key);
+    put(&mut out, "payload", row.payload);
+    let header = |(name, value): (String, Option<Vec<u8>>)| {
+        let mut header = json!({ "name": name });
+        match value {
+            Some(value) => put(&mut header, "value", value),
+            None => header["value"] = Value::Null,
         }
-    }
+        header
+    };
+    out["headers"] = row.headers.into_iter().map(header).collect();
     out
+}
+
+/// Bytes as a text under this name; those that are none in base64, under a name that says so.
+fn put(out: &mut Value, name: &str, bytes: Vec<u8>) {
+    match String::from_utf8(bytes) {
+        Ok(text) => out[name] = text.into(),
+        Err(binary) => out[format!("{name}_base64")] = base64(binary.as_bytes()).into(),
+    }
 }
 
 /// Says which rejects would be sent, or sends them.
@@ -164,7 +196,9 @@ fn total(counts: &[Count]) -> u64 {
 }
 
 fn time(ms: i64) -> String {
-    DateTime::from_timestamp_millis(ms).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
+    let time = DateTime::from_timestamp_millis(ms);
+    // A producer may have sent any number.
+    time.map_or_else(|| format!("{ms} ms"), |time| time.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -203,6 +237,32 @@ fn position(text: &str) -> Result<(i32, i64), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_are_shown_in_their_order_and_cannot_write_to_a_terminal() {
+        let headers = vec![
+            ("b".to_owned(), Some(b"1".to_vec())),
+            ("\u{1b}".to_owned(), None),
+            ("b".to_owned(), Some(vec![0xff])),
+        ];
+        let (reason, detail) = (String::new(), String::new());
+        let row = |headers, timestamp_ms| Row {
+            partition: 0,
+            offset: 0,
+            reason: reason.clone(),
+            detail: detail.clone(),
+            ingested_ms: 0,
+            key: vec![],
+            payload: vec![],
+            headers,
+            timestamp_ms,
+        };
+        assert_eq!(
+            besides(&row(headers, Some(1_500))),
+            r#"timestamp 1970-01-01T00:00:01.500Z, headers b="1", \u001b=null, b="\xff""#
+        );
+        assert_eq!(besides(&row(vec![], None)), "", "of a row from before they were kept");
+    }
 
     #[test]
     fn positions_and_reasons_are_read_and_nonsense_is_not() {

@@ -64,8 +64,12 @@ pub async fn run(args: SetupArgs) -> Result<()> {
     if args.table.table.is_some() {
         connect::checked(&clickhouse, patience, async || clickhouse.learn_table(topic, None).await).await?;
     }
-    let word = if tables == Tables::Made { "created" } else { "there" };
-    output::line(format_args!("database {}: tables {word}, columns as expected", tables_config.database))
+    let words = match tables {
+        Tables::Kept => "tables there, columns as expected",
+        Tables::Altered => "tables there, missing columns added",
+        Tables::Made => "tables created, columns as expected",
+    };
+    output::line(format_args!("database {}: {words}", tables_config.database))
 }
 
 fn read(file: &Path) -> Result<String> {

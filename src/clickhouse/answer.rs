@@ -22,7 +22,7 @@ columns!(A B);
 columns!(A B C);
 columns!(A B C D);
 columns!(A B C D E);
-columns!(A B C D E F G);
+columns!(A B C D E F G H I);
 
 /// All rows of an answer.
 ///

@@ -28,6 +28,9 @@ const SETTINGS: [(&str, &str); 4] = [
 /// Patterns of a user in a rejected message that is not one JSON object: cut short, nested, or several in one message.
 const USER_IDS: &str = r#""user_id"\s*:\s*("(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*)"#;
 
+/// The values of a rejected message's headers.
+const HEADER_VALUES: &str = "arrayMap(header -> ifNull(header.2, ''), headers)";
+
 /// Which rows are to be erased.
 #[derive(Clone, Debug)]
 pub enum Erasure {
@@ -167,11 +170,20 @@ impl ClickHouse {
             (Erasure::Recorded, _) => self.is_recorded(0),
             (Erasure::Where(condition), _) => condition.sql(),
             (Erasure::Users(_), Table::Events) => "user_id IN {users:Array(String)}".into(),
-            (Erasure::Users(_), Table::Rejected) => format!(
-                "key IN {{users:Array(String)}} OR JSONExtractString(payload, 'user_id') IN {{users:Array(String)}} OR \
-                 arrayExists(id -> JSONExtractString(id) IN {{users:Array(String)}}, extractAll(payload, {}))",
-                quoted(USER_IDS)
-            ),
+            (Erasure::Users(_), Table::Rejected) => {
+                let holds_user = |text: &str| {
+                    format!(
+                        "JSONExtractString({text}, 'user_id') IN {{users:Array(String)}} OR \
+                         arrayExists(id -> JSONExtractString(id) IN {{users:Array(String)}}, extractAll({text}, {}))",
+                        quoted(USER_IDS)
+                    )
+                };
+                format!(
+                    "key IN {{users:Array(String)}} OR {} OR arrayExists(text -> text IN {{users:Array(String)}} OR {}, {HEADER_VALUES})",
+                    holds_user("payload"),
+                    holds_user("text")
+                )
+            }
         }
     }
 

@@ -48,7 +48,7 @@ pub(crate) use own_table::backquoted;
 pub(crate) use patiently::patiently;
 pub(crate) use questions::{Census, WINDOW, quoted};
 pub(crate) use reader::{Columns, NoAnswer, Reader};
-pub(crate) use rejects::{Choice, Count, Place, Row};
+pub(crate) use rejects::{Choice, Count, Foreign, Place, Row};
 pub use rows::encode as encode_rows;
 pub(crate) use schema::Tables;
 pub(crate) use script::statements;

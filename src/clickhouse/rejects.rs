@@ -48,6 +48,18 @@ pub struct Row {
     pub ingested_ms: i64,
     pub key: Vec<u8>,
     pub payload: Vec<u8>,
+    /// In their order; a value may be absent.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Kafka's timestamp: milliseconds since the Unix epoch. None for a row from before that was kept.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// Rejects of other sources than the one that was asked about.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Foreign {
+    pub rejects: u64,
+    /// Their topics, some of them; rows of an earlier version have none.
+    pub topics: Vec<String>,
 }
 
 impl Choice {
@@ -65,6 +77,12 @@ impl Choice {
         all.join(" AND ")
     }
 }
+
+/// Headers, with our types, whatever those of the table's column are.
+const HEADERS: &str = "CAST(headers, 'Array(Tuple(String, Nullable(String)))')";
+
+/// How many other topics are named.
+const TOPICS: u32 = 10;
 
 /// Where a row stands, with our types, whatever those of the table's columns are.
 const PLACE: &str = "CAST(_partition, 'Int32'), CAST(_offset, 'Int64')";
@@ -99,11 +117,15 @@ impl ClickHouse {
         Ok(counts.into_iter().map(count).collect())
     }
 
-    /// How many rows of `rejected` come from other sources: other topics, or ones that were deleted.
-    pub async fn foreign_rejects(&self, source: &str) -> Result<u64, Failure> {
-        let table = self.table("rejected");
-        let (count,) = self.one(&format!("SELECT count() FROM {table} WHERE _source != {}", quoted(source))).await?;
-        Ok(count)
+    /// The rows of `rejected` that come from other sources: other topics, or ones that were deleted.
+    pub async fn foreign_rejects(&self, source: &str) -> Result<Foreign, Failure> {
+        let sql = format!(
+            "SELECT count(), arraySort(groupUniqArrayIf({TOPICS})(CAST(topic, 'String'), topic != '')) FROM {} WHERE _source != {}",
+            self.table("rejected"),
+            quoted(source)
+        );
+        let (rejects, topics) = self.one(&sql).await?;
+        Ok(Foreign { rejects, topics })
     }
 
     /// The newest `limit` of each reason.
@@ -129,7 +151,8 @@ impl ClickHouse {
 
     async fn places(&self, choice: &Choice, which: &str) -> Result<Vec<Place>, Failure> {
         let sql = format!(
-            "SELECT {PLACE}, CAST(any(length(key) + length(payload) + length(detail)), 'UInt64') FROM {} WHERE {} \
+            "SELECT {PLACE}, CAST(any(length(key) + length(payload) + length(detail) + \
+             arraySum(header -> length(header.1) + ifNull(length(header.2), 0), {HEADERS})), 'UInt64') FROM {} WHERE {} \
              GROUP BY reason, _partition, _offset {which}",
             self.table("rejected"),
             self.meant(choice)
@@ -140,19 +163,24 @@ impl ClickHouse {
 
     /// The rows at these positions that were not erased, in their order; of each text no more than the first `bytes`.
     pub async fn rejects_at(&self, source: &str, places: &[Place], bytes: u64) -> Result<Vec<Row>, Failure> {
-        let head = |column: &str| format!("base64Encode(substring(CAST({column}, 'String'), 1, {bytes}))");
+        let beginning = |text: &str| format!("base64Encode(substring({text}, 1, {bytes}))");
+        let head = |column: &str| beginning(&format!("CAST({column}, 'String')"));
         let sql = format!(
             "SELECT {PLACE}, CAST(reason, 'String'), CAST(detail, 'String'), \
-             CAST(toUnixTimestamp64Milli(ingested_at), 'Int64'), {}, {} FROM {} \
+             CAST(toUnixTimestamp64Milli(ingested_at), 'Int64'), {}, {}, \
+             arrayMap(header -> ({}, {}), {HEADERS}), \
+             CAST(toUnixTimestamp64Milli(timestamp), 'Nullable(Int64)') FROM {} \
              WHERE _source = {} AND {} AND {} LIMIT 1 BY _partition, _offset",
             head("key"),
             head("payload"),
+            beginning("header.1"),
+            beginning("header.2"),
             self.table("rejected"),
             quoted(source),
             among(places.iter().map(|place| (place.partition, place.offset))),
             self.not_erased(source)
         );
-        let rows: Vec<(i32, i64, String, String, i64, String, String)> = self.all(&sql).await?;
+        let rows: Vec<Encoded> = self.all(&sql).await?;
         let mut rows = rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
         let rank = |row: &Row| places.iter().position(|at| (at.partition, at.offset) == (row.partition, row.offset));
         rows.sort_by_cached_key(rank);
@@ -160,9 +188,10 @@ impl ClickHouse {
     }
 }
 
-type Encoded = (i32, i64, String, String, i64, String, String);
+type Encoded = (i32, i64, String, String, i64, String, String, Vec<(String, Option<String>)>, Option<i64>);
 
-fn row((partition, offset, reason, detail, ingested_ms, key, payload): Encoded) -> Result<Row, Failure> {
+fn row(encoded: Encoded) -> Result<Row, Failure> {
+    let (partition, offset, reason, detail, ingested_ms, key, payload, headers, timestamp_ms) = encoded;
     let bytes = |text: String| {
         BASE64_STANDARD.decode(text).map_err(|error| Failure {
             kind: ErrorKind::Permanent,
@@ -170,7 +199,14 @@ fn row((partition, offset, reason, detail, ingested_ms, key, payload): Encoded) 
             message: format!("ClickHouse gives base64 that is none: {error}"),
         })
     };
-    Ok(Row { partition, offset, reason, detail, ingested_ms, key: bytes(key)?, payload: bytes(payload)? })
+    let header = |(name, value): (String, Option<String>)| {
+        // The beginning of a name may end within a letter.
+        let name = String::from_utf8_lossy(&bytes(name)?).into_owned();
+        Ok((name, value.map(bytes).transpose()?))
+    };
+    let headers = headers.into_iter().map(header).collect::<Result<_, Failure>>()?;
+    let (key, payload) = (bytes(key)?, bytes(payload)?);
+    Ok(Row { partition, offset, reason, detail, ingested_ms, key, payload, headers, timestamp_ms })
 }
 
 #[cfg(test)]
@@ -201,11 +237,13 @@ mod tests {
     #[tokio::test]
     async fn rejects_come_in_the_order_in_which_they_are_asked_for_byte_for_byte() {
         let mock = Mock::start().await;
-        mock.expect("`rejected`", rows("[0,5,\"r\",\"d\",7,\"\",\"AP8=\"]\n[1,2,\"r\",\"d\",7,\"a2V5\",\"\"]"));
+        mock.expect("`rejected`", rows("[0,5,\"r\",\"d\",7,\"\",\"AP8=\",[],null]\n[1,2,\"r\",\"d\",7,\"a2V5\",\"\",[[\"YQ==\",\"AP8=\"],[\"YQ==\",null]],-1]"));
         let place = |partition, offset| Place { partition, offset, bytes: 0 };
         let found = mock.clickhouse().rejects_at("topic", &[place(1, 2), place(0, 5)], 100).await.unwrap();
-        let bytes: Vec<_> = found.into_iter().map(|row| (row.partition, row.key, row.payload)).collect();
-        assert_eq!(bytes, [(1, b"key".to_vec(), vec![]), (0, vec![], vec![0, 255])]);
+        let headers = vec![("a".to_owned(), Some(vec![0, 255])), ("a".to_owned(), None)];
+        let bytes: Vec<_> =
+            found.into_iter().map(|row| (row.partition, row.key, row.payload, row.headers, row.timestamp_ms)).collect();
+        assert_eq!(bytes, [(1, b"key".to_vec(), vec![], headers, Some(-1)), (0, vec![], vec![0, 255], vec![], None)]);
         let sql = mock.last().sql;
         assert!(
             sql.contains("NOT IN (SELECT _partition, _offset FROM `shop`.`erased`"),
@@ -216,7 +254,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_that_cannot_be_read_are_an_error_and_no_other_bytes() {
         let mock = Mock::start().await;
-        mock.expect("`rejected`", rows("[0,5,\"r\",\"d\",7,\"\",\"AP8\"]"));
+        mock.expect("`rejected`", rows("[0,5,\"r\",\"d\",7,\"\",\"AP8\",[],null]"));
         let place = Place { partition: 0, offset: 5, bytes: 0 };
         let failure = mock.clickhouse().rejects_at("topic", &[place], 100).await.unwrap_err();
         assert_eq!(failure.kind, ErrorKind::Permanent, "{failure}");

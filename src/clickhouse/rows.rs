@@ -27,11 +27,14 @@ const EVENTS: [Column; 9] = [
 ];
 
 /// The columns that an insert into `rejected` brings, in the order of [`encode`].
-const REJECTED: [Column; 7] = [
+const REJECTED: [Column; 10] = [
     ("key", "String"),
     ("payload", "String"),
+    ("headers", "Array(Tuple(name String, value Nullable(String)))"),
+    ("timestamp", "Nullable(DateTime64(3, 'UTC'))"),
     ("reason", "LowCardinality(String)"),
     ("detail", "String"),
+    ("topic", "LowCardinality(String)"),
     POSITION[0],
     POSITION[1],
     POSITION[2],
@@ -50,13 +53,18 @@ pub const fn columns(table: Table) -> &'static [Column] {
 const HEAD_BYTES: usize = 512;
 const ROW_BYTES: usize = 112;
 
-/// Encodes the records that belong into `table`; `source` is the topic they came from.
-pub fn encode(table: Table, source: &str, records: &[&Record]) -> Bytes {
-    encode_as(columns(table), table, source, records)
+/// Encodes the records that belong into `table`; `from` is the topic they came from: its name and its id.
+pub fn encode(table: Table, from: (&str, &str), records: &[&Record]) -> Bytes {
+    encode_as(columns(table), table, from, records)
 }
 
 /// Encodes records whose rows have these columns.
-pub fn encode_as<T: AsRef<str>>(columns: &[(T, T)], table: Table, source: &str, records: &[&Record]) -> Bytes {
+pub fn encode_as<T: AsRef<str>>(
+    columns: &[(T, T)],
+    table: Table,
+    (topic, source): (&str, &str),
+    records: &[&Record],
+) -> Bytes {
     let heavy: usize = records.iter().map(|record| record.weight()).sum();
     let mut out = BytesMut::with_capacity(HEAD_BYTES + records.len() * ROW_BYTES + heavy);
     length(&mut out, columns.len());
@@ -66,7 +74,7 @@ pub fn encode_as<T: AsRef<str>>(columns: &[(T, T)], table: Table, source: &str, 
         match (&record.payload, table) {
             (Payload::Event(event), Table::Events) => put_event(&mut out, event),
             (Payload::Row(row), Table::Events) => out.put_slice(row.encoded()),
-            (Payload::Rejected(reject), Table::Rejected) => put_reject(&mut out, reject),
+            (Payload::Rejected(reject), Table::Rejected) => put_reject(&mut out, topic, reject),
             // Settling sorts records by table; a marker of stored rows belongs to neither.
             _ => continue,
         }
@@ -88,11 +96,15 @@ fn put_event(out: &mut BytesMut, event: &Event) {
     out.put_i64_le(event.timestamp_ms);
 }
 
-fn put_reject(out: &mut BytesMut, reject: &Reject) {
+fn put_reject(out: &mut BytesMut, topic: &str, reject: &Reject) {
     string(out, &reject.key);
     string(out, &reject.payload);
+    out.put_slice(reject.headers.encoded());
+    out.put_u8(u8::from(reject.timestamp_ms.is_none()));
+    reject.timestamp_ms.into_iter().for_each(|ms| out.put_i64_le(ms));
     string(out, reject.reason.as_str().as_bytes());
     string(out, reject.detail.as_bytes());
+    string(out, topic.as_bytes());
 }
 
 fn string(out: &mut BytesMut, bytes: &[u8]) {

@@ -12,13 +12,15 @@ const SCHEMA: &str = include_str!("../../schema.sql");
 pub enum Tables {
     /// All were there before.
     Kept,
+    /// All were there before, and at least one lacked a column.
+    Altered,
     /// At least one was made.
     Made,
 }
 
 impl ClickHouse {
-    /// Creates missing tables of `schema.sql` in the database, and checks existing ones, which stay as they are. So if
-    /// no table is missing, a user who may only insert can run this, too.
+    /// Creates missing tables of `schema.sql` in the database, adds columns that tables of an earlier version lack, and checks all
+    /// tables. So if nothing is missing, a user who may only insert can run this, too.
     ///
     /// # Errors
     /// When ClickHouse refuses, or an existing table is unsuitable.
@@ -29,7 +31,7 @@ impl ClickHouse {
         Ok(tables)
     }
 
-    /// Creates missing tables of `schema.sql` in the database.
+    /// Creates missing tables of `schema.sql` in the database, and columns that tables of an earlier version lack.
     ///
     /// # Errors
     /// When ClickHouse refuses.
@@ -43,27 +45,34 @@ impl ClickHouse {
             Vec::new()
         };
         for statement in statements(SCHEMA, &self.database) {
-            if there.iter().any(|name| statement.makes(name)) || shops.iter().any(|name| statement.makes(name)) {
+            let made = statement.made();
+            // A table that is made here has all columns.
+            let is_whole = statement.altered().is_some_and(|table| !there.iter().any(|name| name == table));
+            if is_whole || there.contains(&made) || shops.contains(&made) {
                 continue;
             }
             self.run(&statement.0).await.map_err(may_not)?;
-            tables = Tables::Made;
+            tables = match (tables, statement.altered()) {
+                (Tables::Kept | Tables::Altered, Some(_)) => Tables::Altered,
+                _ => Tables::Made,
+            };
         }
         Ok(tables)
     }
 
-    /// The database and its objects, as [`Statement`]s name them.
+    /// The database, its objects, and the columns of our tables, as [`Statement`]s name them.
     async fn names(&self) -> Result<Vec<String>, Failure> {
         let database = quoted(&self.database);
         let sql = format!(
             "SELECT concat('`', name, '`') FROM system.databases WHERE name = {database} UNION ALL \
-             SELECT concat('`', database, '`.', name) FROM system.tables WHERE database = {database}"
+             SELECT concat('`', database, '`.', name) FROM system.tables WHERE database = {database} UNION ALL \
+             SELECT concat('`', database, '`.', table, '.', name) FROM system.columns WHERE database = {database} AND table = 'rejected'"
         );
         Ok(self.all(&sql).await?.into_iter().map(|(name,)| name).collect())
     }
 }
 
-/// The action for a user who may not create tables.
+/// The action for a user who may not create or alter tables.
 pub(super) fn may_not(failure: Failure) -> Failure {
     if !failure.message.contains("ACCESS_DENIED") {
         return failure;
@@ -71,12 +80,20 @@ pub(super) fn may_not(failure: Failure) -> Failure {
     Failure { message: format!("{failure}: let a user who may make them run `clickstream setup`"), ..failure }
 }
 
-/// `CREATE … IF NOT EXISTS NAME …`
+/// `CREATE … IF NOT EXISTS NAME …`, or `ALTER TABLE TABLE ADD COLUMN IF NOT EXISTS NAME …`
 struct Statement(String);
 
 impl Statement {
-    fn makes(&self, name: &str) -> bool {
-        self.0.split_once(" IF NOT EXISTS ").and_then(|(_, rest)| rest.split_whitespace().next()) == Some(name)
+    /// The object that it makes; a column stands behind its table.
+    fn made(&self) -> String {
+        let (_, rest) = self.0.split_once(" IF NOT EXISTS ").unwrap_or_default();
+        let name = rest.split_whitespace().next().unwrap_or_default();
+        self.altered().map_or_else(|| name.to_owned(), |table| format!("{table}.{name}"))
+    }
+
+    /// The table to which it adds a column.
+    fn altered(&self) -> Option<&str> {
+        self.0.strip_prefix("ALTER TABLE ")?.split_whitespace().next()
     }
 }
 
@@ -99,10 +116,13 @@ mod tests {
     use super::super::mock::{Mock, exception, rows};
     use super::*;
 
-    const ALL: [&str; 6] = [
+    const ALL: [&str; 9] = [
         "[\"`shop`\"]",
         "[\"`shop`.events\"]",
         "[\"`shop`.rejected\"]",
+        "[\"`shop`.rejected.headers\"]",
+        "[\"`shop`.rejected.timestamp\"]",
+        "[\"`shop`.rejected.topic\"]",
         "[\"`shop`.erased\"]",
         "[\"`shop`.leases\"]",
         "[\"`shop`.events_once\"]",
@@ -119,10 +139,20 @@ mod tests {
     #[tokio::test]
     async fn what_is_missing_is_made_and_nothing_else() {
         let mock = Mock::start().await;
-        mock.has_tables().always("FROM system.databases", rows(&[&ALL[..3], &ALL[5..]].concat().join("\n")));
+        mock.has_tables().always("FROM system.databases", rows(&[&ALL[..2], &ALL[8..]].concat().join("\n")));
+        mock.expect("CREATE TABLE IF NOT EXISTS `shop`.rejected", rows(""));
         mock.expect("CREATE TABLE IF NOT EXISTS `shop`.erased", rows(""));
         mock.expect("CREATE TABLE IF NOT EXISTS `shop`.leases", rows(""));
-        assert_eq!(mock.clickhouse().apply_schema().await.unwrap(), Tables::Made);
+        assert_eq!(mock.clickhouse().apply_schema().await.unwrap(), Tables::Made, "a new table has its columns");
+    }
+
+    #[tokio::test]
+    async fn a_table_of_an_earlier_version_gets_the_columns_that_it_lacks() {
+        let mock = Mock::start().await;
+        mock.has_tables().always("FROM system.databases", rows(&[&ALL[..4], &ALL[6..]].concat().join("\n")));
+        mock.expect("ALTER TABLE `shop`.rejected ADD COLUMN IF NOT EXISTS timestamp", rows(""));
+        mock.expect("ALTER TABLE `shop`.rejected ADD COLUMN IF NOT EXISTS topic", rows(""));
+        assert_eq!(mock.clickhouse().apply_schema().await.unwrap(), Tables::Altered);
     }
 
     #[tokio::test]
@@ -137,18 +167,21 @@ mod tests {
     #[test]
     fn the_schema_is_applied_to_the_database_that_was_asked_for() {
         let statements = statements(SCHEMA, "other");
-        assert_eq!(statements.len(), 6);
-        assert!(statements.iter().all(|Statement(text)| text.starts_with("CREATE ") && !text.contains("clickstream")));
+        assert_eq!(statements.len(), 9);
+        assert!(statements.iter().all(|Statement(text)| !text.contains("clickstream")));
         let names = [
             "`other`",
             "`other`.events",
             "`other`.rejected",
+            "`other`.rejected.headers",
+            "`other`.rejected.timestamp",
+            "`other`.rejected.topic",
             "`other`.erased",
             "`other`.leases",
             "`other`.events_once",
         ];
         for (statement, name) in statements.iter().zip(names) {
-            assert!(statement.makes(name), "{name}: {}", statement.0);
+            assert_eq!(statement.made(), name, "{}", statement.0);
         }
     }
 }

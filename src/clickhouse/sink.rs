@@ -52,6 +52,8 @@ impl Writer {
 /// Rows of one topic, written on behalf of one consumer group.
 pub struct ClickHouseSink {
     clickhouse: Arc<ClickHouse>,
+    /// The topic's name: `topic` of every reject.
+    topic: String,
     /// The topic's id, or its name where the broker has none: `_source` of every row.
     source: String,
     scope: Scope,
@@ -67,12 +69,19 @@ pub struct ClickHouseSink {
 }
 
 impl ClickHouseSink {
-    /// The sink for rows of the topic with the id `source`. It sends nothing more once `closed` is cancelled.
-    pub(crate) fn new(clickhouse: Arc<ClickHouse>, source: &str, writer: Writer, closed: CancellationToken) -> Self {
+    /// The sink for rows of the topic with this name and the id `source`. It sends nothing more once `closed` is cancelled.
+    pub(crate) fn new(
+        clickhouse: Arc<ClickHouse>,
+        topic: &str,
+        source: &str,
+        writer: Writer,
+        closed: CancellationToken,
+    ) -> Self {
         Self {
             scope: Scope::new(&clickhouse.database, source),
             own: clickhouse.own_table(),
             clickhouse,
+            topic: topic.to_owned(),
             source: source.to_owned(),
             writer,
             server: Mutex::default(),
@@ -191,8 +200,8 @@ impl Sink for ClickHouseSink {
             return Ok(Answer::Fenced);
         }
         let body = match self.own_table(table) {
-            Some(own) => rows::encode_as(&own.input(), table, &self.source, records),
-            None => rows::encode(table, &self.source, records),
+            Some(own) => rows::encode_as(&own.input(), table, (&self.topic, &self.source), records),
+            None => rows::encode(table, (&self.topic, &self.source), records),
         };
         let (carried, refusals) = (self.writer.tokens.of(id.partitions()), Refusals::new());
         if carried.iter().any(|(_, token)| token.is_nil()) {

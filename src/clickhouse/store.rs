@@ -32,8 +32,8 @@ impl ClickHouseStore {
 impl Store for ClickHouseStore {
     type Sink = ClickHouseSink;
 
-    fn sink(&self, source: &str, closed: CancellationToken) -> ClickHouseSink {
-        ClickHouseSink::new(self.clickhouse.clone(), source, self.writer.clone(), closed)
+    fn sink(&self, topic: &str, source: &str, closed: CancellationToken) -> ClickHouseSink {
+        ClickHouseSink::new(self.clickhouse.clone(), topic, source, self.writer.clone(), closed)
     }
 
     fn tokens(&self) -> &Arc<Tokens> {

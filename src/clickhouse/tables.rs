@@ -218,7 +218,11 @@ impl ClickHouse {
         let misfit = |what: String| misfit(format!("table {}.{}: column {what}", self.database, self.name_of(name)));
         for &(column, expected) in brought {
             let Some((kind, default)) = found.get(column) else {
-                return Err(misfit(format!("{column} ({expected}) is missing: add it, or use another --database")));
+                let action = match name == Table::Rejected.name() {
+                    true => "`clickstream setup` adds it, run by a user who may alter the table",
+                    false => "add it, or use another --database",
+                };
+                return Err(misfit(format!("{column} ({expected}) is missing: {action}")));
             };
             // A column with a DEFAULT takes inserted values. These three kinds refuse or drop them.
             if ["MATERIALIZED", "ALIAS", "EPHEMERAL"].contains(&default.as_str()) {
@@ -379,6 +383,17 @@ mod tests {
             let checked = mock.clickhouse().check_tables().await;
             assert_eq!(checked.is_ok(), fits, "{key} {column}: {checked:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_table_of_rejects_from_an_earlier_version_is_brought_up_to_date_by_setup() {
+        let mock = mock().await;
+        let before = ["key", "payload"].map(|name| serde_json::json!([name, "String", ""]).to_string());
+        mock.always("WHERE database = 'shop' AND table = 'rejected'", rows(&before.join("\n")));
+        let failure = said(&mock).await;
+        assert_eq!(failure.kind, ErrorKind::Permanent);
+        let words = "table shop.rejected: column headers (Array(Tuple(name String, value Nullable(String)))) is missing: `clickstream setup` adds it";
+        assert!(failure.message.starts_with(words), "{failure}");
     }
 
     #[tokio::test]

@@ -7,9 +7,11 @@
 //! and a Rust enum must never hold another value (rust-rdkafka, issue 127). So codes are read here as the integers that
 //! they are in C, and then converted.
 
+use flows::Header;
 use rdkafka::TopicPartitionList;
 use rdkafka::client::NativeClient;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::BorrowedHeaders;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka_sys as sys;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -87,28 +89,44 @@ impl<'a> RawRecord<'a> {
         (ms >= 0).then_some(ms)
     }
 
-    /// Its headers, without those whose name is no Unicode.
-    pub fn headers(&self) -> Vec<(&'a str, Option<&'a [u8]>)> {
-        let (mut list, mut headers) = (ptr::null_mut(), Vec::new());
-        // SAFETY: the message, and the headers in it, live as long as this record; each pointer is written before it is read, and points
-        // to as many bytes as the length beside it says.
+    /// Appends its headers, without those whose name is no Unicode.
+    pub fn headers(&self, headers: &mut Vec<Header<'a>>) {
+        let mut list = ptr::null_mut();
+        // SAFETY: the message, and the headers in it, live as long as this record; `list` is written before it is read.
         unsafe {
             let found = sys::rd_kafka_message_headers(self.message.as_ptr(), &raw mut list);
-            if found as c_int != NO_ERROR {
-                return headers;
-            }
-            for nth in 0.. {
-                let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
-                let found = sys::rd_kafka_header_get_all(list, nth, &raw mut name, &raw mut value, &raw mut size);
-                if found as c_int != NO_ERROR {
-                    break;
-                }
-                if let Ok(name) = CStr::from_ptr(name).to_str() {
-                    headers.push((name, bytes(value, size)));
-                }
+            if found as c_int == NO_ERROR {
+                headers_of(list, headers);
             }
         }
-        headers
+    }
+}
+
+/// The headers of a message of the binding, without those whose name is no Unicode: the binding itself panics at such a name.
+pub fn borrowed_headers(headers: Option<&BorrowedHeaders>) -> Vec<Header<'_>> {
+    let mut all = Vec::new();
+    if let Some(list) = headers {
+        // SAFETY: a reference to `BorrowedHeaders` is librdkafka's own pointer, and these headers live as long as it does.
+        unsafe { headers_of(ptr::from_ref(list).cast_mut().cast(), &mut all) };
+    }
+    all
+}
+
+/// # Safety
+/// `list` are headers that live for `'a`.
+unsafe fn headers_of<'a>(list: *mut sys::rd_kafka_headers_t, headers: &mut Vec<Header<'a>>) {
+    for nth in 0.. {
+        let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: each pointer is written before it is read, and points to as many bytes as the length beside it says.
+        unsafe {
+            let found = sys::rd_kafka_header_get_all(list, nth, &raw mut name, &raw mut value, &raw mut size);
+            if found as c_int != NO_ERROR {
+                break;
+            }
+            if let Ok(name) = CStr::from_ptr(name).to_str() {
+                headers.push((name, bytes(value, size)));
+            }
+        }
     }
 }
 
@@ -379,6 +397,7 @@ unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Result<Option<Strin
 mod tests {
     use super::*;
     use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::message::OwnedHeaders;
     use rdkafka::{ClientConfig, Offset};
     use std::time::Instant;
 
@@ -471,6 +490,26 @@ mod tests {
         assert_eq!(committed.elements()[0].offset(), Offset::Offset(7));
         let begins = offsets_for_times(native, place(Offset::Beginning), patience).unwrap();
         assert_eq!(begins.elements()[0].error(), Ok(()));
+    }
+
+    #[test]
+    fn a_header_whose_name_is_no_unicode_is_left_out_and_the_others_keep_their_order() {
+        let headers = OwnedHeaders::new();
+        let list = ptr::from_ref(headers.as_borrowed()).cast_mut().cast();
+        for (name, value) in [("b", Some(&b"\xff\0"[..])), ("\u{e9}", None), ("b", Some(b""))] {
+            for name in [name.as_bytes(), b"\xe9"] {
+                // SAFETY: the headers live, and each pointer is null or points to as many bytes as the length beside it says.
+                let added = unsafe {
+                    let value_at = value.map_or(ptr::null(), <[u8]>::as_ptr);
+                    let (name_at, bytes) = (name.as_ptr().cast(), value.map_or(0, <[u8]>::len));
+                    sys::rd_kafka_header_add(list, name_at, name.len() as isize, value_at.cast(), bytes as isize)
+                };
+                assert_eq!(added as c_int, NO_ERROR);
+            }
+        }
+        let expected = [("b", Some(&b"\xff\0"[..])), ("\u{e9}", None), ("b", Some(b""))];
+        assert_eq!(borrowed_headers(Some(headers.as_borrowed())), expected);
+        assert_eq!(borrowed_headers(None), []);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Reading ranges of a topic again, outside of any group: what stands at these offsets?
 
 use super::admin::{self, Client};
+use super::native::borrowed_headers;
 use super::{Reason, Reasons};
 use anyhow::{Context, Result, bail};
 use flows::{Consumed, Decode, Header, OffsetRange, Payload};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Headers, Message, OwnedMessage};
+use rdkafka::message::{Message, OwnedHeaders, OwnedMessage};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -46,7 +47,11 @@ impl RawRecord<'_> {
     /// The payload of its row.
     pub fn decode(&self, decoder: &dyn Decode) -> Payload {
         let &Self { key, payload, timestamp_ms, headers, .. } = self;
-        decoder.decode(&Consumed { key, payload, timestamp_ms, headers })
+        let mut decoded = decoder.decode(&Consumed { key, payload, timestamp_ms, headers });
+        if let Payload::Rejected(reject) = &mut decoded {
+            reject.keep(timestamp_ms, headers);
+        }
+        decoded
     }
 }
 
@@ -88,7 +93,8 @@ impl Ranges {
     ) -> Result<i64> {
         self.go_to(partition, range.first)?;
         if let Some((from, ahead)) = self.ahead.take() {
-            match pass(&ahead, range, &mut each) {
+            let headers = borrowed_headers(ahead.headers().map(OwnedHeaders::as_borrowed));
+            match pass(&ahead, &headers, range, &mut each) {
                 Passed::Behind => {
                     self.ahead = Some((from, ahead));
                     return Ok(range.next);
@@ -103,7 +109,7 @@ impl Ranges {
                 Some(Ok(message)) => {
                     deadline = Instant::now() + FETCH_TIMEOUT;
                     self.at = Some((partition, message.offset() + 1));
-                    match pass(&message, range, &mut each) {
+                    match pass(&message, &borrowed_headers(message.headers()), range, &mut each) {
                         Passed::More => {}
                         Passed::Last(reached) => return Ok(reached),
                         Passed::Behind => {
@@ -184,15 +190,18 @@ enum Passed {
     Behind,
 }
 
-fn pass(message: &impl Message, range: OffsetRange, each: &mut impl FnMut(RawRecord<'_>) -> ControlFlow<()>) -> Passed {
+fn pass(
+    message: &impl Message,
+    headers: &[Header<'_>],
+    range: OffsetRange,
+    each: &mut impl FnMut(RawRecord<'_>) -> ControlFlow<()>,
+) -> Passed {
     let offset = message.offset();
     if offset >= range.next {
         return Passed::Behind;
     }
     let timestamp_ms = message.timestamp().to_millis();
-    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-    let headers: Vec<_> = headers.map(|header| (header.key, header.value)).collect();
-    let record = RawRecord { offset, key: message.key(), payload: message.payload(), timestamp_ms, headers: &headers };
+    let record = RawRecord { offset, key: message.key(), payload: message.payload(), timestamp_ms, headers };
     let enough = offset >= range.first && each(record).is_break();
     if enough || offset + 1 == range.next { Passed::Last(offset + 1) } else { Passed::More }
 }

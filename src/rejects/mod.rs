@@ -2,7 +2,7 @@
 
 mod replay;
 
-use crate::clickhouse::{Choice, ClickHouse, ClickHouseConfig, Count, Place, Row};
+use crate::clickhouse::{Choice, ClickHouse, ClickHouseConfig, Count, Foreign, Place, Row};
 use crate::connect;
 use crate::kafka::admin::{self, Client, Found};
 use crate::kafka::{self, KafkaConfig, ranges};
@@ -97,11 +97,11 @@ impl Rejects {
         self.clickhouse.rejects_by_reason(&self.choice).await.map_err(asked)
     }
 
-    /// How many rejects other topics have in the same table.
+    /// The rejects that other topics have in the same table.
     ///
     /// # Errors
     /// When ClickHouse does not answer or refuses.
-    pub async fn foreign(&self) -> Result<u64> {
+    pub async fn foreign(&self) -> Result<Foreign> {
         self.clickhouse.foreign_rejects(self.source()).await.map_err(asked)
     }
 
@@ -166,7 +166,8 @@ impl Rejects {
 fn rejected(row: Row) -> Rejected {
     let payload = (row.reason != Reason::NullPayload.as_str()).then_some(row.payload);
     let key = (!row.key.is_empty()).then_some(row.key);
-    Rejected { partition: row.partition, offset: row.offset, key, payload }
+    let Row { partition, offset, headers, timestamp_ms, .. } = row;
+    Rejected { partition, offset, key, payload, headers, timestamp_ms }
 }
 
 fn is_in(positions: &HashSet<(i32, i64)>, place: &Place) -> bool {

@@ -44,6 +44,9 @@ pub struct Rejected {
     pub offset: i64,
     pub key: Option<Vec<u8>>,
     pub payload: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Milliseconds since the Unix epoch; without one, it gets the time at which it is sent.
+    pub timestamp_ms: Option<i64>,
 }
 
 /// The topic with the marks.
@@ -84,6 +87,13 @@ fn position(key: &[u8], source: &str) -> Option<(i32, i64)> {
     let place = str::from_utf8(key).ok()?.strip_prefix(source)?.strip_prefix('/')?;
     let (partition, offset) = place.split_once('/')?;
     Some((partition.parse().ok()?, offset.parse().ok()?))
+}
+
+/// The message's own headers, and the one with its position. A message that was itself a replay has that one already.
+fn headers(reject: &Rejected, origin: &str) -> OwnedHeaders {
+    let own = reject.headers.iter().filter(|(name, _)| name != REPLAY_OF);
+    let own = own.fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: value.as_ref() }));
+    own.insert(Header { key: REPLAY_OF, value: Some(origin) })
 }
 
 /// The producer of replayed messages.
@@ -149,10 +159,10 @@ impl Replayer {
     async fn messages_and_marks(&self, rejects: &[Rejected]) -> Result<()> {
         let mut under_way = Vec::with_capacity(rejects.len());
         for reject in rejects {
-            let origin = self.origin(reject);
-            let headers = OwnedHeaders::new().insert(Header { key: REPLAY_OF, value: Some(&origin) });
+            let headers = headers(reject, &self.origin(reject));
             let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&self.topic).headers(headers);
             (record.key, record.payload) = (reject.key.as_deref(), reject.payload.as_deref());
+            record.timestamp = reject.timestamp_ms;
             under_way.push(self.enqueue(&self.topic, record)?);
         }
         let mut marks = Vec::with_capacity(rejects.len());
@@ -233,7 +243,13 @@ mod tests {
     }
 
     fn rejected(partition: i32, offset: i64) -> Rejected {
-        Rejected { partition, offset, key: Some(b"u".to_vec()), payload: None }
+        let headers = vec![
+            ("b".to_owned(), Some(b"\xff\0".to_vec())),
+            (REPLAY_OF.to_owned(), Some(b"Xz9/0/1".to_vec())),
+            ("a".to_owned(), None),
+            ("b".to_owned(), Some(Vec::new())),
+        ];
+        Rejected { partition, offset, key: Some(b"u".to_vec()), payload: None, headers, timestamp_ms: Some(1_500) }
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -249,11 +265,17 @@ mod tests {
         let mut records = Vec::new();
         ranges
             .read(0, OffsetRange::new(0, 2), |record| {
-                records.push((record.key.map(<[u8]>::to_vec), record.payload.map(<[u8]>::to_vec)));
+                let headers: Vec<_> =
+                    record.headers.iter().map(|(name, value)| (*name, value.map(<[u8]>::to_vec))).collect();
+                let own = [("b", Some(b"\xff\0".to_vec())), ("a", None), ("b", Some(vec![]))];
+                assert_eq!(headers[..3], own, "all of its own, and none of an earlier replay");
+                let origin = [b"Xz9/2/17".to_vec(), b"Xz9/0/3".to_vec()][record.offset as usize].clone();
+                assert_eq!(headers[3..], [(REPLAY_OF, Some(origin))]);
+                records.push((record.key.map(<[u8]>::to_vec), record.payload.map(<[u8]>::to_vec), record.timestamp_ms));
                 ControlFlow::Continue(())
             })
             .unwrap();
-        assert_eq!(records, vec![(Some(b"u".to_vec()), None); 2], "as they came");
+        assert_eq!(records, vec![(Some(b"u".to_vec()), None, Some(1_500)); 2], "as they came");
     }
 
     /// The next run tries it again, since it finds no mark.

@@ -64,6 +64,12 @@ fn each_user_can_do_its_work_and_nothing_else() {
         setup.succeeds();
         assert!(setup.stdout().contains(&format!("tables {tables}")), "{user}: {}", setup.stdout());
     }
+    // As an earlier version has made it.
+    here.own.client().run("ALTER TABLE clickstream.rejected DROP COLUMN topic");
+    assert_eq!(here.run_as("writer", "setup", &[]).exit_code(WAIT_TIMEOUT), Some(1));
+    let mut setup = here.run_as("owner", "setup", &[]);
+    setup.succeeds();
+    assert!(setup.stdout().contains("missing columns added"), "{}", setup.stdout());
 
     // A killed member's successor asks which offsets are stored and which inserts run, and ends the latter.
     let mut ingester = here.run_as("writer", "ingest", &SHORT_SESSION);
@@ -85,7 +91,8 @@ fn each_user_can_do_its_work_and_nothing_else() {
     for sql in [insert, "DROP TABLE clickstream.events", "SELECT * FROM system.processes"] {
         here.refused("reader", sql);
     }
-    for sql in [insert, "SELECT * FROM clickstream.rejected", "DROP TABLE clickstream.events"] {
+    let alter = "ALTER TABLE clickstream.events ADD COLUMN x UInt8";
+    for sql in [insert, alter, "SELECT * FROM clickstream.rejected", "DROP TABLE clickstream.events"] {
         here.refused("owner", sql);
     }
     here.refused("eraser", insert);

@@ -414,12 +414,20 @@ fn rejects_that_name_the_user_are_found_in_every_form() {
     raw::send(&env, 0, &theirs);
     raw::send(&env, 1, &others);
     raw::send(&env, 2, &[message("k", r#"{"user_id":42}"#), message("k", r#"[{"user_id": 42}]"#)]);
+    let headers: [(i32, &[raw::RawHeader]); 5] = [
+        (0, &[("user", Some(b"u1"))]),
+        (0, &[("a", None), ("context", Some(br#"{"user_id": "u1"}"#))]),
+        (0, &[("a", None), ("a", Some(br#"{"who":{"user_id":"u1","#))]),
+        (1, &[("u1", None), ("user", Some(b"u11"))]),
+        (1, &[]),
+    ];
+    headers.iter().for_each(|(partition, headers)| raw::send_with(&env, *partition, message("k", ""), headers));
     env.ingest(&["--until-end"]).succeeds();
-    assert_eq!(env.number("SELECT count() FROM db.rejected"), 17);
+    assert_eq!(env.number("SELECT count() FROM db.rejected"), 22);
     erase(&env, &["--user", "u1"]);
     assert_eq!(
         env.rows("SELECT _partition, count() FROM db.rejected GROUP BY _partition ORDER BY _partition"),
-        [["1", "5"], ["2", "2"]]
+        [["1", "7"], ["2", "2"]]
     );
     erase(&env, &["--user", "42"]);
     assert_eq!(env.number("SELECT count() FROM db.rejected WHERE _partition = 2"), 0);

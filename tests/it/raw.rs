@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 /// The longest time until a broker answers, on a busy machine.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The name of a header, and its value.
+pub type RawHeader = (&'static str, Option<&'static [u8]>);
+/// The headers of a message that is sent with no others.
+const HEADERS: [RawHeader; 3] = [("h\u{1b}", Some(b"\xff\x00")), ("none", None), ("h\u{1b}", Some(b"again"))];
 /// The parts of one message.
 pub type Raw = (Option<Vec<u8>>, Option<Vec<u8>>);
 
@@ -23,6 +27,9 @@ pub struct Given {
     pub offset: i64,
     pub key: Option<Vec<u8>>,
     pub payload: Option<Vec<u8>>,
+    pub timestamp_ms: Option<i64>,
+    /// All others than `clickstream-replay-of`.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
     /// The value of the header `clickstream-replay-of`.
     pub replay_of: Option<String>,
 }
@@ -78,17 +85,22 @@ pub fn commit(env: &TestEnv, places: &[(i32, i64, &str)]) {
 
 /// Sends messages of any bytes, all to one partition, in order; some headers go along.
 pub fn send(env: &TestEnv, partition: i32, messages: &[Raw]) {
-    send_of(env, partition, messages, None);
+    send_of(env, partition, messages, None, &HEADERS);
+}
+
+/// Sends one message with these headers.
+pub fn send_with(env: &TestEnv, partition: i32, message: Raw, headers: &[RawHeader]) {
+    send_of(env, partition, &[message], None, headers);
 }
 
 /// Sends messages with another timestamp: milliseconds since the Unix epoch.
 pub fn send_at(env: &TestEnv, partition: i32, messages: &[Raw], time_ms: i64) {
-    send_of(env, partition, messages, Some(time_ms));
+    send_of(env, partition, messages, Some(time_ms), &HEADERS);
 }
 
-fn send_of(env: &TestEnv, partition: i32, messages: &[Raw], time_ms: Option<i64>) {
+fn send_of(env: &TestEnv, partition: i32, messages: &[Raw], time_ms: Option<i64>, headers: &[RawHeader]) {
     let producer: BaseProducer = config(env).set("enable.idempotence", "true").create().expect("valid settings");
-    enqueue(&producer, env, partition, messages, time_ms);
+    enqueue(&producer, env, partition, messages, time_ms, headers);
     producer.flush(REQUEST_TIMEOUT).expect("the broker acknowledges");
     assert_eq!(producer.in_flight_count(), 0);
 }
@@ -99,7 +111,7 @@ pub fn begin(env: &TestEnv, partition: i32, messages: &[Raw]) -> BaseProducer {
     let producer: BaseProducer = config(env).set("transactional.id", id).create().expect("valid settings");
     producer.init_transactions(REQUEST_TIMEOUT).expect("the broker has transactions");
     producer.begin_transaction().expect("there is none yet");
-    enqueue(&producer, env, partition, messages, None);
+    enqueue(&producer, env, partition, messages, None, &HEADERS);
     producer.flush(REQUEST_TIMEOUT).expect("the broker acknowledges");
     producer
 }
@@ -112,11 +124,16 @@ pub fn transact(env: &TestEnv, partition: i32, messages: &[Raw], commit: bool) {
     end.expect("the transaction ends");
 }
 
-fn enqueue(producer: &BaseProducer, env: &TestEnv, partition: i32, messages: &[Raw], time_ms: Option<i64>) {
+fn enqueue(
+    producer: &BaseProducer,
+    env: &TestEnv,
+    partition: i32,
+    messages: &[Raw],
+    time_ms: Option<i64>,
+    headers: &[RawHeader],
+) {
     for (key, payload) in messages {
-        let headers = OwnedHeaders::new()
-            .insert(Header { key: "h\u{1b}", value: Some(b"\xff\x00".as_slice()) })
-            .insert(Header { key: "none", value: None::<&[u8]> });
+        let headers = headers.iter().fold(OwnedHeaders::new(), |all, &(key, value)| all.insert(Header { key, value }));
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&env.topic).partition(partition).headers(headers);
         (record.key, record.payload, record.timestamp) = (key.as_deref(), payload.as_deref(), time_ms);
         producer.send(record).unwrap_or_else(|(error, _)| panic!("cannot send: {error}"));
@@ -146,6 +163,8 @@ pub fn read(env: &TestEnv) -> Vec<Given> {
                 offset: message.offset(),
                 key: message.key().map(<[u8]>::to_vec),
                 payload: message.payload().map(<[u8]>::to_vec),
+                timestamp_ms: message.timestamp().to_millis(),
+                headers: message.headers().map(own).unwrap_or_default(),
                 replay_of: message.headers().and_then(replay_of),
             }),
             Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
@@ -157,7 +176,14 @@ pub fn read(env: &TestEnv) -> Vec<Given> {
     given
 }
 
+const REPLAY_OF: &str = "clickstream-replay-of";
+
+fn own(headers: &BorrowedHeaders) -> Vec<(String, Option<Vec<u8>>)> {
+    let own = headers.iter().filter(|header| header.key != REPLAY_OF);
+    own.map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+}
+
 fn replay_of(headers: &BorrowedHeaders) -> Option<String> {
-    let found = headers.iter().find(|header| header.key == "clickstream-replay-of")?;
+    let found = headers.iter().find(|header| header.key == REPLAY_OF)?;
     Some(String::from_utf8_lossy(found.value.unwrap_or_default()).into_owned())
 }

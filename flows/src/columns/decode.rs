@@ -1,7 +1,7 @@
 //! Messages into rows of a table: the row, or a reject with the reason.
 
 use super::fill::{Fault, Misfit};
-use super::{Columns, NoRow};
+use super::{Columns, NoRow, append_headers};
 use crate::{Consumed, Decode, Payload, Reason, Reject, Row, diagnosis, now};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -70,7 +70,10 @@ impl TableDecoder {
             let filled = self.columns.fill(&self.topic, message, payload, &mut |name| self.note_unknown(name), buffer);
             let filled = filled.map_err(|why| why.told())?;
             let event_ms = filled.time_ms.or(message.timestamp_ms).unwrap_or_else(|| now() / 1_000_000);
-            Ok(Row::new(event_ms, buffer, key, message.payload.unwrap_or_default()))
+            let row_bytes = buffer.len();
+            append_headers(message.headers, buffer);
+            let (row, headers) = buffer.split_at(row_bytes);
+            Ok(Row::new(event_ms, row, headers, message))
         })
     }
 }
@@ -78,9 +81,8 @@ impl TableDecoder {
 impl Decode for TableDecoder {
     fn decode(&self, message: &Consumed<'_>) -> Payload {
         let reject = |reason, field: Option<String>, detail| {
-            let (key, payload) =
-                (message.key.unwrap_or_default().to_vec(), message.payload.unwrap_or_default().to_vec());
-            Payload::Rejected(Box::new(Reject { key, payload, reason, field: field.map(Into::into), detail }))
+            let field = field.map(Into::into);
+            Payload::Rejected(Box::new(Reject::new(message.key, message.payload, reason, field, detail)))
         };
         let Some(payload) = message.payload else {
             let why = diagnosis::no_payload();
@@ -96,8 +98,9 @@ impl Decode for TableDecoder {
         self.unknown.swap(0, Relaxed)
     }
 
+    /// A row that ClickHouse refuses becomes a reject with its message's headers.
     fn reads_headers(&self) -> bool {
-        self.columns.reads_headers()
+        true
     }
 }
 

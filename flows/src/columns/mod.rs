@@ -7,6 +7,7 @@
 mod decode;
 mod draft;
 mod fill;
+mod headers;
 mod json;
 mod kind;
 mod number;
@@ -16,13 +17,15 @@ mod tree;
 
 pub use decode::TableDecoder;
 pub use draft::{Draft, Sample};
+pub use headers::Headers;
+pub(crate) use headers::append as append_headers;
 use kind::Kind;
 pub use kind::{Unfillable, is_dynamic};
 
 use crate::Consumed;
 use fill::Misfit;
 use json::Text;
-use record::{Content, Meta};
+use record::Content;
 use std::borrow::Cow;
 use tree::Tree;
 
@@ -115,11 +118,6 @@ impl Columns {
     /// Their names, and whether a byte stands before each value that says whether there is one.
     pub fn layout(&self) -> impl Iterator<Item = (&str, bool)> {
         self.columns.iter().map(|column| (column.name.as_str(), column.has_default))
-    }
-
-    /// Whether a column holds the headers.
-    pub fn reads_headers(&self) -> bool {
-        self.columns.iter().any(|column| column.content == Content::Meta(Meta::Headers))
     }
 
     /// Appends a message as a row; `payload` is its payload without a byte order mark. After an error, a part of one may have been appended.

@@ -48,8 +48,7 @@ pub fn odd(partition: i32, offset: i64) -> Record {
 }
 
 pub fn reject(partition: i32, offset: i64) -> Record {
-    let (reason, detail) = (Reason::NotJson, "not a JSON object".into());
-    let reject = Reject { key: vec![], payload: b"{".to_vec(), reason, field: None, detail };
+    let reject = Reject::new(None, Some(b"{"), Reason::NotJson, None, "not a JSON object".into());
     record(partition, OffsetRange::new(offset, offset + 1), Payload::Rejected(Box::new(reject)))
 }
 

@@ -12,8 +12,13 @@ fn record(partition: i32, offset: i64) -> Record {
 
 /// A sink with a lease of partitions 0 and 1.
 fn sink(mock: &Mock) -> ClickHouseSink {
-    let sink =
-        ClickHouseSink::new(mock.clickhouse(), "topic", Writer::new(Role::Ingest, "group"), CancellationToken::new());
+    let sink = ClickHouseSink::new(
+        mock.clickhouse(),
+        "clicks",
+        "topic",
+        Writer::new(Role::Ingest, "group"),
+        CancellationToken::new(),
+    );
     let token = sink.tokens().new_token();
     sink.tokens().hold([0, 1], token);
     *sink.server() = SERVER.into();
@@ -51,7 +56,7 @@ async fn an_insert_carries_what_it_asserts() {
     ] {
         assert!(asked.sql.contains(&part), "{part}: {}", asked.sql);
     }
-    assert_eq!(asked.body, rows::encode(Table::Events, "topic", &[&record(1, 5)]));
+    assert_eq!(asked.body, rows::encode(Table::Events, ("clicks", "topic"), &[&record(1, 5)]));
     assert!(asked.setting("query_id").starts_with(&sink.scope.prefix()));
 }
 
@@ -147,7 +152,7 @@ async fn a_healer_carries_the_leases_of_ingesters_as_they_were() {
     let mock = Mock::start().await;
     let besides = vec![(Role::Ingest, 0, Uuid::from_u128(7)), (Role::Ingest, 9, Uuid::from_u128(8))];
     let writer = Writer { besides, ..Writer::new(Role::Heal, "group") };
-    let sink = ClickHouseSink::new(mock.clickhouse(), "topic", writer, CancellationToken::new());
+    let sink = ClickHouseSink::new(mock.clickhouse(), "clicks", "topic", writer, CancellationToken::new());
     sink.tokens().hold([0], Uuid::from_u128(1));
     mock.expect("INSERT", Reply::Written(1));
     insert(&sink, 0).await.unwrap();

@@ -5,7 +5,9 @@ use super::lag;
 use super::shared::{Assignment, Shared};
 use crate::kafka::loss;
 use crate::kafka::native::{Inbox, RawRecord};
-use flows::{Arrival, Consumed, Decode, Input, Loss, Member, Metrics, OffsetRange, Payload, Permit, Record, Shop, now};
+use flows::{
+    Arrival, Consumed, Decode, Header, Input, Loss, Member, Metrics, OffsetRange, Payload, Permit, Record, Shop, now,
+};
 use rdkafka::consumer::Consumer as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +39,8 @@ struct Fetch<'m> {
     received: i64,
     inputs: Vec<Input>,
     is_out_of_sync: bool,
+    /// Empty between two messages: its memory is used again.
+    headers: Vec<Header<'static>>,
 }
 
 impl Fetcher {
@@ -89,7 +93,8 @@ impl Fetcher {
 impl<'m> Fetch<'m> {
     fn begin(member: &'m mut Member, decoder: &'m dyn Decode) -> Self {
         let records = Vec::with_capacity(FETCH_RECORDS);
-        Self { member, decoder, records, bytes: 0, received: now(), inputs: Vec::new(), is_out_of_sync: false }
+        let (inputs, headers) = (Vec::new(), Vec::new());
+        Self { member, decoder, records, bytes: 0, received: now(), inputs, is_out_of_sync: false, headers }
     }
 
     /// Turns what librdkafka gives into a record of the pipeline. `deleted` says which of the offsets that were passed are gone.
@@ -138,9 +143,23 @@ impl<'m> Fetch<'m> {
         self.records.push(Record::new(partition, range, self.received, payload));
     }
 
-    fn decode(&self, raw: &RawRecord<'_>) -> Payload {
-        let headers = if self.decoder.reads_headers() { raw.headers() } else { Vec::new() };
+    fn decode(&mut self, raw: &RawRecord<'_>) -> Payload {
+        let mut headers: Vec<Header<'_>> = std::mem::take(&mut self.headers);
+        let reads_headers = self.decoder.reads_headers();
+        if reads_headers {
+            raw.headers(&mut headers);
+        }
         let (key, payload, timestamp_ms) = (raw.key, raw.payload, raw.timestamp_ms());
-        self.decoder.decode(&Consumed { key, payload, timestamp_ms, headers: &headers })
+        let mut decoded = self.decoder.decode(&Consumed { key, payload, timestamp_ms, headers: &headers });
+        if let Payload::Rejected(reject) = &mut decoded {
+            if !reads_headers {
+                raw.headers(&mut headers);
+            }
+            reject.keep(timestamp_ms, &headers);
+        }
+        headers.clear();
+        // Of an empty list this keeps the memory, and changes the lifetime.
+        self.headers = headers.into_iter().map(|_| ("", None)).collect();
+        decoded
     }
 }

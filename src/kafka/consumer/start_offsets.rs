@@ -114,7 +114,7 @@ impl<S: Store> Lookup<S> {
         let positions: Vec<_> = starts.iter().map(|(partition, start)| (*partition, start.offset)).collect();
         self.client.context().reach.starts(&positions);
         let (source, closed) = (identity.source().to_owned(), CancellationToken::new());
-        let sink = store.sink(&source, closed.clone());
+        let sink = store.sink(&self.config.topic, &source, closed.clone());
         self.note_cut_over(&sink, &foreign, &mut starts).await?;
         // First the lease, then the question: what others had on its way has ended, or will be refused.
         open_lease(&sink, store.tokens(), &self.config.claim, &self.partitions).await?;
