@@ -142,7 +142,7 @@ fn a_row_that_clickhouse_refuses_is_replayed_with_its_headers_and_its_timestamp(
     );
     let headers = "[('681B','FF00'),('6E6F6E65',NULL),('681B','616761696E')]";
     let sent = sent_ms.to_string();
-    let row = |offset, reason| [offset, reason, &env.topic, &sent, headers].map(ToOwned::to_owned);
+    let row = |offset, reason| [offset, reason, env.topic.as_str(), sent.as_str(), headers].map(ToOwned::to_owned);
     assert_eq!(shown, [row("0", "refused"), row("2", "wrong_type")]);
     // A restored reject is the same row.
     env.sql("TRUNCATE TABLE db.rejected");
