@@ -3,6 +3,7 @@
 
 mod alive;
 mod answer;
+mod block;
 mod bounded;
 mod condition;
 mod config;

@@ -212,6 +212,7 @@ pub const PINS: &[Pins] = &[
         otherwise: "rows could be misread, or left out because they are misread",
         settings: &[
             ("input_format_binary_decode_types_in_binary_format", "0"),
+            ("input_format_native_decode_types_in_binary_format", "0"),
             ("input_format_with_names_use_header", "1"),
             ("input_format_with_types_use_header", "1"),
             ("input_format_allow_errors_num", "0"),

@@ -1,10 +1,12 @@
-//! Rows in ClickHouse's `RowBinaryWithNamesAndTypes`: a header of names and types, then the rows, field by field.
+//! The columns of our tables; and rows of `rejected`, and of a table of the user's own, in ClickHouse's `RowBinaryWithNamesAndTypes`: a header of
+//! names and types, then the rows, field by field, as they were decoded.
 //!
 //! Format: <https://clickhouse.com/docs/interfaces/formats/RowBinaryWithNamesAndTypes>. Integers are little endian, strings
-//! carry their length as LEB128, a UUID is two 64-bit halves with the high one first, a decimal the integer of its cents.
+//! carry their length as LEB128.
 
+use super::block;
 use bytes::{BufMut, Bytes, BytesMut};
-use flows::{Event, Payload, Record, Reject, Table};
+use flows::{Payload, Record, Reject, Table};
 
 /// A column: its name and its type.
 pub type Column = (&'static str, &'static str);
@@ -13,7 +15,7 @@ pub type Column = (&'static str, &'static str);
 pub const POSITION: [Column; 3] =
     [("_source", "LowCardinality(String)"), ("_partition", "Int32"), ("_offset", "Int64")];
 
-/// The columns that an insert into `events` brings, in the order of [`encode`].
+/// The columns that an insert into `events` brings, in their order in the [`block`].
 const EVENTS: [Column; 9] = [
     ("event_id", "UUID"),
     ("event_type", "LowCardinality(String)"),
@@ -26,7 +28,7 @@ const EVENTS: [Column; 9] = [
     POSITION[2],
 ];
 
-/// The columns that an insert into `rejected` brings, in the order of [`encode`].
+/// The columns that an insert into `rejected` brings, in the order of [`put_reject`].
 const REJECTED: [Column; 10] = [
     ("key", "String"),
     ("payload", "String"),
@@ -53,9 +55,23 @@ pub const fn columns(table: Table) -> &'static [Column] {
 const HEAD_BYTES: usize = 512;
 const ROW_BYTES: usize = 112;
 
+/// The format of [`encode`].
+pub const fn format(table: Table) -> &'static str {
+    match table {
+        Table::Events => block::FORMAT,
+        Table::Rejected => FORMAT,
+    }
+}
+
+/// The format of [`encode_as`].
+pub const FORMAT: &str = "RowBinaryWithNamesAndTypes";
+
 /// Encodes the records that belong into `table`; `from` is the topic they came from: its name and its id.
 pub fn encode(table: Table, from: (&str, &str), records: &[&Record]) -> Bytes {
-    encode_as(columns(table), table, from, records)
+    match table {
+        Table::Events => block::encode(from.1, records),
+        Table::Rejected => encode_as(&REJECTED, table, from, records),
+    }
 }
 
 /// Encodes records whose rows have these columns.
@@ -72,7 +88,6 @@ pub fn encode_as<T: AsRef<str>>(
     columns.iter().for_each(|(_, kind)| string(&mut out, kind.as_ref().as_bytes()));
     for record in records {
         match (&record.payload, table) {
-            (Payload::Event(event), Table::Events) => put_event(&mut out, event),
             (Payload::Row(row), Table::Events) => out.put_slice(row.encoded()),
             (Payload::Rejected(reject), Table::Rejected) => put_reject(&mut out, topic, reject),
             // Settling sorts records by table; a marker of stored rows belongs to neither.
@@ -83,17 +98,6 @@ pub fn encode_as<T: AsRef<str>>(
         out.put_i64_le(record.offset());
     }
     out.freeze()
-}
-
-fn put_event(out: &mut BytesMut, event: &Event) {
-    let (high, low) = event.id.as_u64_pair();
-    out.put_u64_le(high);
-    out.put_u64_le(low);
-    string(out, event.kind.as_str().as_bytes());
-    string(out, event.user.as_bytes());
-    string(out, event.product.as_bytes());
-    out.put_i64_le(event.cents);
-    out.put_i64_le(event.timestamp_ms);
 }
 
 fn put_reject(out: &mut BytesMut, topic: &str, reject: &Reject) {
@@ -107,13 +111,14 @@ fn put_reject(out: &mut BytesMut, topic: &str, reject: &Reject) {
     string(out, topic.as_bytes());
 }
 
-fn string(out: &mut BytesMut, bytes: &[u8]) {
+/// A string, with its length before it.
+pub fn string(out: &mut BytesMut, bytes: &[u8]) {
     length(out, bytes.len());
     out.put_slice(bytes);
 }
 
 /// LEB128: seven bits a byte, the lowest first, the top bit set on all but the last.
-fn length(out: &mut BytesMut, mut value: usize) {
+pub fn length(out: &mut BytesMut, mut value: usize) {
     while value >= 0x80 {
         out.put_u8(value as u8 | 0x80);
         value >>= 7;

@@ -117,7 +117,7 @@ impl ClickHouseSink {
         answer
     }
 
-    /// The statement that inserts what [`rows::encode`] encodes, unless it refuses itself.
+    /// The statement that inserts the encoded rows, unless it refuses itself.
     fn statement(&self, table: Table, carried: &[(i32, Uuid)], first: &Record, refusals: &Refusals) -> String {
         let own = self.own_table(table);
         let input = |columns: &[(String, String)]| {
@@ -127,13 +127,13 @@ impl ClickHouseSink {
             format!("AND throwIf(NOT {}, '{}') = 0 ", self.clickhouse.is_unchanged(own), refusals.altered)
         });
         let with = own.map_or_else(String::new, |own| own.with());
-        let (structure, (names, selected), settings) = match own {
-            Some(own) => (input(&own.input()), own.selection(), own_table::SETTINGS),
+        let (structure, (names, selected), settings, format) = match own {
+            Some(own) => (input(&own.input()), own.selection(), own_table::SETTINGS, rows::FORMAT),
             None => {
                 let columns = rows::columns(table);
                 let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
                 let structure = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect::<Vec<_>>();
-                (structure.join(", "), (names.clone(), names), "")
+                (structure.join(", "), (names.clone(), names), "", rows::format(table))
             }
         };
         let own = carried.iter().map(|&(at, token)| (self.writer.role, at, token));
@@ -144,7 +144,7 @@ impl ClickHouseSink {
         format!(
             "INSERT INTO {} ({names}) {settings}{with}SELECT {selected} FROM input({}) \
              WHERE throwIf(toString(serverUUID()) != {}, '{}') = 0 AND throwIf(NOT ({holds}), '{}') = 0 \
-             AND throwIf({is_stored}, '{}') = 0 {unchanged}FORMAT RowBinaryWithNamesAndTypes",
+             AND throwIf({is_stored}, '{}') = 0 {unchanged}FORMAT {format}",
             self.clickhouse.table(table.name()),
             quoted(&structure),
             quoted(&self.server()),
