@@ -27,6 +27,17 @@ pub async fn kafka(client: &Arc<Client>, topic: &str, patience: Duration) -> Res
     answer(client, "DESCRIBE", topic, patience, move |client, left| admin::find(client, &name, left)).await
 }
 
+/// Waits until Kafka answers, whether or not there is the topic; returns the number of its brokers.
+///
+/// # Errors
+/// As [`kafka`].
+pub async fn brokers(client: &Arc<Client>, topic: &str, patience: Duration) -> Result<usize> {
+    let name = topic.to_owned();
+    let brokers =
+        move |client: &Client, left| client.fetch_metadata(Some(&name), left).map(|metadata| metadata.brokers().len());
+    answer(client, "DESCRIBE", topic, patience, brokers).await
+}
+
 /// Waits until the leaders of these partitions answer; returns the topic's ends. A broker that sends its clients to an address
 /// that they cannot reach answers before that.
 ///

@@ -67,9 +67,16 @@ impl Rejects {
         self.bytes.load(Relaxed)
     }
 
-    /// The most frequent kind since this was last called.
+    /// The most frequent kind since kinds were last taken.
     pub fn take_most_frequent(&self) -> Option<RejectKind> {
-        std::mem::take(&mut *self.kinds()).into_iter().max_by_key(|kind| kind.count)
+        self.take_kinds().into_iter().next()
+    }
+
+    /// All kinds since they were last taken, the most frequent one first.
+    pub fn take_kinds(&self) -> Vec<RejectKind> {
+        let mut kinds = std::mem::take(&mut *self.kinds());
+        kinds.sort_by_key(|kind| std::cmp::Reverse(kind.count));
+        kinds
     }
 
     fn kinds(&self) -> MutexGuard<'_, Vec<RejectKind>> {

@@ -1,6 +1,7 @@
 //! The command line: every option is a flag and an environment variable.
 
 mod audit;
+mod check;
 mod clickhouse;
 mod dashboard;
 mod demo;
@@ -62,6 +63,8 @@ enum Command {
     Schema(schema::SchemaArgs),
     /// Produce simulated shop traffic
     Produce(produce::ProduceArgs),
+    /// Check a set-up before `ingest` is started: services, rights, topic, tables, and the newest messages. Nothing is written
+    Check(check::CheckArgs),
     /// Ingest the topic's events into ClickHouse, each exactly once
     Ingest(ingest::IngestArgs),
     /// Serve the dashboards as live web pages, without Grafana
@@ -127,6 +130,7 @@ async fn run_async(command: Command) -> anyhow::Result<()> {
         Command::Setup(args) => setup::run(args).await,
         Command::Schema(args) => schema::run(args).await,
         Command::Produce(args) => produce::run(args).await,
+        Command::Check(args) => check::run(args).await,
         Command::Ingest(args) => ingest::run(args).await,
         Command::Report(args) => report::run(&args),
         Command::Audit(args) => audit::run(args).await,

@@ -58,7 +58,7 @@ pub async fn run(args: SchemaArgs) -> Result<()> {
     let ends = connect::leaders(&client, topic, &partitions, patience).await?;
     let mut sample = Sample::default();
     let mut ranges = Ranges::new(&config, topic)?;
-    block_in_place(|| newest::read(&mut ranges, &ends, args.sample, |payload| sample.add(payload)))?;
+    block_in_place(|| newest::read(&mut ranges, &ends, args.sample, |_, record| sample.add(record.payload)))?;
     if sample.messages() == sample.no_objects() {
         let messages = grouped(sample.messages());
         bail!(

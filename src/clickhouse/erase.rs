@@ -156,8 +156,7 @@ impl ClickHouse {
         }
         rights.extend(["SELECT ON system.mutations", "SELECT ON system.parts"].map(String::from));
         for right in rights {
-            let (has,): (u8,) = self.one(&format!("CHECK GRANT {right}")).await?;
-            if has == 0 {
+            if !self.has_right(&right).await? {
                 return Ok(Some(right.replace('`', "")));
             }
         }

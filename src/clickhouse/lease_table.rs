@@ -1,5 +1,6 @@
 //! Whether the table of leases keeps the newest token of each partition: an insert under an older one is refused only as long as it does.
 
+use super::table_fault::Unfit;
 use super::{sorting_key, ttl};
 use std::collections::BTreeSet;
 
@@ -18,37 +19,47 @@ pub struct Definition {
 
 /// Says why the table does not keep the newest tokens, and the remedy. `defaults` are those of [`DURABLE`] that the server sets for all
 /// tables.
-pub fn unfit(table: &Definition, defaults: &BTreeSet<String>) -> Option<String> {
+pub fn unfit(table: &Definition, defaults: &BTreeSet<String>) -> Option<Unfit> {
+    let unfit = |why: String, remedy: String| Some(Unfit { why, remedy });
     let Definition { engine, sorting_key, engine_full, create } = table;
     if engine != "AggregatingMergeTree" || sorting_key::expressions(sorting_key) != ["source", "role", "partition"] {
-        return Some(format!(
-            "has the engine {engine}, sorted by ({sorting_key}), expected AggregatingMergeTree, sorted by (source, role, partition): \
-             an insert under an older lease might not be refused: stop all ingesters, drop the table, and run `clickstream setup`"
-        ));
+        return unfit(
+            format!(
+                "has the engine {engine}, sorted by ({sorting_key}), expected AggregatingMergeTree, sorted by (source, role, partition): \
+                 an insert under an older lease might not be refused"
+            ),
+            "stop all ingesters, drop the table, and run `clickstream setup`".into(),
+        );
     }
     if ttl::mentions(create, " TTL ") {
-        return Some(
-            "has a TTL, which deletes leases: an insert under an older one would not be refused: take it away with ALTER TABLE … REMOVE \
-             TTL"
-                .into(),
+        return unfit(
+            "has a TTL, which deletes leases: an insert under an older one would not be refused".into(),
+            "take it away with ALTER TABLE … REMOVE TTL".into(),
         );
     }
     if ttl::mentions(create, " PROJECTION ") {
-        return Some(
-            "has a projection, from which an older lease could be read as the newest one: take it away with ALTER TABLE … DROP PROJECTION"
-                .into(),
+        return unfit(
+            "has a projection, from which an older lease could be read as the newest one".into(),
+            "take it away with ALTER TABLE … DROP PROJECTION".into(),
         );
     }
-    let settings = ttl::settings(engine_full);
-    let is_on = |name: &&str| match settings.get(name) {
+    let missing = lacking(&DURABLE, engine_full, defaults).into_iter().next()?;
+    unfit(
+        format!(
+            "lacks the setting {missing} = 1: after a power cut an older lease could be the newest one, and its inserts would not be refused"
+        ),
+        format!("ALTER TABLE … MODIFY SETTING {missing} = 1"),
+    )
+}
+
+/// Those of these settings that are off in a table with this definition, where the server sets `defaults` for all tables.
+pub fn lacking<'s>(settings: &[&'s str], engine_full: &str, defaults: &BTreeSet<String>) -> Vec<&'s str> {
+    let own = ttl::settings(engine_full);
+    let is_on = |name: &&&str| match own.get(**name) {
         Some(value) => ["1", "true"].contains(value),
-        None => defaults.contains(*name),
+        None => defaults.contains(**name),
     };
-    let missing = DURABLE.iter().find(|name| !is_on(name))?;
-    Some(format!(
-        "lacks the setting {missing} = 1: after a power cut an older lease could be the newest one, and its inserts would not be refused: \
-         ALTER TABLE … MODIFY SETTING {missing} = 1"
-    ))
+    settings.iter().filter(|name| !is_on(name)).copied().collect()
 }
 
 #[cfg(test)]
@@ -68,7 +79,8 @@ mod tests {
     }
 
     fn said(table: &Definition, defaults: &[&str]) -> String {
-        unfit(table, &defaults.iter().map(|name| (*name).to_owned()).collect()).unwrap_or_default()
+        unfit(table, &defaults.iter().map(|name| (*name).to_owned()).collect())
+            .map_or_else(String::new, |unfit| unfit.to_string())
     }
 
     #[test]

@@ -52,7 +52,38 @@ pub struct Leases {
     pub newest: BTreeMap<i32, Newest>,
 }
 
+/// The holder of the newest leases of some partitions, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseHolder {
+    /// Its purpose, as [`Role`] has it.
+    pub role: String,
+    /// Its consumer group.
+    pub group: String,
+    /// Its host and process.
+    pub owner: String,
+    /// When it opened the last of them: a time in UTC.
+    pub since: String,
+    pub partitions: Vec<i32>,
+}
+
 impl ClickHouse {
+    /// The holders of the newest leases of a topic's partitions.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer.
+    pub async fn lease_holders(&self, source: &str) -> Result<Vec<LeaseHolder>, Failure> {
+        let sql = format!(
+            "SELECT CAST(of_role, 'String'), tupleElement(last, 3) AS of_group, tupleElement(last, 4) AS of_owner, \
+             toString(max(tupleElement(last, 5))), arraySort(groupArray(at)) FROM \
+             (SELECT role AS of_role, partition AS at, max(newest) AS last FROM {} WHERE source = {{source:String}} GROUP BY of_role, at) \
+             GROUP BY of_role, of_group, of_owner ORDER BY of_role DESC, min(at)",
+            self.table("leases")
+        );
+        let found = self.fetch_all(self.of(source, &sql)).await?;
+        let holder = |(role, group, owner, since, partitions)| LeaseHolder { role, group, owner, since, partitions };
+        Ok(found.into_iter().map(holder).collect())
+    }
+
     /// The newest lease of each of these partitions that has one.
     pub async fn leases(&self, source: &str, role: Role, partitions: &[i32]) -> Result<Leases, Failure> {
         let sql = format!(

@@ -26,6 +26,7 @@ mod profile;
 mod questions;
 mod reader;
 mod rejects;
+mod rights;
 mod rows;
 mod schema;
 mod script;
@@ -33,6 +34,7 @@ mod settings;
 mod sink;
 mod sorting_key;
 mod store;
+mod table_fault;
 mod tables;
 mod ttl;
 mod types;
@@ -44,7 +46,7 @@ pub use config::ClickHouseConfig;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use erase::{Erasure, Rows};
 pub(crate) use failure::describe;
-pub(crate) use leases::Role;
+pub(crate) use leases::{LeaseHolder, Role};
 pub(crate) use own_table::backquoted;
 pub(crate) use patiently::patiently;
 pub(crate) use questions::{Census, WINDOW, quoted};
@@ -55,6 +57,8 @@ pub(crate) use schema::Tables;
 pub(crate) use script::statements;
 pub(crate) use sink::{ClickHouseSink, Writer};
 pub use store::ClickHouseStore;
+pub(crate) use table_fault::{TableFault, Unfit};
+pub(crate) use tables::{LEASES, TABLES};
 pub(crate) use ttl::Expiry;
 
 use anyhow::Result;
@@ -131,6 +135,11 @@ impl ClickHouse {
     /// The name of one of our tables; `events` may be another one, of the user's own.
     fn name_of<'n>(&'n self, name: &'n str) -> &'n str {
         if name == Table::Events.name() { &self.events } else { name }
+    }
+
+    /// `database.table`, for people.
+    pub fn shown(&self, name: &str) -> String {
+        format!("{}.{}", self.database, self.name_of(name))
     }
 
     /// Whether it is a table of the user's own.

@@ -93,6 +93,11 @@ impl OwnTable {
         self.time.as_deref()
     }
 
+    /// The number of columns that a message fills.
+    pub const fn filled(&self) -> usize {
+        self.columns.len()
+    }
+
     /// The differences to the columns of now, for people.
     ///
     /// # Errors
@@ -196,7 +201,7 @@ impl ClickHouse {
     }
 
     /// The user's own table as it was last read, if there is one.
-    pub(super) fn own_table(&self) -> Option<Arc<OwnTable>> {
+    pub fn own_table(&self) -> Option<Arc<OwnTable>> {
         self.own().clone()
     }
 
@@ -214,7 +219,11 @@ impl ClickHouse {
         let changed = now.table(&table.topic, table.time.as_deref()).map_err(|why| self.unfit(&why))?;
         *self.own() = Some(Arc::new(changed));
         if !changes.is_empty() {
-            tracing::info!("table {}: {}; rows are filled accordingly", self.own_name(), changes.join(", "));
+            tracing::info!(
+                "table {}: {}; rows are filled accordingly",
+                self.shown(Table::Events.name()),
+                changes.join(", ")
+            );
         }
         Ok(())
     }
@@ -265,12 +274,7 @@ impl ClickHouse {
     }
 
     fn unfit(&self, why: &str) -> Failure {
-        misfit(format!("table {}: {why}", self.own_name()))
-    }
-
-    /// `database.table`, for people.
-    fn own_name(&self) -> String {
-        format!("{}.{}", self.database, self.events)
+        misfit(format!("table {}: {why}", self.shown(Table::Events.name())))
     }
 }
 

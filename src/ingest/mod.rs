@@ -1,7 +1,7 @@
 //! The ingesting pipeline, assembled: from the topic into ClickHouse, each message exactly once.
 
 mod instance;
-mod start;
+pub(crate) mod start;
 
 use crate::clickhouse::{ClickHouse, ClickHouseConfig, ClickHouseStore, Role, Writer, describe};
 use crate::kafka::consumer::OWN_TABLE;
@@ -75,8 +75,8 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
     if let Some(instance) = &instance {
         client.set("group.instance.id", instance.name());
     }
-    let owner = owner(config, &config.group);
-    let take_over = config.take_over.as_deref().map(|group| self::owner(config, group));
+    let owner = owner(&config.clickhouse, &config.group);
+    let take_over = config.take_over.as_deref().map(|group| self::owner(&config.clickhouse, group));
     let claim = Claim::Group { group: owner.clone(), take_over };
     let started = tokio::select! {
         started = start::start(config, &claim) => started?,
@@ -144,8 +144,8 @@ pub async fn run(config: &IngestConfig, shutdown: &Shutdown, metrics: &Arc<Metri
 
 /// The owner of a topic's rows, as it stands in `leases`. A topic's rows go into one table of a database, so the name of the
 /// user's own table belongs to it.
-fn owner(config: &IngestConfig, group: &str) -> String {
-    match &config.clickhouse.table {
+pub(crate) fn owner(clickhouse: &ClickHouseConfig, group: &str) -> String {
+    match &clickhouse.table {
         Some(table) if !group.contains(OWN_TABLE) => format!("{group}{OWN_TABLE}{table}"),
         _ => group.to_owned(),
     }

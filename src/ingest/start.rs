@@ -8,7 +8,7 @@ use crate::kafka::consumer::belongs_to;
 use crate::kafka::{self, Naming};
 use crate::numbers::grouped;
 use anyhow::{Result, bail};
-use flows::Claim;
+use flows::{Claim, Newest};
 use rdkafka::ClientConfig;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,11 +44,16 @@ pub async fn start(config: &IngestConfig, claim: &Claim) -> Result<(Arc<ClickHou
     };
     let asked = async || clickhouse.leases(&source, Role::Ingest, &partitions).await;
     let leases = connect::checked(&clickhouse, patience, asked).await?;
-    if let Some(group) = leases.newest.values().find_map(|lease| claim.is_refused(lease)) {
-        bail!(belongs_to(topic, group));
+    if let Some(why) = refused(topic, claim, &leases.newest) {
+        bail!(why);
     }
     let until = ends.into_iter().map(|(partition, (_, high))| (partition, high)).collect();
     Ok((clickhouse, config.until_end.then_some(until)))
+}
+
+/// Why the rows of this topic are not to be written, if another group, or another table, has their leases.
+pub fn refused(topic: &str, claim: &Claim, newest: &BTreeMap<i32, Newest>) -> Option<String> {
+    newest.values().find_map(|lease| claim.is_refused(lease)).map(|owner| belongs_to(topic, owner))
 }
 
 /// Warns of messages that `--until-end` leaves out because a transaction before them is open: no consumer reads them

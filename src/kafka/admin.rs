@@ -1,6 +1,6 @@
 //! Questions about the cluster, and making the topic.
 
-use super::native;
+use super::native::{self, Group};
 use super::reason::Reason;
 use super::reasons::Reasons;
 use super::topic_identity;
@@ -185,6 +185,19 @@ pub fn committed_or_why(client: &Client, topic: &str, partitions: &[i32]) -> Res
     committed(client, topic, partitions, REQUEST_TIMEOUT * 2).map_err(|error| {
         anyhow!("cannot read the group's committed offsets: {}", explain(client, "DESCRIBE", topic, &error))
     })
+}
+
+/// The members of the client's group, and how they share the partitions.
+///
+/// # Errors
+/// When its coordinator does not answer, or does not let this user join.
+pub fn group(client: &Client, name: &str) -> Result<Group> {
+    let refused = |code| anyhow!("group {name}: {}", explain(client, "READ", "", &KafkaError::Global(code)));
+    let found = native::group(client.client().native_client(), name, REQUEST_TIMEOUT * 2).map_err(refused)?;
+    match found.may_read {
+        Some(false) => Err(refused(RDKafkaErrorCode::GroupAuthorizationFailed)),
+        _ => Ok(found),
+    }
 }
 
 /// The `_source` of a topic's rows: its id, or its name if the brokers have no ids.

@@ -332,44 +332,28 @@ pub fn first_rebalance_after(client: &NativeClient, wait: Duration) {
 /// counts as a topic without an id, whose rows would not be found under its id.
 pub fn topic_id(client: &NativeClient, topic: &str, timeout: Duration) -> Result<Option<String>, RDKafkaErrorCode> {
     let Ok(name) = CString::new(topic) else { return Ok(None) };
-    let timeout_ms = millis(timeout);
-    // SAFETY: every object is made by librdkafka and destroyed once, after its last use. The event's result,
-    // descriptions and id are read before the event is destroyed. The error text buffer has the given length.
-    unsafe {
-        let rk = client.ptr();
-        let names = &mut [name.as_ptr()];
+    let names = &mut [name.as_ptr()];
+    // SAFETY: the names live until this returns, and librdkafka copies them.
+    let answer = unsafe {
         let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-        let options = sys::rd_kafka_AdminOptions_new(rk, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
-        let mut error = [0; 256];
-        sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, error.as_mut_ptr(), error.len());
-        let queue = sys::rd_kafka_queue_new(rk);
-        sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
-        let event = sys::rd_kafka_queue_poll(queue, timeout_ms + 500);
-        let answer = described_id(event);
-        if !event.is_null() {
-            sys::rd_kafka_event_destroy(event);
-        }
-        sys::rd_kafka_queue_destroy(queue);
-        sys::rd_kafka_AdminOptions_destroy(options);
+        let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+        let ask = |rk, options: *mut _, queue| sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
+        let answer = asked(client, kind, timeout, ask, |event| described_id(event));
         sys::rd_kafka_TopicCollection_destroy(topics);
         answer
+    };
+    match answer {
+        Err(RDKafkaErrorCode::UnsupportedFeature) => Ok(None),
+        answer => answer,
     }
 }
 
 /// # Safety
-/// `event` is null or an event that lives until this returns.
+/// `event` lives until this returns.
 unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Result<Option<String>, RDKafkaErrorCode> {
-    if event.is_null() {
-        return Err(RDKafkaErrorCode::OperationTimedOut);
-    }
     // SAFETY: librdkafka's accessors accept any event of theirs and give null for one of another kind; the descriptions
     // and the id belong to the event.
     unsafe {
-        match error(raw::rd_kafka_event_error(event)) {
-            None => {}
-            Some(RDKafkaErrorCode::UnsupportedFeature) => return Ok(None),
-            Some(error) => return Err(error),
-        }
         let result = sys::rd_kafka_event_DescribeTopics_result(event);
         if result.is_null() {
             return Err(RDKafkaErrorCode::Unknown);
@@ -390,6 +374,128 @@ unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Result<Option<Strin
         let text = CStr::from_ptr(sys::rd_kafka_Uuid_base64str(id)).to_string_lossy().into_owned();
         // A broker without topic ids answers with the id of all zeros.
         Ok(Some(text).filter(|text| text.bytes().any(|byte| byte != b'A')))
+    }
+}
+
+/// A consumer group, as its coordinator describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    /// How its members share the partitions; empty where it has none.
+    pub assignor: String,
+    /// Client id, host, and number of partitions of each member.
+    pub members: Vec<(String, String, usize)>,
+    /// Whether this client may join it and commit; none where the coordinator does not say.
+    pub may_read: Option<bool>,
+}
+
+/// The members of a group, and the rights of this client to it. A group that is not there has no members.
+///
+/// # Errors
+/// The coordinator's error, or that there is no answer.
+pub fn group(client: &NativeClient, name: &str, timeout: Duration) -> Result<Group, RDKafkaErrorCode> {
+    let Ok(name) = CString::new(name) else { return Ok(Group::default()) };
+    let names = &mut [name.as_ptr()];
+    let ask = |rk, options: *mut _, queue| {
+        // SAFETY: the client and the queue are alive, the names live until this function returns, and librdkafka copies them. An error
+        // that is returned is ours, and null may be destroyed as well.
+        unsafe {
+            let refused = sys::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
+            sys::rd_kafka_error_destroy(refused);
+            sys::rd_kafka_DescribeConsumerGroups(rk, names.as_mut_ptr(), 1, options, queue);
+        }
+    };
+    let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
+    // SAFETY: the event that is read lives until `described_group` returns.
+    match asked(client, kind, timeout, ask, |event| unsafe { described_group(event) }) {
+        Err(RDKafkaErrorCode::GroupIdNotFound) => Ok(Group::default()),
+        answer => answer,
+    }
+}
+
+/// # Safety
+/// `event` lives until this returns.
+unsafe fn described_group(event: *mut sys::rd_kafka_event_t) -> Result<Group, RDKafkaErrorCode> {
+    // SAFETY: as for `described_id`; the members and their texts belong to the event, too. Operations are read as the integers that they
+    // are in C.
+    unsafe {
+        let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event);
+        if result.is_null() {
+            return Err(RDKafkaErrorCode::Unknown);
+        }
+        let mut count = 0;
+        let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &mut count);
+        if count == 0 {
+            return Err(RDKafkaErrorCode::Unknown);
+        }
+        let group = *groups;
+        if let Some(error) = error(raw::rd_kafka_error_code(sys::rd_kafka_ConsumerGroupDescription_error(group))) {
+            return Err(error);
+        }
+        let members = (0..sys::rd_kafka_ConsumerGroupDescription_member_count(group)).map(|nth| {
+            let member = sys::rd_kafka_ConsumerGroupDescription_member(group, nth);
+            let assignment = sys::rd_kafka_MemberDescription_assignment(member);
+            let partitions = sys::rd_kafka_MemberAssignment_partitions(assignment);
+            let count = if partitions.is_null() { 0 } else { usize::try_from((*partitions).cnt).unwrap_or(0) };
+            let (client, host) =
+                (sys::rd_kafka_MemberDescription_client_id(member), sys::rd_kafka_MemberDescription_host(member));
+            (text(client), text(host), count)
+        });
+        let mut count = 0;
+        let operations = sys::rd_kafka_ConsumerGroupDescription_authorized_operations(group, &mut count);
+        let reads = [
+            sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ as c_int,
+            sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_ALL as c_int,
+        ];
+        let may_read = (!operations.is_null()).then(|| {
+            slice::from_raw_parts(operations.cast::<c_int>(), count).iter().any(|operation| reads.contains(operation))
+        });
+        let assignor = text(sys::rd_kafka_ConsumerGroupDescription_partition_assignor(group));
+        Ok(Group { assignor, members: members.collect(), may_read })
+    }
+}
+
+/// # Safety
+/// `data` is null or a text that ends in NUL.
+unsafe fn text(data: *const c_char) -> String {
+    // SAFETY: as promised by the caller.
+    if data.is_null() { String::new() } else { unsafe { CStr::from_ptr(data) }.to_string_lossy().into_owned() }
+}
+
+/// Sends a request of the admin API, and reads the event with its answer.
+///
+/// # Errors
+/// The error of the event, or that none came within `timeout`.
+fn asked<T>(
+    client: &NativeClient,
+    kind: sys::rd_kafka_admin_op_t,
+    timeout: Duration,
+    ask: impl FnOnce(*mut sys::rd_kafka_t, *mut sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
+    read: impl FnOnce(*mut sys::rd_kafka_event_t) -> Result<T, RDKafkaErrorCode>,
+) -> Result<T, RDKafkaErrorCode> {
+    let timeout_ms = millis(timeout);
+    // SAFETY: every object is made by librdkafka and destroyed once, after its last use. The event is read before it is destroyed. The
+    // error text buffer has the given length.
+    unsafe {
+        let rk = client.ptr();
+        let options = sys::rd_kafka_AdminOptions_new(rk, kind);
+        let mut said = [0; 256];
+        sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, said.as_mut_ptr(), said.len());
+        let queue = sys::rd_kafka_queue_new(rk);
+        ask(rk, options, queue);
+        let event = sys::rd_kafka_queue_poll(queue, timeout_ms + 500);
+        let answer = if event.is_null() {
+            Err(RDKafkaErrorCode::OperationTimedOut)
+        } else {
+            let answer = match error(raw::rd_kafka_event_error(event)) {
+                Some(error) => Err(error),
+                None => read(event),
+            };
+            sys::rd_kafka_event_destroy(event);
+            answer
+        };
+        sys::rd_kafka_queue_destroy(queue);
+        sys::rd_kafka_AdminOptions_destroy(options);
+        answer
     }
 }
 

@@ -1,12 +1,12 @@
 //! The newest messages of a topic, of all partitions about equally many.
 
-use super::ranges::Ranges;
+use super::ranges::{Ranges, RawRecord};
 use anyhow::Result;
 use flows::OffsetRange;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-/// Reads up to `most` messages of a topic with these ends, and hands each payload to `each`.
+/// Reads up to `most` messages of a topic with these ends, and hands each record with its partition to `each`.
 ///
 /// # Errors
 /// When Kafka does not answer, or with anything but records.
@@ -14,7 +14,7 @@ pub fn read(
     ranges: &mut Ranges,
     ends: &BTreeMap<i32, (i64, i64)>,
     most: u64,
-    mut each: impl FnMut(Option<&[u8]>),
+    mut each: impl FnMut(i32, RawRecord<'_>),
 ) -> Result<()> {
     for (partition, most) in shares(ends, most) {
         let (low, high) = ends[&partition];
@@ -23,7 +23,7 @@ pub fn read(
         while left > 0 && end > low {
             let first = end.saturating_sub_unsigned(window).max(low);
             ranges.read(partition, OffsetRange::new(first, end), |record| {
-                each(record.payload);
+                each(partition, record);
                 left -= 1;
                 if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;

@@ -16,4 +16,5 @@ pub use endpoints::Observed;
 pub use live::Live;
 pub use rate::RateMeter;
 pub use ready::Ready;
+pub use rejections::share;
 pub use summary::summary;

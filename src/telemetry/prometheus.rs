@@ -205,7 +205,10 @@ mod tests {
         let after = text.match_indices("clickstream_").map(|(at, prefix)| &text[at + prefix.len()..]);
         after
             .map(|rest| {
-                let name = rest.split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '_').next().unwrap_or_default();
+                let name = rest
+                    .split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '_')
+                    .next()
+                    .unwrap_or_default();
                 let labels =
                     rest[name.len()..].strip_prefix('{').and_then(|rest| rest.split('}').next()).unwrap_or_default();
                 (

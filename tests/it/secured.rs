@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const COMMANDS: [&[&str]; 6] =
     [&["setup"], &["produce", "--count", "10"], &["ingest"], &["ingest", "--until-end"], &["audit"], &["rejects"]];
 
-fn open(kafka: &Secured) -> TestEnv {
+pub fn open(kafka: &Secured) -> TestEnv {
     TestEnv::open_in(&Services { brokers: kafka.open.clone(), ..Services::default() })
 }
 

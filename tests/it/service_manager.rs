@@ -19,8 +19,11 @@ fn systemd_hears_that_an_ingester_has_joined_its_group_and_that_it_drains() {
     let socket = UnixDatagram::bind(&path).expect("a directory of ours");
     socket.set_nonblocking(true).unwrap();
     let (name, mut all) = (path.to_str().expect("plain names"), String::new());
-    let mut ingester =
-        env.run_with("ingest", &["--batch-timeout", "300ms"], &[("NOTIFY_SOCKET", name), ("WATCHDOG_USEC", "30000000")]);
+    let mut ingester = env.run_with(
+        "ingest",
+        &["--batch-timeout", "300ms"],
+        &[("NOTIFY_SOCKET", name), ("WATCHDOG_USEC", "30000000")],
+    );
     eventually(WAIT_TIMEOUT, "it is ready", || {
         heard(&socket, &mut all);
         is(all.contains("READY=1\n"), all.clone())

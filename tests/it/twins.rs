@@ -196,7 +196,8 @@ fn is_stricter(kind: &str, value: &str, twin: &str) -> bool {
     match kind {
         _ if kind.starts_with("DateTime") => !is_clear_time(kind, said),
         _ if ["Array", "Map", "Tuple"].iter().any(|nested| kind.starts_with(nested)) => {
-            let mut numbers = value.split(|of: char| !of.is_ascii_digit() && of != '-').filter(|number| !number.is_empty());
+            let mut numbers =
+                value.split(|of: char| !of.is_ascii_digit() && of != '-').filter(|number| !number.is_empty());
             value.contains("null") || numbers.any(|number| !twin.contains(number))
         }
         _ => match (said.parse::<f64>(), twin.parse::<f64>()) {

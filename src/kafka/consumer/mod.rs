@@ -55,7 +55,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 pub(crate) type Client = BaseConsumer<Callbacks>;
 
 /// The default for the time of a drain.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The configuration and the collaborators of a consumer.
 pub struct ConsumerConfig<S> {
