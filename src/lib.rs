@@ -16,6 +16,7 @@ mod demo;
 mod erase;
 mod failpoints;
 pub mod ingest;
+mod json_line;
 pub mod kafka;
 mod latency;
 mod log_throttle;

@@ -3,12 +3,12 @@
 //! A reader that goes away (`| head`, a pager that was left, a closed terminal) is not a fault, and a full disk is one
 //! line. Printing can never end a pipeline that still has events to store.
 
-use crate::printable::{LINE_BYTES, bounded, printable, printable_lines};
+use crate::printable::printable_lines;
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::process::ExitCode;
@@ -66,14 +66,14 @@ pub fn closing(report: impl Display, outcome: Result<()>) -> Result<()> {
     }
 }
 
-/// Says how the program ended, and how it exits.
-pub fn end(outcome: Result<()>) -> ExitCode {
+/// Says how the program ended, with the line that `last_line` makes of an error, and how it exits.
+pub fn end(outcome: Result<()>, last_line: impl FnOnce(&str) -> String) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<ReaderGone>() => ExitCode::from(READER_GONE),
         Err(error) => {
             // Formatted first: standard error is not buffered, and other processes may write to it, too.
-            let line = format!("clickstream: {}\n", printable(&bounded(&format!("{error:#}"), LINE_BYTES)));
+            let line = last_line(&format!("{error:#}"));
             let _ = Stderr.write_all(line.as_bytes());
             ExitCode::FAILURE
         }
@@ -83,6 +83,11 @@ pub fn end(outcome: Result<()>) -> ExitCode {
 /// Prints an error about the command line, which may come from a script and contain any characters.
 pub fn usage(error: &clap::Error) {
     let _ = Stderr.write_all(printable_lines(&error.render().to_string()).as_bytes());
+}
+
+/// Whether standard error shows colours: a terminal does, unless `NO_COLOR` is set (<https://no-color.org>).
+pub fn has_colors() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty())
 }
 
 /// The live line, which stays below whatever is written to standard error.

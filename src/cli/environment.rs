@@ -3,7 +3,7 @@
 //! A variable that is empty is not set: Compose and CI systems have no other way to leave one out. A value that is refused is
 //! refused by the variable's name, because the flag was never typed. And no value of a variable is shown by `--help`.
 
-use super::{Cli, Command};
+use super::{Cli, version};
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, CommandFactory, FromArgMatches};
@@ -11,27 +11,28 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 
 /// The part of the help that is not about one command.
-const AFTER_HELP: &str = "CLICKSTREAM_LOG says how much is logged, to standard error: error, warn, info, debug or trace, \
-                          or one for each part (info,librdkafka=debug).\nA variable that is empty is not set.";
+const AFTER_HELP: &str = "A variable that is empty is not set.";
 
 /// Reads the command line, and the environment for options that are not on it.
 ///
 /// # Errors
 /// The fault of the command line; or the help, or the version.
-pub fn parse() -> Result<Command, clap::Error> {
+pub fn parse() -> Result<Cli, clap::Error> {
     let args: Vec<_> = std::env::args_os().collect();
     read(&args, None).map_err(|error| if error.use_stderr() { explain(&args, error) } else { error })
 }
 
 /// Reads the command line as if one variable were not set.
-fn read(args: &[OsString], ignored: Option<&OsStr>) -> Result<Command, clap::Error> {
+fn read(args: &[OsString], ignored: Option<&OsStr>) -> Result<Cli, clap::Error> {
     let mut command = command(ignored);
     let mut matches = command.try_get_matches_from_mut(args)?;
-    Cli::from_arg_matches_mut(&mut matches).map(|cli| cli.command).map_err(|error| error.format(&mut command))
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
 fn command(ignored: Option<&OsStr>) -> clap::Command {
     Cli::command()
+        .long_version(version::of_all_parts())
+        .mut_args(|arg| environment(arg, ignored))
         .mut_subcommands(|command| with_help(command.mut_args(|arg| environment(arg, ignored))))
         .after_help(AFTER_HELP)
 }
@@ -78,7 +79,7 @@ fn reason(error: &clap::Error) -> String {
 /// The set variables that some command knows.
 fn variables() -> BTreeSet<OsString> {
     let command = Cli::command();
-    let args = command.get_subcommands().flat_map(clap::Command::get_arguments);
+    let args = command.get_subcommands().flat_map(clap::Command::get_arguments).chain(command.get_arguments());
     args.filter_map(Arg::get_env).filter(|name| is_set(name)).map(OsStr::to_owned).collect()
 }
 

@@ -1,43 +1,69 @@
 //! The log, on standard error.
 
-use crate::output::Stderr;
+use crate::json_line::{self, JsonLines};
+use crate::output::{Stderr, has_colors};
 use crate::printable::{LINE_BYTES, bounded, printable};
-use clap::error::ErrorKind;
+use clap::{Args, ValueEnum};
 use std::fmt::{self, Debug};
-use std::io::IsTerminal;
 use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
-/// Says how much is logged.
-const VARIABLE: &str = "CLICKSTREAM_LOG";
+/// The options of the log, which every command has.
+#[derive(Args, Clone, Debug)]
+pub struct LogArgs {
+    /// How much is logged, to standard error: error, warn, info, debug, trace or off; or one level for each part, such as
+    /// info,librdkafka=debug [default: info]
+    #[arg(long, env = "CLICKSTREAM_LOG", value_name = "LEVELS", value_parser = levels, global = true, help_heading = "Log")]
+    pub log: Option<String>,
 
-/// Logs from now on: what the variable asks for, `level` without it.
-///
-/// # Errors
-/// When the variable is none that can be followed.
-pub fn begin(level: &str) -> Result<(), clap::Error> {
-    let asked = std::env::var_os(VARIABLE).filter(|text| !text.is_empty());
-    let filter = match asked.as_ref().map(|text| text.to_str().and_then(filter)) {
-        None => EnvFilter::new(level),
-        Some(Some(filter)) => filter,
-        Some(None) => {
-            let why =
-                format!("{VARIABLE}: expected a level like debug, or one for each part like info,librdkafka=debug\n");
-            return Err(clap::Error::raw(ErrorKind::ValueValidation, why));
+    /// The form of a log line
+    #[arg(
+        long,
+        env = "CLICKSTREAM_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        global = true,
+        help_heading = "Log"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for programs.
+    Json,
+}
+
+impl LogFormat {
+    /// The line of the error that ends the program.
+    pub fn last_line(self, error: &str) -> String {
+        match self {
+            Self::Text => format!("clickstream: {}\n", printable(&bounded(error, LINE_BYTES))),
+            Self::Json => json_line::of_error(&bounded(error, LINE_BYTES)),
         }
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| Stderr)
-        .log_internal_errors(false) // it would panic where standard error is closed
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .fmt_fields(debug_fn(field).delimited(" "))
-        .init();
-    Ok(())
+    }
+}
+
+impl LogArgs {
+    /// Logs from now on, `level` if no other one is asked for.
+    pub fn begin(&self, level: &str) {
+        let filter = self.log.as_deref().and_then(filter).unwrap_or_else(|| EnvFilter::new(level));
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(|| Stderr)
+            .log_internal_errors(false) // it would panic where standard error is closed
+            .with_ansi(has_colors());
+        match self.log_format {
+            LogFormat::Text => log.with_target(false).fmt_fields(debug_fn(field).delimited(" ")).init(),
+            LogFormat::Json => log.event_format(JsonLines).init(),
+        }
+    }
 }
 
 /// A part of a log line of unknown origin: ClickHouse, a broker, a proxy, a message.
@@ -46,6 +72,11 @@ fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Resu
     let value = bounded(&value, LINE_BYTES);
     let value = printable(&value);
     if field.name() == "message" { write!(writer, "{value}") } else { write!(writer, "{field}={value}") }
+}
+
+fn levels(text: &str) -> Result<String, String> {
+    let expected = || "expected a level like debug, or one for each part like info,librdkafka=debug".to_owned();
+    filter(text).map(|_| text.to_owned()).ok_or_else(expected)
 }
 
 /// A word that is no level would be taken for a part of the program, and silence all the others.

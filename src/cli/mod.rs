@@ -3,6 +3,7 @@
 mod audit;
 mod check;
 mod clickhouse;
+mod completions;
 mod dashboard;
 mod demo;
 mod environment;
@@ -13,6 +14,7 @@ mod hosts;
 mod ingest;
 mod kafka;
 mod log;
+mod man;
 mod own_table;
 mod pipeline;
 mod produce;
@@ -23,11 +25,13 @@ mod secrets;
 mod settings;
 mod setup;
 mod values;
+mod version;
 
 use clickhouse::ClickHouseArgs;
 use format::Format;
 use hosts::HostArgs;
 use kafka::KafkaArgs;
+use log::{LogArgs, LogFormat};
 use own_table::{TableArgs, TimeArgs};
 use pipeline::RunArgs;
 
@@ -51,6 +55,9 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 struct Cli {
     #[command(subcommand)]
     command: Command,
+
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -87,15 +94,23 @@ enum Command {
     Secrets(secrets::SecretsArgs),
     /// Check the health of a running `produce` or `ingest`; exit code 1 if it is not healthy
     Health(health::HealthArgs),
+    /// Print the completions of a shell
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages into a directory
+    Man(man::ManArgs),
 }
 
 /// The program: reads the command line, runs its command, and reports its outcome.
 pub fn main() -> ExitCode {
-    let command = environment::parse().and_then(|command| log::begin(level(&command)).map(|()| command));
-    match command {
-        Ok(command) => output::end(failpoints::check().and_then(|()| run(command))),
+    match environment::parse() {
+        Ok(Cli { command, log }) => {
+            log.begin(level(&command));
+            output::end(failpoints::check().and_then(|()| run(command)), |error| log.log_format.last_line(error))
+        }
         // Help, or the version.
-        Err(text) if !text.use_stderr() => output::end(output::judge(text.print())),
+        Err(text) if !text.use_stderr() => {
+            output::end(output::judge(text.print()), |error| LogFormat::Text.last_line(error))
+        }
         Err(error) => {
             output::usage(&error);
             ExitCode::from(USAGE)
@@ -138,6 +153,8 @@ async fn run_async(command: Command) -> anyhow::Result<()> {
         Command::Erase(args) => erase::run(args).await,
         Command::Secrets(args) => secrets::run(&args),
         Command::Health(args) => health::run(args).await,
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Guard { .. } | Command::Libchdb { .. } => unreachable!("these run without a runtime"),
     }
 }

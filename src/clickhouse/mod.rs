@@ -55,6 +55,7 @@ pub(crate) use rejects::{Choice, Count, Foreign, Place, Row};
 pub use rows::encode as encode_rows;
 pub(crate) use schema::Tables;
 pub(crate) use script::statements;
+pub(crate) use settings::OLDEST_VERSION;
 pub(crate) use sink::{ClickHouseSink, Writer};
 pub use store::ClickHouseStore;
 pub(crate) use table_fault::{TableFault, Unfit};

@@ -77,7 +77,7 @@ impl Settings {
             return Failure { kind: ErrorKind::Transient, message: format!("an older server: {said}"), ..failure };
         }
         let message = if is(UNKNOWN_SETTING) {
-            format!("it does not know the setting {name}: ClickHouse 25.8 or newer is needed")
+            format!("it does not know the setting {name}: ClickHouse {OLDEST_VERSION} or newer is needed")
         } else if is(READONLY) {
             format!(
                 "{may_not}: its profile is readonly; `audit` and `rejects` need readonly = 2 or 0, `ingest` and `setup` 0 ({said})"
@@ -88,6 +88,9 @@ impl Settings {
         Failure { message, ..failure }
     }
 }
+
+/// The oldest ClickHouse that has what our statements need.
+pub const OLDEST_VERSION: &str = "25.8";
 
 /// A client whose statements bring these.
 pub fn with(client: &clickhouse::Client, settings: &[Pin]) -> clickhouse::Client {

@@ -64,6 +64,8 @@ fn an_empty_variable_is_not_set() {
         assert_eq!(said(env.run_with(&name, &["--help"], &empty)), (Some(0), help.clone()));
         let args: &[&str] = match name.as_str() {
             "secrets" => &["secrets-here"],
+            "completions" => &["zsh"],
+            "man" => &["pages-here"],
             "report" => &["no-such-file"],
             "health" => &["--metrics", "127.0.0.1:1"],
             "demo" => &["--data-dir", "/dev/null/nowhere"],
@@ -91,6 +93,7 @@ fn a_value_that_is_refused_is_refused_by_the_name_of_its_variable() {
         ("ingest", "CLICKSTREAM_CLICKHOUSE_URL", "localhost:8123"),
         ("ingest", "CLICKSTREAM_METRICS", "9000"),
         ("ingest", "CLICKSTREAM_LOG", "verbose"),
+        ("ingest", "CLICKSTREAM_LOG_FORMAT", "xml"),
         ("health", "CLICKSTREAM_METRICS", "9000"),
         ("health", "CLICKSTREAM_READY", "perhaps"),
         ("dashboard", "CLICKSTREAM_LISTEN", "3000"),
@@ -130,6 +133,25 @@ fn a_value_that_is_refused_is_refused_by_the_name_of_its_variable() {
     let environment = [("CLICKSTREAM_BATCH_ROWS", "many")];
     let args = ["--batch-rows", "5", "--brokers", "127.0.0.1:1", "--connect-timeout", "1ms"];
     refused(env.run_with("ingest", &args, &environment), 1, &["Kafka"]);
+}
+
+#[test]
+fn a_log_of_json_has_an_object_on_each_line_up_to_the_error_that_ends_the_program() {
+    let env = TestEnv::bare();
+    let near = ["--brokers", "127.0.0.1:1", "--connect-timeout", "1ms"];
+    let mut program = env.run("setup", &[&near[..], &["--log", "debug", "--log-format", "json"]].concat());
+    assert_eq!(program.exit_code(NO_WAIT_DEADLINE), Some(1));
+    let text = program.stderr();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    for line in &lines {
+        assert!(["timestamp", "level", "message"].iter().all(|name| line[name].is_string()), "{line}");
+    }
+    let last = lines.last().expect("the error");
+    assert!(last["level"] == "ERROR" && last["message"].as_str().unwrap().contains("Kafka"), "{text}");
+    // A level that is off leaves the error.
+    let mut program = env.run_with("setup", &near, &[("CLICKSTREAM_LOG_FORMAT", "json"), ("CLICKSTREAM_LOG", "off")]);
+    assert_eq!(program.exit_code(NO_WAIT_DEADLINE), Some(1));
+    assert_eq!(program.stderr().lines().count(), 1, "{}", program.stderr());
 }
 
 #[test]
