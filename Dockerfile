@@ -18,6 +18,8 @@ RUN mkdir -p src tests/faults benches flows/src flows/benches \
     flows/src/lib.rs flows/benches/decode.rs flows/benches/ingest.rs \
  && cargo build --release --locked
 COPY . .
+# The image's own sources have no git: `docker build --build-arg CLICKSTREAM_COMMIT=$(git rev-parse --short=12 HEAD) .`
+ARG CLICKSTREAM_COMMIT=
 # Cargo compares times of change, and the empty files are younger than the real ones.
 RUN touch src/main.rs src/lib.rs flows/src/lib.rs \
  && cargo build --release --locked \
