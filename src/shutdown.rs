@@ -56,6 +56,11 @@ impl Shutdown {
         Ok(shutdown)
     }
 
+    /// A request to end a part of the work: also requested as soon as this one is, and not the other way round.
+    pub fn of_part(&self) -> Self {
+        Self(Arc::new(self.0.child_token()))
+    }
+
     /// Requests it.
     pub fn request(&self) {
         self.0.cancel();

@@ -55,6 +55,7 @@ mod sink;
 mod stages;
 mod store;
 mod template;
+mod topics;
 mod waiting;
 
 pub use backlog::Backlog;

@@ -1,6 +1,7 @@
 //! The counts of a running pipeline, for the status line, the closing report, and Prometheus.
 
 use crate::room::Room;
+use crate::topics::Topics;
 use crate::{Backlog, Due, ErrorKind, Failure, Latencies, Rejects, Waiting};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -67,6 +68,8 @@ pub struct Metrics {
     backlog: Mutex<Backlog>,
     /// Conditions of the run that became known since the last call of `learned`.
     learned: Mutex<Vec<(String, String)>>,
+    /// The topics that these metrics are the sum of.
+    pub(crate) topics: Topics,
     /// The newest failure, and when it was.
     failure: Mutex<Option<(Instant, String)>>,
 }

@@ -67,6 +67,14 @@ impl Rejects {
         self.bytes.load(Relaxed)
     }
 
+    /// Takes over the counts since the start of several topics together.
+    pub(crate) fn sum_up<'r>(&self, topics: impl Iterator<Item = &'r Self> + Clone) {
+        for (nth, count) in self.by_reason.iter().enumerate() {
+            count.store(topics.clone().map(|topic| topic.by_reason[nth].load(Relaxed)).sum(), Relaxed);
+        }
+        self.bytes.store(topics.map(Self::bytes).sum(), Relaxed);
+    }
+
     /// The most frequent kind since kinds were last taken.
     pub fn take_most_frequent(&self) -> Option<RejectKind> {
         self.take_kinds().into_iter().next()

@@ -21,6 +21,12 @@ impl Room {
         Some(self.rows.load(Relaxed)).filter(|rows| *rows > 0).map(|rows| usize::try_from(rows).unwrap_or(usize::MAX))
     }
 
+    /// Takes over the smallest of these.
+    pub(crate) fn narrowest<'r>(&self, rooms: impl Iterator<Item = &'r Self>) {
+        let known = rooms.map(|room| room.rows.load(Relaxed)).filter(|rows| *rows > 0);
+        self.rows.store(known.min().unwrap_or(0), Relaxed);
+    }
+
     /// Notes that an insert of this many rows was too large.
     pub(crate) fn exceeded(&self, rows: usize) {
         let half = (rows as u64 / 2).max(1);

@@ -2,16 +2,18 @@
 //! that.
 //!
 //! This happens if a topic was read under two ids: mirrored to another cluster whose offsets lagged, or read from the
-//! beginning. A sample finds it. Two topics in one table share no events, and a message that the topic holds twice has
-//! one source.
+//! beginning. A sample finds it. Two topics in the shop's table share no events, and a message that the topic holds twice has
+//! one source. Two topics in a table of the user's own may hold equal messages, each of which is a row of its own.
 
 use super::{Auditor, Findings};
 use crate::clickhouse::patiently;
+use crate::kafka::admin;
 use crate::numbers::grouped;
 use crate::printable::name;
 use anyhow::Result;
 use flows::OffsetRange;
 use std::collections::BTreeMap;
+use tokio::task::block_in_place;
 
 /// The oldest events of a partition that are looked at, and as many of the newest: where one reader followed on another, what
 /// both have read lies at one of the two ends.
@@ -37,6 +39,16 @@ impl Auditor {
             let ranges: Vec<_> = sample(range).into_iter().map(|range| (partition, range)).collect();
             for (other, events) in patiently(async || clickhouse.other_sources(source, &ranges).await).await? {
                 *others.entry(other).or_default() += events;
+            }
+        }
+        if clickhouse.has_own_table() && !others.is_empty() {
+            let ids = others.keys().map(String::as_str).collect();
+            for (id, topic) in block_in_place(|| admin::topics_with(&self.client, &ids))? {
+                let events = others.remove(&id).unwrap_or_default();
+                tracing::info!(
+                    "of a sample, {} rows are equal to rows of topic {topic} ({id}): that is a topic of its own, so this is not a fault",
+                    grouped(events)
+                );
             }
         }
         Ok(others)

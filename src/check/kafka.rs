@@ -57,7 +57,7 @@ pub async fn checks(config: &CheckConfig) -> (Report, Outcome<Topic>) {
 /// Makes what `ingest` would make of the options.
 fn settings(config: &CheckConfig) -> Answer<Settings> {
     let made = || -> Result<Settings> {
-        let member = client_config(&config.kafka, &config.group, DRAIN_TIMEOUT, false)?;
+        let member = client_config(&config.kafka, &config.group, DRAIN_TIMEOUT, false, 1)?;
         let mut reader = kafka::client_config(&config.kafka, ranges::DEFAULTS)?;
         reader.set("group.id", &config.group);
         let setting = |key| member.get(key).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! `clickstream audit`: the proof, offset by offset, that the tables hold what the topic held.
 
+use super::kafka::several;
 use super::values::{instant, not_empty};
 use super::{ClickHouseArgs, Format, KafkaArgs, TableArgs, TimeArgs};
 use crate::audit::{Auditor, Expired, Findings, Healer, Interrupted, Marks, OtherSources, Wanted, other_sources};
@@ -26,13 +27,14 @@ const INTERRUPTIONS: u32 = 100;
 
 /// A running audit.
 struct Audit {
-    args: AuditArgs,
+    args: Arc<AuditArgs>,
     partitions: Vec<i32>,
     identity: TopicIdentity,
     auditor: Auditor,
 }
 
 #[derive(Args, Debug)]
+#[command(mut_arg("topic", several))]
 pub struct AuditArgs {
     #[command(flatten)]
     pub kafka: KafkaArgs,
@@ -65,7 +67,20 @@ pub struct AuditArgs {
 /// # Errors
 /// When there are faults in the end, or when the comparison cannot be made.
 pub async fn run(args: AuditArgs) -> Result<()> {
-    let mut audit = Audit::begin(args).await?;
+    let args = Arc::new(args);
+    if let [topic] = args.kafka.topics() {
+        return audit(&args, topic).await;
+    }
+    let mut faults = Vec::new();
+    for topic in args.kafka.topics() {
+        faults.extend(audit(&args, topic).await.err().map(|why| format!("topic {topic}: {why:#}")));
+    }
+    if faults.is_empty() { Ok(()) } else { bail!(faults.join("; ")) }
+}
+
+/// Audits one topic.
+async fn audit(args: &Arc<AuditArgs>, topic: &str) -> Result<()> {
+    let mut audit = Audit::begin(args.clone(), topic).await?;
     let (mut found, marks) = audit.inspect().await?;
     audit.print(&found)?;
     if audit.args.heal {
@@ -104,12 +119,11 @@ fn conclusion(found: &[Findings]) -> String {
 
 impl Audit {
     /// Waits for both services, and reads the ranges to compare.
-    async fn begin(args: AuditArgs) -> Result<Self> {
-        let mut config = kafka::client_config(&args.kafka.config(), ranges::DEFAULTS)?;
+    async fn begin(args: Arc<AuditArgs>, topic: &str) -> Result<Self> {
+        let mut config = kafka::client_config(&args.kafka.config_of(topic), ranges::DEFAULTS)?;
         config.set("group.id", &args.group);
         let client = Arc::new(admin::client(&config)?);
         let clickhouse = Arc::new(ClickHouse::new(&args.table.config(&args.clickhouse))?);
-        let topic = args.kafka.topic.as_str();
         let patience = args.kafka.connect_timeout;
         let found = connect::kafka(&client, topic, patience).await?;
         let Found::Partitions(partitions) = found else {

@@ -1,5 +1,6 @@
 //! `clickstream ingest`: from the topic into ClickHouse, each message exactly once.
 
+use super::kafka::several;
 use super::values::{not_empty, some_time, switch};
 use super::{ClickHouseArgs, KafkaArgs, RunArgs, TableArgs, TimeArgs};
 use crate::ingest::{self, IngestConfig, Instance};
@@ -22,6 +23,7 @@ use std::time::Duration;
 const NO_NAME: &str = "none";
 
 #[derive(Args, Debug)]
+#[command(mut_arg("topic", several))]
 pub struct IngestArgs {
     #[command(flatten)]
     pub kafka: KafkaArgs,
@@ -74,6 +76,7 @@ impl IngestArgs {
     fn config(&self) -> IngestConfig {
         IngestConfig {
             kafka: self.kafka.config(),
+            more_topics: self.kafka.topics()[1..].to_vec(),
             naming: Naming::ById,
             group: self.group.clone(),
             instance: match self.instance_id.as_deref() {

@@ -47,7 +47,7 @@ pub async fn run(args: SchemaArgs) -> Result<()> {
     if let Some(file) = args.output.as_deref().filter(|file| file.exists()) {
         bail!("{} exists already: name another file with --output, or remove it", file.display());
     }
-    let topic = args.kafka.topic.as_str();
+    let topic = args.kafka.topic();
     let mut config = kafka::client_config(&args.kafka.config(), ranges::DEFAULTS)?;
     config.set("group.id", GROUP);
     let client = Arc::new(admin::client(&config)?);

@@ -1,5 +1,6 @@
 //! `clickstream setup`: creates a missing topic and missing tables, and checks existing ones.
 
+use super::kafka::several;
 use super::{ClickHouseArgs, KafkaArgs, TableArgs};
 use crate::clickhouse::{ClickHouse, Tables, statements};
 use crate::kafka::admin::{self, Found};
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Args, Debug)]
+#[command(mut_arg("topic", several))]
 pub struct SetupArgs {
     #[command(flatten)]
     pub kafka: KafkaArgs,
@@ -39,14 +41,15 @@ pub async fn run(args: SetupArgs) -> Result<()> {
     let client = Arc::new(admin::client(&config)?);
     let tables_config = args.table.config(&args.clickhouse);
     let clickhouse = ClickHouse::new(&tables_config)?;
-    let topic = &args.kafka.topic;
-    match connect::kafka(&client, topic, args.kafka.connect_timeout).await? {
-        Found::Partitions(partitions) => {
-            output::line(format_args!("topic {topic}: there, {} partitions", partitions.len()))?;
-        }
-        Found::Missing => {
-            admin::create(&config, client, topic, args.partitions, &[]).await?;
-            output::line(format_args!("topic {topic}: created, {} partitions", args.partitions))?;
+    for topic in args.kafka.topics() {
+        match connect::kafka(&client, topic, args.kafka.connect_timeout).await? {
+            Found::Partitions(partitions) => {
+                output::line(format_args!("topic {topic}: there, {} partitions", partitions.len()))?;
+            }
+            Found::Missing => {
+                admin::create(&config, client.clone(), topic, args.partitions, &[]).await?;
+                output::line(format_args!("topic {topic}: created, {} partitions", args.partitions))?;
+            }
         }
     }
     connect::clickhouse(&clickhouse, args.kafka.connect_timeout).await?;
@@ -62,7 +65,8 @@ pub async fn run(args: SetupArgs) -> Result<()> {
     let tables = tables.context("cannot set up the tables")?;
     // Only now it is known that there is a table.
     if args.table.table.is_some() {
-        connect::checked(&clickhouse, patience, async || clickhouse.learn_table(topic, None).await).await?;
+        connect::checked(&clickhouse, patience, async || clickhouse.learn_table(args.kafka.topic(), None).await)
+            .await?;
     }
     let words = match tables {
         Tables::Kept => "tables there, columns as expected",

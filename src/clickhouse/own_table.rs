@@ -200,6 +200,11 @@ impl ClickHouse {
         Ok(())
     }
 
+    /// Whether good rows go into a table of the user's own.
+    pub fn has_own_table(&self) -> bool {
+        self.own_table().is_some()
+    }
+
     /// The user's own table as it was last read, if there is one.
     pub fn own_table(&self) -> Option<Arc<OwnTable>> {
         self.own().clone()

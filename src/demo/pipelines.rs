@@ -73,6 +73,7 @@ impl Pipelines {
         };
         let ingest = IngestConfig {
             kafka,
+            more_topics: Vec::new(),
             naming: Naming::ByName,
             group: "clickstream".into(),
             instance: Instance::None, // its group is gone when it is

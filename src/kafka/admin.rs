@@ -10,9 +10,10 @@ use flows::TopicIdentity;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -215,6 +216,21 @@ pub fn source(client: &Client, topic: &str) -> Result<String> {
 pub fn identity(client: &Client, topic: &str) -> Result<TopicIdentity> {
     topic_identity::ask(client.client().native_client(), topic, true, REQUEST_TIMEOUT * 2)
         .map_err(|code| anyhow!("topic {topic}: {}", explain(client, "DESCRIBE", topic, &KafkaError::Global(code))))
+}
+
+/// The topics of the cluster whose id is one of these: id and name. Topics that cannot be asked for are left out.
+///
+/// # Errors
+/// When Kafka does not answer.
+pub fn topics_with(client: &Client, ids: &BTreeSet<&str>) -> Result<BTreeMap<String, String>> {
+    let metadata = client.fetch_metadata(None, REQUEST_TIMEOUT * 2);
+    let metadata = metadata.map_err(|error| anyhow!("cannot list the cluster's topics: {error}"))?;
+    let with_id = |topic: &MetadataTopic| {
+        let id = native::topic_id(client.client().native_client(), topic.name(), REQUEST_TIMEOUT).ok()??;
+        ids.contains(id.as_str()).then(|| (id, topic.name().to_owned()))
+    };
+    // Each costs a request.
+    Ok(metadata.topics().iter().filter_map(with_id).take(ids.len()).collect())
 }
 
 /// Creates a topic, with the cluster's default replication factor. Returns when the cluster knows it: Kafka's answer

@@ -48,6 +48,7 @@ impl Recorder {
 
     /// Takes the latencies since the last call, and logs an interval that is over.
     pub fn tick(&mut self) {
+        self.metrics.refresh();
         let taken = std::mem::take(&mut *self.metrics.latencies());
         self.window.add(&taken, Instant::now());
         if let Some(log) = &mut self.log {

@@ -61,6 +61,11 @@ impl At {
         }
     }
 
+    /// Whether a service is away, for each topic.
+    pub(super) const fn is_service(self) -> bool {
+        matches!(self, Self::Kafka | Self::ClickHouse)
+    }
+
     pub(super) const fn meanwhile(self) -> &'static str {
         match self {
             Self::Kafka | Self::ClickHouse => "nothing is lost: Kafka keeps the messages",

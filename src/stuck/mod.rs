@@ -7,7 +7,7 @@ pub use at::At;
 
 use flows::Pauses;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A problem that lasts is logged again after this time.
@@ -21,6 +21,9 @@ pub struct Stuck {
     is_late: AtomicBool,
     /// Finds pauses of this process: the problems are looked at every second.
     pauses: Mutex<Pauses>,
+    /// Those of each topic, in a process with several.
+    topics: Mutex<Vec<(String, Arc<Self>)>>,
+    is_of_topic: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +37,13 @@ struct Lasting {
 }
 
 impl Stuck {
+    /// The problems of one topic of several, which are among these from then on.
+    pub fn of_topic(&self, topic: &str) -> Arc<Self> {
+        let stuck = Arc::new(Self { is_of_topic: true, ..Self::default() });
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner).push((topic.to_owned(), stuck.clone()));
+        stuck
+    }
+
     /// Notes that the flow is stuck here, still or from now on; `why` is the newest reason.
     pub fn is(&self, at: At, why: impl Into<String>) {
         self.is_since(at, Instant::now(), why);
@@ -75,42 +85,81 @@ impl Stuck {
         self.is_late.store(is_late, Relaxed);
     }
 
-    /// How long it has lasted; zero while all is well.
+    /// Forgets all problems: the work has ended.
+    pub fn forget_all(&self) {
+        At::ALL.into_iter().for_each(|at| self.forget(at));
+    }
+
+    /// How long it has lasted, in any topic; zero while all is well.
     pub fn lasts(&self, at: At) -> Duration {
         self.look(Instant::now());
-        self.place(at).as_ref().map_or(Duration::ZERO, |lasting| lasting.since.elapsed())
+        let here = self.place(at).as_ref().map_or(Duration::ZERO, |lasting| lasting.since.elapsed());
+        self.topics().iter().map(|(_, topic)| topic.lasts(at)).fold(here, Duration::max)
     }
 
     /// The reason why the process is not ready, in a sentence.
     pub fn not_ready(&self) -> Option<String> {
-        let (at, lasting) = self.first(|at| at.too_long(self.is_late.load(Relaxed)))?;
-        Some(lasting.sentence(at))
+        let (topic, at, lasting) = self.worst(At::too_long)?;
+        Some(about(topic.as_deref(), at, lasting.sentence(at)))
     }
 
     /// The present problem, and what happens to the messages meanwhile, in a few words.
     pub fn now(&self) -> Option<(String, &'static str)> {
-        let (at, lasting) = self.first(|at| at.said_after(self.is_late.load(Relaxed)))?;
-        Some((format!("{} for {}", at.means(), seconds(lasting.since)), at.keeps()))
+        let (topic, at, lasting) = self.worst(At::said_after)?;
+        let words = format!("{} for {}", at.means(), seconds(lasting.since));
+        Some((about(topic.as_deref(), at, words), at.keeps()))
     }
 
-    /// Warns of a problem, once and then now and then while it lasts.
+    /// Warns of a problem, once and then now and then while it lasts: of one in each topic. The process warns for its topics, of a service
+    /// that is away once for all of them.
     pub fn warn(&self) {
-        let Some((at, lasting)) = self.first(|at| at.said_after(self.is_late.load(Relaxed))) else { return };
-        if lasting.said.is_none_or(|said| said.elapsed() >= REPEAT_INTERVAL)
-            && let Some(still) = &mut *self.place(at)
-        {
-            still.said = Some(Instant::now());
-            tracing::warn!("{}; trying again, and {}", lasting.sentence(at), at.meanwhile());
+        if self.is_of_topic {
+            return;
+        }
+        self.warn_of(None, &[]);
+        let mut away = Vec::new();
+        for (topic, stuck) in self.topics() {
+            away.extend(stuck.warn_of(Some(&topic), &away).filter(|at| at.is_service()));
         }
     }
 
-    /// The first problem that has lasted as long as `time` says for its place.
-    fn first(&self, time: impl Fn(At) -> Duration) -> Option<(At, Lasting)> {
+    /// Warns of the first problem, unless it is among those that are known; returns where it is.
+    fn warn_of(&self, topic: Option<&str>, known: &[At]) -> Option<At> {
+        let (at, lasting) = self.first(At::said_after)?;
+        if !known.contains(&at)
+            && lasting.said.is_none_or(|said| said.elapsed() >= REPEAT_INTERVAL)
+            && let Some(still) = &mut *self.place(at)
+        {
+            still.said = Some(Instant::now());
+            tracing::warn!("{}; trying again, and {}", about(topic, at, lasting.sentence(at)), at.meanwhile());
+        }
+        Some(at)
+    }
+
+    /// The problem that counts most, and the topic that has it.
+    fn worst(&self, limit: fn(At, bool) -> Duration) -> Option<(Option<String>, At, Lasting)> {
+        let of_topic = |(topic, stuck): (String, Arc<Self>)| {
+            let (at, lasting) = stuck.first(limit)?;
+            Some((Some(topic), at, lasting))
+        };
+        let here = self.first(limit).map(|(at, lasting)| (None, at, lasting));
+        let all = here.into_iter().chain(self.topics().into_iter().filter_map(of_topic));
+        all.min_by_key(|(_, at, lasting)| (*at as usize, lasting.since))
+    }
+
+    /// The first problem that has lasted as long as `limit` says for its place.
+    fn first(&self, limit: fn(At, bool) -> Duration) -> Option<(At, Lasting)> {
         self.look(Instant::now());
+        let is_late = self.is_late.load(Relaxed);
         At::ALL.into_iter().find_map(|at| {
             let lasting = self.place(at).clone()?;
-            (lasting.since.elapsed() >= time(at)).then_some((at, lasting))
+            (lasting.since.elapsed() >= limit(at, is_late)).then_some((at, lasting))
         })
+    }
+
+    fn topics(&self) -> Vec<(String, Arc<Self>)> {
+        // A list that is only added to.
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A pause of this process itself is not a time for which a problem has lasted.
@@ -136,6 +185,14 @@ impl Lasting {
     }
 }
 
+/// A sentence about a problem of a topic. A service that is away is a problem of all topics.
+fn about(topic: Option<&str>, at: At, sentence: String) -> String {
+    match topic.filter(|_| !at.is_service()) {
+        Some(topic) => format!("topic {topic}: {sentence}"),
+        None => sentence,
+    }
+}
+
 /// The time since then, in whole seconds.
 fn seconds(since: Instant) -> String {
     format!("{:.0} s", since.elapsed().as_secs_f64())
@@ -147,7 +204,7 @@ mod tests {
 
     impl Stuck {
         fn said(&self) -> Option<String> {
-            self.first(|_| Duration::ZERO).map(|(at, lasting)| lasting.sentence(at))
+            self.first(|_, _| Duration::ZERO).map(|(at, lasting)| lasting.sentence(at))
         }
     }
 
@@ -171,6 +228,32 @@ mod tests {
         assert_eq!(stuck.lasts(At::Group), Duration::ZERO);
         stuck.is_over(At::Lease);
         assert!(stuck.said().unwrap().contains("no coordinator"));
+    }
+
+    #[test]
+    fn a_problem_of_one_topic_is_one_of_the_process_and_says_which_topic_has_it() {
+        let stuck = Stuck::default();
+        let [web, app] = ["web", "app"].map(|topic| stuck.of_topic(topic));
+        assert_eq!((stuck.now(), stuck.not_ready(), stuck.lasts(At::Storing)), (None, None, Duration::ZERO));
+        let before = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).expect("a minute of uptime");
+        app.is_since(At::Storing, before(40), "100 messages");
+        assert_eq!(stuck.lasts(At::Storing).as_secs(), 40);
+        assert_eq!(stuck.not_ready().unwrap(), "topic app: messages wait and none is stored for 40 s: 100 messages");
+        assert!(stuck.now().unwrap().0.starts_with("topic app: messages wait"));
+        web.is_since(At::Topic, before(31), "it is gone");
+        assert!(stuck.not_ready().unwrap().starts_with("topic web: Kafka has not said where the topic ends for 31 s"));
+        let said = |stuck: &Stuck, at| stuck.place(at).clone().is_some_and(|lasting| lasting.said.is_some());
+        app.warn();
+        assert!(!said(&app, At::Storing), "the process warns");
+        stuck.warn();
+        assert!(said(&app, At::Storing) && said(&web, At::Topic), "of each topic");
+        [&app, &web].iter().for_each(|topic| topic.is_since(At::Kafka, before(5), "refused"));
+        assert_eq!(stuck.not_ready().unwrap(), "Kafka has not answered for 5 s: refused");
+        stuck.warn();
+        assert!(said(&web, At::Kafka) && !said(&app, At::Kafka), "once for all topics");
+        web.forget_all();
+        app.forget_all();
+        assert_eq!((stuck.now(), stuck.not_ready()), (None, None));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::latency::{Recent, percentile};
 use crate::stuck::{At, Stuck};
 use flows::{ErrorKind, Latencies, Metrics, Reason, Stage};
 use std::fmt::{Display, Write};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 const QUANTILES: [(&str, f64); 4] = [("0.5", 50.0), ("0.9", 90.0), ("0.99", 99.0), ("0.999", 99.9)];
@@ -17,6 +18,7 @@ const BUCKETS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0, 20.0
 /// All metrics of a pipeline; the quantiles are those of the last minute.
 pub fn render(of: Pipeline, live: &Live, ready: &Ready) -> String {
     let (mut page, metrics, stuck) = (Page::default(), &*live.metrics, &*ready.stuck);
+    metrics.refresh();
     page.head("build_info", "gauge", "Always 1; the version is a label.");
     page.value("build_info", &format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
     let is_ready = ready.missing(of, metrics).is_none();
@@ -113,6 +115,7 @@ fn ingest(page: &mut Page, live: &Live, stuck: &Stuck) {
     );
     page.gauge("in_flight_batches", "Batches that are being settled.", Metrics::read(&metrics.in_flight));
     page.gauge("lag_messages", "Messages behind the committed offsets.", Metrics::read(&metrics.lag));
+    of_topics(page, live);
     page.head("failures_total", "counter", "Failed attempts by kind.");
     for (kind, count) in ErrorKind::ALL.iter().zip(&metrics.failures) {
         page.value("failures_total", &format!("{{class=\"{}\"}}", kind.as_str()), Metrics::read(count));
@@ -122,6 +125,25 @@ fn ingest(page: &mut Page, live: &Live, stuck: &Stuck) {
         let at = Metrics::read(at) as f64 / 1e3;
         page.value("last_failure_timestamp_seconds", &format!("{{class=\"{}\"}}", kind.as_str()), at);
     }
+}
+
+/// A few figures of each topic, if the process has several.
+fn of_topics(page: &mut Page, live: &Live) {
+    let topics = live.metrics.topics();
+    let lasts = |metrics: &Metrics| metrics.waiting().oldest(Instant::now()).as_secs_f64();
+    let mut each = |name, kind, help, value: &dyn Fn(&Metrics) -> f64| {
+        if !topics.is_empty() {
+            page.head(name, kind, help);
+        }
+        for (topic, metrics) in &topics {
+            page.value(name, &format!("{{topic=\"{topic}\"}}"), value(metrics));
+        }
+    };
+    let count = |counter: &AtomicU64| Metrics::read(counter) as f64;
+    each("topic_events_total", "counter", "Rows stored in the table, by topic.", &|of| count(&of.events));
+    each("topic_rejects_total", "counter", "Rows stored in rejected, by topic.", &|of| of.rejects.total() as f64);
+    each("topic_lag_messages", "gauge", "Messages behind the committed offsets, by topic.", &|of| count(&of.lag));
+    each("topic_oldest_unfinished_seconds", "gauge", "Age of the oldest message that is not stored, by topic.", &lasts);
 }
 
 /// The end-to-end latency of all stored events.
@@ -155,7 +177,7 @@ impl Page {
         let _ = writeln!(self.0, "clickstream_{name}{labels} {value}");
     }
 
-    fn counter(&mut self, name: &str, help: &str, counter: &std::sync::atomic::AtomicU64) {
+    fn counter(&mut self, name: &str, help: &str, counter: &AtomicU64) {
         self.head(name, "counter", help);
         self.value(name, "", Metrics::read(counter));
     }

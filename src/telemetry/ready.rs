@@ -25,10 +25,19 @@ impl Ready {
         match of {
             Pipeline::Produce if !self.has_begun.load(Relaxed) => Some("Kafka has not answered yet".into()),
             Pipeline::Ingest { .. } if !self.has_begun.load(Relaxed) => Some("still starting".into()),
-            Pipeline::Ingest { .. } if Metrics::read(&metrics.rebalances) == 0 => {
-                Some("the group has not assigned partitions yet".into())
-            }
-            _ => self.stuck.not_ready(),
+            Pipeline::Ingest { .. } => without_partitions(metrics).or_else(|| self.stuck.not_ready()),
+            Pipeline::Produce => self.stuck.not_ready(),
         }
+    }
+}
+
+/// Whether a member has not heard of its group.
+fn without_partitions(metrics: &Metrics) -> Option<String> {
+    const WAITS: &str = "the group has not assigned partitions yet";
+    let is_new = |metrics: &Metrics| Metrics::read(&metrics.rebalances) == 0;
+    let topics = metrics.topics();
+    match topics.iter().find(|(_, metrics)| is_new(metrics)) {
+        Some((topic, _)) => Some(format!("topic {topic}: {WAITS}")),
+        None => (topics.is_empty() && is_new(metrics)).then(|| WAITS.to_owned()),
     }
 }

@@ -16,6 +16,8 @@ const FEW_AGAIN: Duration = Duration::from_secs(60);
 /// Watches the rejects of one ingester.
 pub struct Rejections {
     metrics: Arc<Metrics>,
+    /// The topic, where the ingester has several.
+    topic: Option<String>,
     since: Instant,
     /// Rows and rejects when the window began.
     before: (u64, u64),
@@ -23,8 +25,8 @@ pub struct Rejections {
 }
 
 impl Rejections {
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, since: Instant::now(), before: (0, 0), few: LogThrottle::every(FEW_AGAIN) }
+    pub fn new(metrics: Arc<Metrics>, topic: Option<String>) -> Self {
+        Self { metrics, topic, since: Instant::now(), before: (0, 0), few: LogThrottle::every(FEW_AGAIN) }
     }
 
     /// Warns, if a window has passed and there were rejects in it.
@@ -44,7 +46,8 @@ impl Rejections {
         let kind = self.metrics.rejects.take_most_frequent();
         let Some(kind) = kind.filter(|_| rejects > 0) else { return };
         if rejects * 2 >= rows || self.few.now() {
-            tracing::warn!("{}", sentence(rows, rejects, within, &kind));
+            let of = self.topic.as_ref().map(|topic| format!("topic {topic}: ")).unwrap_or_default();
+            tracing::warn!("{of}{}", sentence(rows, rejects, within, &kind));
         }
     }
 }

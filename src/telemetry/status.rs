@@ -10,6 +10,7 @@ use crate::latency::{Recorder, table};
 use crate::numbers::grouped;
 use crate::shutdown::Shutdown;
 use flows::{Metrics, Stage, Waiting};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,8 @@ pub struct Status {
     ready: Arc<Ready>,
     service_manager: ServiceManager,
     shutdown: Shutdown,
+    /// Those of each topic, where there are several.
+    rejections_by_topic: BTreeMap<String, Rejections>,
 }
 
 impl Status {
@@ -72,10 +75,11 @@ impl Status {
             rate: RateMeter::new(of.promise(), Instant::now()),
             seen: (0, 0),
             newest: (0, 0),
-            rejections: Rejections::new(metrics.clone()),
+            rejections: Rejections::new(metrics.clone(), None),
             ready: ready.clone(),
             service_manager: ServiceManager::of_environment(),
             shutdown: shutdown.clone(),
+            rejections_by_topic: BTreeMap::new(),
         }
     }
 
@@ -83,7 +87,11 @@ impl Status {
     pub fn tick(&mut self) {
         let parts = self.parts();
         self.ticks += 1;
-        self.rejections.tick();
+        for (topic, metrics) in self.live.metrics.topics() {
+            let rejections = || Rejections::new(metrics, Some(topic.clone()));
+            self.rejections_by_topic.entry(topic.clone()).or_insert_with(rejections);
+        }
+        self.rejections().for_each(Rejections::tick);
         self.ready.stuck.warn();
         let missing = self.ready.missing(self.of, &self.live.metrics);
         self.service_manager.tell(missing.as_deref(), self.shutdown.is_requested());
@@ -98,11 +106,16 @@ impl Status {
     pub fn clear(&mut self) {
         self.service_manager.tell(None, true);
         self.line.clear();
-        self.rejections.say();
+        self.rejections().for_each(Rejections::say);
+    }
+
+    fn rejections(&mut self) -> impl Iterator<Item = &mut Rejections> {
+        std::iter::once(&mut self.rejections).chain(self.rejections_by_topic.values_mut())
     }
 
     fn parts(&mut self) -> Vec<Part> {
         let metrics = self.live.metrics.clone();
+        metrics.refresh();
         let rejects = metrics.rejects.total();
         let events = Metrics::read(&metrics.events) + rejects;
         if events != self.seen.0 {
@@ -141,6 +154,13 @@ impl Status {
         parts
     }
 
+    /// The topic of several with the most messages that wait.
+    fn worst_topic(&self) -> String {
+        let lags = self.live.metrics.topics().into_iter().map(|(topic, metrics)| (Metrics::read(&metrics.lag), topic));
+        let worst = lags.max_by_key(|(lag, _)| *lag).filter(|(lag, _)| *lag > 0);
+        worst.map(|(lag, topic)| format!(" ({} in {topic})", grouped(lag))).unwrap_or_default()
+    }
+
     fn of_ingester(&self, rate: &str, events: u64, rejects: u64) -> Vec<Part> {
         let metrics = &self.live.metrics;
         let (latency, rest) = self.live.latency();
@@ -150,7 +170,7 @@ impl Status {
         let mut parts = vec![
             (2, format!("{rate} rows/s")),
             (5, format!("{} rows", grouped(events))),
-            (1, format!("lag {lag}")),
+            (1, format!("lag {lag}{}", self.worst_topic())),
             (3, format!("e2e {latency}")),
         ];
         if let Some((longest, verdict)) = rest {

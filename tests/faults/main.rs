@@ -24,6 +24,7 @@ mod steps;
 #[path = "../support/mod.rs"]
 mod support;
 mod topic;
+mod two_topics;
 
 use libtest_mimic::{Arguments, Trial};
 use scenario_run::{Scenario, ScenarioRun};
@@ -34,6 +35,7 @@ const SCENARIOS: &[Scenario] = &[
     ("f01_the_ingester_is_killed_again_and_again", ingester::killed),
     ("f01_one_of_two_is_killed_again_and_again", ingester::one_of_two_killed),
     ("f01_killed_with_an_insert_on_its_way", ingester::killed_with_an_insert_on_its_way),
+    ("f01_killed_with_two_topics", two_topics::killed),
     ("f02_it_dies_at_each_step_with_1_partition", steps::die_1),
     ("f02_it_dies_at_each_step_with_3_partitions", steps::die_3),
     ("f02_it_dies_at_each_step_with_12_partitions", steps::die_12),

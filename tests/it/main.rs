@@ -56,5 +56,6 @@ mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod tables;
+mod topics;
 mod twins;
 mod until_end;

@@ -71,8 +71,13 @@ pub struct TestEnv {
     pub clickhouse: ClickHouse,
     pub dir: PathBuf,
     own_table: bool,
+    /// The topic that its ingesters read besides.
+    other_topic: Option<String>,
+    /// The id of its topic, if rows of another one are in the tables.
+    source: Option<String>,
     programs: AtomicU32,
-    _part: Part,
+    /// None for the second topic of another environment, which has the part, the database and the files.
+    part: Option<Part>,
 }
 
 impl TestEnv {
@@ -135,9 +140,46 @@ impl TestEnv {
             clickhouse,
             dir,
             own_table: services.own_table,
+            other_topic: None,
+            source: None,
             programs: AtomicU32::new(0),
-            _part: part,
+            part: Some(part),
         }
+    }
+
+    /// A second topic for the same group and tables, which ingesters of this environment read from now on, too. Each of the two
+    /// environments sees the rows of its own topic only.
+    pub fn with_second_topic(mut self) -> (Self, Self) {
+        let topic = format!("{}.second", self.topic);
+        self.run("setup", &["--topic", &topic, "--partitions", &self.kafka.partitions.to_string()]).succeeds();
+        let mut second = Self {
+            topic: topic.clone(),
+            group: self.group.clone(),
+            database: self.database.clone(),
+            kafka: self.kafka.clone(),
+            clickhouse: self.clickhouse.clone(),
+            dir: self.dir.join("second"),
+            own_table: self.own_table,
+            other_topic: None,
+            source: None,
+            programs: AtomicU32::new(0),
+            part: None,
+        };
+        std::fs::create_dir_all(&second.dir).expect("a directory of ours");
+        self.other_topic = Some(topic);
+        for env in [&mut self, &mut second] {
+            env.source = Some(env.topic_id());
+        }
+        (self, second)
+    }
+
+    /// `_source` of the topic's rows, as the program has it.
+    pub fn topic_id(&self) -> String {
+        let mut rejects = self.run("rejects", &[]);
+        rejects.succeeds();
+        let line = rejects.stdout();
+        let (_, id) = line.split_once('(').expect("topic NAME (ID): …");
+        id.split(')').next().expect("a text has a beginning").to_owned()
     }
 
     /// Starts `clickstream COMMAND ARGS` here.
@@ -157,11 +199,12 @@ impl TestEnv {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CLICKSTREAM_")) {
             program.env_remove(name);
         }
+        let also = self.other_topic.as_ref().filter(|_| command == "ingest");
         program
             .arg(command)
             .args(args)
             .env("CLICKSTREAM_BROKERS", &self.kafka.brokers)
-            .env("CLICKSTREAM_TOPIC", &self.topic)
+            .env("CLICKSTREAM_TOPIC", also.map_or_else(|| self.topic.clone(), |also| format!("{},{also}", self.topic)))
             .env("CLICKSTREAM_GROUP", &self.group)
             .env("CLICKSTREAM_CLICKHOUSE_URL", &self.clickhouse.url)
             .env("CLICKSTREAM_DATABASE", &self.database)
@@ -189,12 +232,11 @@ impl TestEnv {
     pub fn lose(&self, condition: &str) -> i64 {
         let before = self.stored();
         for table in ["events", "rejected"] {
-            self.sql(&format!(
-                "CREATE TABLE db.kept ENGINE = Memory AS SELECT * FROM db.{table} WHERE NOT ({condition})"
-            ));
-            self.sql(&format!("TRUNCATE TABLE db.{table}"));
-            self.sql(&format!("INSERT INTO db.{table} SELECT * FROM db.kept"));
-            self.sql("DROP TABLE db.kept");
+            let run = |sql: &str| self.clickhouse.run(&self.named_here(sql));
+            run(&format!("CREATE TABLE db.kept ENGINE = Memory AS SELECT * FROM db.{table} WHERE NOT ({condition})"));
+            run(&format!("TRUNCATE TABLE db.{table}"));
+            run(&format!("INSERT INTO db.{table} SELECT * FROM db.kept"));
+            run("DROP TABLE db.kept");
         }
         let lost = before - self.stored();
         assert!(lost > 0, "nothing was lost");
@@ -244,6 +286,17 @@ impl TestEnv {
     }
 
     pub fn here(&self, sql: &str) -> String {
+        let mut sql = sql.to_owned();
+        if let Some(source) = &self.source {
+            for table in ["events", "rejected"] {
+                let of_topic = format!("FROM (SELECT * FROM db.{table} WHERE _source = '{source}')");
+                sql = sql.replace(&format!("FROM db.{table}"), &of_topic);
+            }
+        }
+        self.named_here(&sql)
+    }
+
+    fn named_here(&self, sql: &str) -> String {
         let sql = if self.own_table { &sql.replace("db.events", "db.web") } else { sql };
         sql.replace("db.", &format!("{}.", self.database))
     }
@@ -281,6 +334,9 @@ impl TestEnv {
 impl Drop for TestEnv {
     fn drop(&mut self) {
         self.kafka.delete(&self.topic);
+        if self.part.is_none() {
+            return;
+        }
         // A ClickHouse of the test's own may be gone by now, and its data with it.
         let _ = self.clickhouse.ask(&format!("DROP DATABASE IF EXISTS {} SYNC", self.database));
         if !std::thread::panicking() {

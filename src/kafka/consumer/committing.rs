@@ -14,6 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tracing::Span;
 
 /// The time that a pipeline waits for a commit before it continues without it: the commit stays pending.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -39,8 +40,9 @@ pub fn start(client: &Arc<Client>, topic: &str, shared: &Arc<Shared>, stuck: &Ar
         stuck: stuck.clone(),
         complaints: LogThrottle::default(),
     };
-    let client = Arc::downgrade(client);
-    std::thread::Builder::new().name("committer".into()).spawn(move || committer.run(&client)).map(drop)
+    let (client, span) = (Arc::downgrade(client), Span::current());
+    let run = move || span.in_scope(|| committer.run(&client));
+    std::thread::Builder::new().name("committer".into()).spawn(run).map(drop)
 }
 
 impl Committer {

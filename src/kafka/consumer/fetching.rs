@@ -16,10 +16,10 @@ use tokio::sync::Semaphore;
 /// Records taken at a time; they travel to the pipeline in one vector.
 pub const FETCH_RECORDS: usize = 1_000;
 
-/// With this many bytes of records on their way to the ledger, no more are taken out of librdkafka's queue: about 110,000 usual events,
+/// With this many bytes of records on their way to the ledgers, no more are taken out of librdkafka's queue: about 110,000 usual events,
 /// two full inserts and what waits behind them. An insert holds a second copy of its bytes. The last fetch may come on top, up to the
 /// size of the queue (16 MB, and one answer of each broker).
-const BUDGET_BYTES: usize = 14 * 1024 * 1024;
+pub const BUDGET_BYTES: usize = 14 * 1024 * 1024;
 
 /// Takes records, as long as there is room for them.
 pub struct Fetcher {
@@ -45,8 +45,8 @@ struct Fetch<'m> {
 
 impl Fetcher {
     /// Nothing is fetched yet.
-    pub fn new(inbox: Inbox) -> Self {
-        Self { inbox, decoder: Arc::new(Shop), budget: Arc::new(Semaphore::new(BUDGET_BYTES)) }
+    pub fn new(inbox: Inbox, budget_bytes: usize) -> Self {
+        Self { inbox, decoder: Arc::new(Shop), budget: Arc::new(Semaphore::new(budget_bytes)) }
     }
 
     /// Hands the waiting messages to the pipeline; false if there was nothing to do.

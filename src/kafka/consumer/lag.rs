@@ -15,6 +15,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+use tracing::Span;
 
 /// The interval at which brokers are asked for the end offsets. Fetched messages show them too, but only while they are
 /// fetched.
@@ -206,7 +207,8 @@ pub fn keep_asking(client: &Arc<Client>, topic: &str, stuck: &Arc<Stuck>) -> std
             }
         }
     };
-    std::thread::Builder::new().name("lag".into()).spawn(keep_asking).map(drop)
+    let span = Span::current();
+    std::thread::Builder::new().name("lag".into()).spawn(move || span.in_scope(keep_asking)).map(drop)
 }
 
 /// Notes the ends of the partitions, and what the group has committed meanwhile in those that this member held before. Without

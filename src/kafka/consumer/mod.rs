@@ -30,6 +30,7 @@ mod shared;
 mod start_offsets;
 pub mod static_membership;
 
+pub(crate) use fetching::BUDGET_BYTES;
 pub use lease::Lease;
 pub(crate) use reach::Reach;
 pub(crate) use settings::client_config;
@@ -79,6 +80,8 @@ pub struct ConsumerConfig<S> {
     pub(crate) reach: Arc<Reach>,
     /// Where to stop, for each partition; none to go on without end.
     pub until: Option<BTreeMap<i32, i64>>,
+    /// Bytes of records that may be on their way to the ledger at a time.
+    pub budget_bytes: usize,
 }
 
 impl<S> ConsumerConfig<S> {
@@ -90,7 +93,7 @@ impl<S> ConsumerConfig<S> {
         Ok(Self {
             topic: kafka.topic.clone(),
             naming: Naming::ById,
-            client: client_config(kafka, group, DRAIN_TIMEOUT, false)?,
+            client: client_config(kafka, group, DRAIN_TIMEOUT, false, 1)?,
             store,
             claim: Claim::Group { group: group.to_owned(), take_over: None },
             drain_timeout: DRAIN_TIMEOUT,
@@ -98,13 +101,26 @@ impl<S> ConsumerConfig<S> {
             stuck: Arc::default(),
             reach: Arc::default(),
             until: None,
+            budget_bytes: BUDGET_BYTES,
         })
     }
 }
 
 impl<S> Clone for ConsumerConfig<S> {
     fn clone(&self) -> Self {
-        let Self { topic, naming, client, store, claim, drain_timeout, batch_timeout, stuck, reach, until } = self;
+        let Self {
+            topic,
+            naming,
+            client,
+            store,
+            claim,
+            drain_timeout,
+            batch_timeout,
+            stuck,
+            reach,
+            until,
+            budget_bytes,
+        } = self;
         Self {
             topic: topic.clone(),
             naming: *naming,
@@ -116,6 +132,7 @@ impl<S> Clone for ConsumerConfig<S> {
             stuck: stuck.clone(),
             reach: reach.clone(),
             until: until.clone(),
+            budget_bytes: *budget_bytes,
         }
     }
 }

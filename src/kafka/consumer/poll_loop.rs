@@ -21,6 +21,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
+use tracing::{Instrument as _, Span};
 
 /// How long a poll waits where there is nothing to do.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -86,7 +87,7 @@ pub fn start<S: Store>(
     lag::keep_asking(&client, &config.topic, &config.stuck)?;
     let (answer, answers) = mpsc::channel();
     let poll_loop = PollLoop {
-        fetcher: Fetcher::new(inbox),
+        fetcher: Fetcher::new(inbox, config.budget_bytes),
         client,
         shared,
         config,
@@ -100,7 +101,8 @@ pub fn start<S: Store>(
         lag: Lag::default(),
         runtime: Handle::current(),
     };
-    Ok(std::thread::Builder::new().name("kafka".into()).spawn(move || poll_loop.run())?)
+    let span = Span::current();
+    Ok(std::thread::Builder::new().name("kafka".into()).spawn(move || span.in_scope(|| poll_loop.run()))?)
 }
 
 impl<S: Store> PollLoop<S> {
@@ -151,10 +153,11 @@ impl<S: Store> PollLoop<S> {
             Action::LookUp { lookup, partitions } => {
                 let question = Lookup::new(&self.client, &self.config, &self.metrics, partitions);
                 let answers = self.answer.clone();
-                let task = self.runtime.spawn(async move {
+                let work = async move {
                     // The receiver is dropped, so the loop has ended.
                     let _ = answers.send((lookup, question.answer().await));
-                });
+                };
+                let task = self.runtime.spawn(work.in_current_span());
                 self.shared.looks_up(tokio_util::task::AbortOnDropHandle::new(task));
             }
             Action::Consume { lease, starts, losses } => {

@@ -20,9 +20,11 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("fetch.wait.max.ms", "100"),
     ("statistics.interval.ms", "500"), // says what is queued, and that brokers are away
     ("queued.min.messages", "50000"),
-    ("queued.max.messages.kbytes", "16384"), // bounds the memory of a backlog
-    ("fetch.max.bytes", "8388608"),
 ];
+
+/// Bounds of the memory of a backlog: what the clients of a process may hold together, and the least that each one needs.
+const SHARED: [(&str, u64, u64); 2] =
+    [("queued.max.messages.kbytes", 16_384, 1_024), ("fetch.max.bytes", 8_388_608, 1_048_576)];
 
 /// Settings that the promises hang on, and what would become of them.
 const FIXED: Refused = &[
@@ -45,7 +47,7 @@ const BESIDE_THE_DRAIN: Duration = Duration::from_secs(30);
 const USUAL_POLL_MS: u128 = 300_000;
 const LONGEST_POLL_MS: u128 = 86_400_000;
 
-/// The settings of the consumer: ours, and the user's over them.
+/// The settings of the consumer: ours, and the user's over them. It is one of `clients` in this process, which share the memory.
 ///
 /// # Errors
 /// When a setting is refused, or does not fit the others.
@@ -54,10 +56,13 @@ pub fn client_config(
     group: &str,
     drain_timeout: Duration,
     until_end: bool,
+    clients: u64,
 ) -> Result<ClientConfig> {
     refused::check(&kafka.settings, FIXED)?;
     let name = |key| kafka.settings.name(key);
-    let mut client = kafka::client_config(kafka, DEFAULTS)?;
+    let shares = SHARED.map(|(key, all, least)| (key, (all / clients).max(least).to_string()));
+    let shares = shares.iter().map(|(key, share)| (*key, share.as_str()));
+    let mut client = kafka::client_config(kafka, &DEFAULTS.iter().copied().chain(shares).collect::<Vec<_>>())?;
     client.set("group.id", group);
     let refresh = client.get("topic.metadata.refresh.interval.ms").and_then(|ms| ms.parse::<i64>().ok());
     if refresh.is_some_and(|ms| ms < 1) {

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 /// The longest time until Kafka answers one request, before it is repeated.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -106,8 +107,8 @@ impl<S: Store> Lookup<S> {
 
     async fn once(self: Arc<Self>) -> Result<Found<S::Sink>, OpenError> {
         let store = &self.config.store;
-        let kafka = self.clone();
-        let asked = tokio::task::spawn_blocking(move || kafka.ask_kafka());
+        let (kafka, span) = (self.clone(), Span::current());
+        let asked = tokio::task::spawn_blocking(move || span.in_scope(|| kafka.ask_kafka()));
         store.check().await?;
         let asked = asked.await.map_err(|crash| transient(format!("asking Kafka crashed: {crash}")))?;
         let Committed { identity, mut starts, is_unmarked, foreign } = asked?;
