@@ -62,7 +62,9 @@ pub use backlog::Backlog;
 pub use backoff::Backoff;
 pub use batch::Batch;
 pub use batch_config::BatchConfig;
-pub use columns::{ColumnDefinition, Columns, Draft, Headers, Sample, TableDecoder, UnfillableColumn, is_dynamic};
+pub use columns::{
+    ColumnDefinition, Columns, Draft, Evolution, Headers, NewColumn, Sample, TableDecoder, UnfillableColumn, is_dynamic,
+};
 pub use decode::{Consumed, Decode, Header, Shop};
 pub use event::{Event, EventType};
 pub use ingest::{IngestError, ingest};

@@ -35,6 +35,7 @@ impl ClickHouseArgs {
             password_file: self.clickhouse_password_file.clone(),
             database: self.database.clone(),
             table: None,
+            evolve: false,
         }
     }
 }

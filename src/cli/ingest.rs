@@ -3,6 +3,7 @@
 use super::kafka::several;
 use super::values::{not_empty, some_time, switch};
 use super::{ClickHouseArgs, KafkaArgs, RunArgs, TableArgs, TimeArgs};
+use crate::clickhouse::ClickHouseConfig;
 use crate::ingest::{self, IngestConfig, Instance};
 use crate::kafka::Naming;
 use crate::latency::log::{BATCH_TIMEOUT, Conditions};
@@ -33,6 +34,10 @@ pub struct IngestArgs {
     pub table: TableArgs,
     #[command(flatten)]
     pub time: TimeArgs,
+
+    /// Add a column to the table for each field that it does not name, with a type drafted from the messages
+    #[arg(long, env = "CLICKSTREAM_EVOLVE", value_parser = switch, requires = "table")]
+    pub evolve: bool,
 
     /// The consumer group
     #[arg(long, env = "CLICKSTREAM_GROUP", default_value = "clickstream", value_parser = not_empty)]
@@ -86,7 +91,7 @@ impl IngestArgs {
             },
             state_dir: self.state_dir.clone(),
             take_over: self.take_over.clone(),
-            clickhouse: self.table.config(&self.clickhouse),
+            clickhouse: ClickHouseConfig { evolve: self.evolve, ..self.table.config(&self.clickhouse) },
             time: self.time.time.clone(),
             batching: BatchConfig::new(self.batch_rows as usize, self.batch_timeout, self.in_flight.into()),
             until_end: self.until_end,

@@ -16,4 +16,6 @@ pub struct ClickHouseConfig {
     pub database: String,
     /// The user's own table in it; none for the shop's `events`.
     pub table: Option<String>,
+    /// Whether `ingest` adds columns to that table, for fields that it does not name.
+    pub evolve: bool,
 }

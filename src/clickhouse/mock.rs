@@ -102,6 +102,7 @@ impl Mock {
             password_file: None,
             database: "shop".into(),
             table: None,
+            evolve: false,
         }
     }
 

@@ -9,6 +9,7 @@ mod condition;
 mod config;
 mod endpoint;
 mod erase;
+mod evolve;
 mod failure;
 mod http;
 mod insert;
@@ -64,6 +65,7 @@ pub(crate) use ttl::Expiry;
 
 use anyhow::Result;
 use bytes::Bytes;
+use evolve::Evolve;
 use flows::{Decode, ErrorKind, Failure, Shop, Table};
 use http_body_util::Empty;
 use insert::Inserter;
@@ -99,6 +101,7 @@ pub(crate) struct ClickHouse {
     events: String,
     /// Its columns, if it is one of the user's own, as they were last read.
     own_table: Mutex<Option<Arc<OwnTable>>>,
+    evolve: Evolve,
     misfit: Mutex<Option<Failure>>,
 }
 
@@ -119,6 +122,7 @@ impl ClickHouse {
             database: config.database.clone(),
             events: config.table.clone().unwrap_or_else(|| Table::Events.name().to_owned()),
             own_table: Mutex::default(),
+            evolve: Evolve::new(config.evolve),
             misfit: Mutex::default(),
         })
     }
@@ -174,9 +178,13 @@ impl ClickHouse {
         self.check_lease_policy().await
     }
 
-    /// Checks the tables, which somebody may alter under an ingester, while this is polled. Once they no longer keep
-    /// every value, the sink sends nothing more.
+    /// Checks the tables, which somebody may alter under an ingester, while this is polled; and adds columns, if it is asked to.
     pub async fn keep_watch(self: Arc<Self>) {
+        tokio::join!(self.watch_tables(), self.keep_evolving());
+    }
+
+    /// Once the tables no longer keep every value, the sink sends nothing more.
+    async fn watch_tables(&self) {
         loop {
             match self.check_to_write().await {
                 Ok(()) => {

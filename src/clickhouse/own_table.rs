@@ -8,7 +8,7 @@ use super::ClickHouse;
 use super::questions::quoted;
 use super::rows::POSITION;
 use super::tables::misfit;
-use flows::{ColumnDefinition, Columns, Failure, Table, TableDecoder, UnfillableColumn, is_dynamic};
+use flows::{ColumnDefinition, Columns, Evolution, Failure, Table, TableDecoder, UnfillableColumn, is_dynamic};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// The columns that the program itself fills, or leaves to their default.
@@ -63,7 +63,7 @@ const FINGERPRINT: &str = "groupBitXor(cityHash64(name, type, default_kind, defa
 
 impl Definition {
     /// The table for messages of this topic; without `time`, a column `timestamp` has the event's time if it is one.
-    fn table(self, topic: &str, time: Option<&str>) -> Result<OwnTable, String> {
+    fn table(self, topic: &str, time: Option<&str>, evolution: Option<Arc<Evolution>>) -> Result<OwnTable, String> {
         let Self { columns, computed, fingerprint } = self;
         let definition = |column: &OwnColumn| ColumnDefinition {
             name: column.name.clone(),
@@ -82,7 +82,7 @@ impl Definition {
             return Err("it has no column that a message could fill".into());
         }
         let (topic, time) = (topic.to_owned(), named.map(ToOwned::to_owned));
-        let decoder = Arc::new(TableDecoder::new(filled, &topic));
+        let decoder = Arc::new(TableDecoder::new(filled, &topic).evolving(evolution));
         Ok(OwnTable { columns, computed, fingerprint, topic, time, decoder })
     }
 }
@@ -194,7 +194,8 @@ impl ClickHouse {
     pub async fn learn_table(&self, topic: &str, time: Option<&str>) -> Result<(), Failure> {
         if self.is_own(Table::Events.name()) {
             self.check_own_engine().await?;
-            let table = self.own_definition().await?.table(topic, time).map_err(|why| self.unfit(&why))?;
+            let definition = self.own_definition().await?;
+            let table = definition.table(topic, time, self.evolve.evolution()).map_err(|why| self.unfit(&why))?;
             *self.own() = Some(Arc::new(table));
         }
         Ok(())
@@ -221,7 +222,8 @@ impl ClickHouse {
             return Ok(());
         }
         let changes = table.changes(&now).map_err(|why| self.unfit(&why))?;
-        let changed = now.table(&table.topic, table.time.as_deref()).map_err(|why| self.unfit(&why))?;
+        let evolution = self.evolve.evolution();
+        let changed = now.table(&table.topic, table.time.as_deref(), evolution).map_err(|why| self.unfit(&why))?;
         *self.own() = Some(Arc::new(changed));
         if !changes.is_empty() {
             tracing::info!(
@@ -269,7 +271,7 @@ impl ClickHouse {
         Ok(Definition { columns: columns.into_iter().filter(is_filled).map(column).collect(), computed, fingerprint })
     }
 
-    fn of_own_columns(&self) -> String {
+    pub(super) fn of_own_columns(&self) -> String {
         format!("database = {} AND table = {}", quoted(&self.database), quoted(&self.events))
     }
 
@@ -305,7 +307,7 @@ mod tests {
     #[test]
     fn a_column_with_a_default_comes_with_a_byte_that_says_whether_it_is_given() {
         let columns = [("a", "UInt8", None), ("b`c", "String", Some("toString(a)"))];
-        let table = definition(&columns).table("web", None).unwrap();
+        let table = definition(&columns).table("web", None, None).unwrap();
         let input =
             table.input().into_iter().map(|(name, kind)| format!("{name} {kind}")).collect::<Vec<_>>().join(", ");
         assert_eq!(
@@ -322,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_column_that_comes_or_changes_is_told_and_one_that_goes_is_refused() {
-        let table = definition(&[("a", "UInt8", None), ("b", "String", None)]).table("web", None).unwrap();
+        let table = definition(&[("a", "UInt8", None), ("b", "String", None)]).table("web", None, None).unwrap();
         let changes = |columns: &[(&str, &str, Option<&str>)]| table.changes(&definition(columns));
         let now = [("c", "Date", None), ("a", "UInt16", None), ("b", "String", Some("'x'"))];
         let told = ["column a is UInt16 now", "column b has another DEFAULT now", "column c is new"];
@@ -334,7 +336,7 @@ mod tests {
     fn the_events_time_is_the_named_column_or_one_with_the_name_timestamp_if_that_is_a_time() {
         let time = |kind: &str, named: Option<&str>| {
             let columns = [("timestamp", kind, None), ("at", "DateTime", None)];
-            definition(&columns).table("web", named).map(|table| table.time)
+            definition(&columns).table("web", named, None).map(|table| table.time)
         };
         assert_eq!(time("DateTime64(3)", None), Ok(Some("timestamp".into())));
         assert_eq!(time("DateTime64(3)", Some("at")), Ok(Some("at".into())));
@@ -345,7 +347,7 @@ mod tests {
     #[test]
     fn the_inputs_names_are_never_those_of_a_column() {
         let columns = [("value_1", "UInt8", None), ("_given_0", "UInt8", None), ("temperature", "Float64", None)];
-        let table = definition(&columns).table("web", None).unwrap();
+        let table = definition(&columns).table("web", None, None).unwrap();
         assert_eq!(table.input()[0].0, "__value_0");
         assert!(table.selection().1.starts_with("__value_0 AS `value_1`, __value_1 AS `_given_0`, __value_2"));
     }

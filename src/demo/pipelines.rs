@@ -132,6 +132,7 @@ pub fn clickhouse_as(account: &Account, work_dir: &WorkDir) -> Result<ClickHouse
         password_file: Some(work_dir.password(account)),
         database: "clickstream".into(),
         table: None,
+        evolve: false,
     })
 }
 

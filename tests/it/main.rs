@@ -22,6 +22,7 @@ mod demo;
 mod deploy;
 mod erasure;
 mod errors;
+mod evolve;
 mod expiry;
 mod foreign_logs;
 mod hostile;

@@ -6,7 +6,7 @@ use crate::support::test_env::TestEnv;
 use crate::support::{WAIT_TIMEOUT, eventually, is};
 
 /// The columns by which rows are found again, and the engine that keeps them.
-const POSITIONS: &str = "_source LowCardinality(String), _partition Int32, _offset Int64, ingested_at DateTime64(3, 'UTC') DEFAULT nowInBlock64(3, 'UTC')) \
+pub const POSITIONS: &str = "_source LowCardinality(String), _partition Int32, _offset Int64, ingested_at DateTime64(3, 'UTC') DEFAULT nowInBlock64(3, 'UTC')) \
     ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(ingested_at) + (_offset < 0) ORDER BY (_source, _partition, _offset) \
     SETTINGS fsync_after_insert = 1, fsync_part_directory = 1";
 

@@ -1,12 +1,12 @@
 //! Messages into rows of a table: the row, or a reject with the reason.
 
 use super::fill::{Fault, Misfit};
-use super::{Columns, NoRow, append_headers};
+use super::{Columns, Evolution, NoRow, append_headers};
 use crate::{Consumed, Decode, Payload, Reason, Reject, Row, diagnosis, now};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// With more names than this, further ones are only counted.
 const NAMES: usize = 100;
@@ -21,6 +21,7 @@ pub struct TableDecoder {
     topic: String,
     unknown: AtomicU64,
     names: Mutex<Names>,
+    evolution: Option<Arc<Evolution>>,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +33,13 @@ struct Names {
 impl TableDecoder {
     /// For messages of the topic with this name.
     pub fn new(columns: Columns, topic: &str) -> Self {
-        Self { columns, topic: topic.to_owned(), unknown: AtomicU64::new(0), names: Mutex::default() }
+        Self { columns, topic: topic.to_owned(), unknown: AtomicU64::new(0), names: Mutex::default(), evolution: None }
+    }
+
+    /// Has fields that the table does not name looked at, for columns that could take them.
+    #[must_use]
+    pub fn evolving(self, evolution: Option<Arc<Evolution>>) -> Self {
+        Self { evolution, ..self }
     }
 
     /// The columns.
@@ -67,8 +74,16 @@ impl TableDecoder {
         }
         BUFFER.with_borrow_mut(|buffer| {
             buffer.clear();
-            let filled = self.columns.fill(&self.topic, message, payload, &mut |name| self.note_unknown(name), buffer);
+            let mut wanted = Vec::new();
+            let mut unknown = |name: &str| {
+                self.note_unknown(name);
+                wanted.extend(self.evolution.as_ref().filter(|all| all.wants(name)).map(|_| name.to_owned()));
+            };
+            let filled = self.columns.fill(&self.topic, message, payload, &mut unknown, buffer);
             let filled = filled.map_err(|why| why.told())?;
+            if let Some(evolution) = self.evolution.as_ref().filter(|_| !wanted.is_empty()) {
+                evolution.note(payload, &wanted);
+            }
             let event_ms = filled.time_ms.or(message.timestamp_ms).unwrap_or_else(|| now() / 1_000_000);
             let row_bytes = buffer.len();
             append_headers(message.headers, buffer);

@@ -6,6 +6,7 @@
 
 mod decode;
 mod draft;
+mod evolve;
 mod fill;
 mod headers;
 mod json;
@@ -17,6 +18,7 @@ mod tree;
 
 pub use decode::TableDecoder;
 pub use draft::{Draft, Sample};
+pub use evolve::{Evolution, NewColumn};
 pub use headers::Headers;
 pub(crate) use headers::append as append_headers;
 use kind::Kind;

@@ -10,6 +10,7 @@ mod scalar;
 mod table;
 
 use super::json;
+pub use names::is_plain;
 use profile::{Fields, Walk};
 pub use table::Draft;
 
@@ -32,14 +33,24 @@ pub struct Sample {
 
 impl Default for Sample {
     fn default() -> Self {
-        let walk = Walk { message: 0, room: PROFILES };
-        Self { messages: 0, no_objects: 0, fields: Fields::default(), is_unreadable: false, walk }
+        Self::with_room(PROFILES)
     }
 }
 
 impl Sample {
+    /// A sample with at most so many profiles.
+    pub(super) fn with_room(profiles: usize) -> Self {
+        let walk = Walk { message: 0, room: profiles };
+        Self { messages: 0, no_objects: 0, fields: Fields::default(), is_unreadable: false, walk }
+    }
+
     /// Adds the payload of a message.
     pub fn add(&mut self, payload: Option<&[u8]>) {
+        self.add_fields(payload, |_| true);
+    }
+
+    /// Adds those fields of a message's payload whose names are meant.
+    pub(super) fn add_fields(&mut self, payload: Option<&[u8]>, is_meant: impl Fn(&str) -> bool) {
         self.messages += 1;
         self.walk.message = self.messages;
         // A text without Unicode is not an object either, nor is an empty one.
@@ -50,7 +61,7 @@ impl Sample {
             self.no_objects += 1;
             return;
         };
-        for (name, value) in found {
+        for (name, value) in found.into_iter().filter(|(name, _)| is_meant(name)) {
             match self.fields.entry(&name, NAMES, &mut self.walk) {
                 Some(field) => field.note(value, &mut self.walk),
                 None => self.is_unreadable |= value.starts_with('"') && json::string(value).is_none(),

@@ -77,12 +77,21 @@ fn is_invisible(letter: char) -> bool {
         || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// The name as SQL has it: in backquotes where it needs them.
-pub fn quoted(name: &str) -> String {
+/// Whether it is a name of letters, digits and underscores that begins with a letter, and no word of SQL's own.
+pub fn is_plain(name: &str) -> bool {
+    name.as_bytes().first().is_some_and(u8::is_ascii_alphabetic) && !needs_quotes(name) && unfit(name).is_none()
+}
+
+fn needs_quotes(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let begins = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
     let is_keyword = KEYWORDS.iter().any(|word| word.eq_ignore_ascii_case(name));
-    if begins && name.bytes().all(is_plain) && !is_keyword {
+    !begins || is_keyword || !name.bytes().all(is_plain)
+}
+
+/// The name as SQL has it: in backquotes where it needs them.
+pub fn quoted(name: &str) -> String {
+    if !needs_quotes(name) {
         return name.to_owned();
     }
     format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))

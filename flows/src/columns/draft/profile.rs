@@ -218,7 +218,7 @@ impl Profile {
     }
 
     /// Values that are not null.
-    fn values(&self) -> u64 {
+    pub fn values(&self) -> u64 {
         self.booleans + self.numbers + self.texts + self.arrays + self.objects
     }
 

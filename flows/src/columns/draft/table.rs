@@ -1,5 +1,6 @@
 //! The drafted table, as a statement to be read, changed and applied.
 
+use super::super::NewColumn;
 use super::profile::{Profile, Shape};
 use super::{Sample, names, share};
 use crate::numbers::grouped;
@@ -77,6 +78,17 @@ impl Sample {
     pub fn draft(&self) -> Draft {
         let draft = self.draft_with(true);
         if draft.columns.len() > COLUMNS { self.draft_with(false) } else { draft }
+    }
+
+    /// Columns for the fields that had a value in so many messages, and never two. An object is a column as a whole.
+    pub(in super::super) fn new_columns(&self, least: u64) -> Vec<NewColumn> {
+        let fields = self.fields.all.iter();
+        let fit = fields.filter(|(name, field)| field.values() >= least && self.unfit(name, field).is_none());
+        let column = |(name, field): &(String, Profile)| {
+            let (kind, default) = field.shape(name)?.sql(true);
+            Some(NewColumn { name: name.clone(), kind, default, seen: field.values() })
+        };
+        fit.filter_map(column).collect()
     }
 
     fn draft_with(&self, opens: bool) -> Draft {
