@@ -4,6 +4,8 @@ mod instance;
 pub(crate) mod start;
 mod topic;
 
+pub(crate) use topic::owner;
+
 use crate::clickhouse::{ClickHouse, ClickHouseConfig};
 use crate::kafka::{KafkaConfig, Naming, version};
 use crate::shutdown::Shutdown;
@@ -20,7 +22,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 use topic::TopicIngest;
-pub(crate) use topic::owner;
 use tracing::Instrument as _;
 
 /// The input and the target of [`run`].

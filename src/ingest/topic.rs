@@ -119,7 +119,7 @@ impl TopicIngest {
 
 /// The owner of a topic's rows, as it stands in `leases`. A topic's rows go into one table of a database, so the name of the
 /// user's own table belongs to it.
-pub(crate) fn owner(clickhouse: &ClickHouseConfig, group: &str) -> String {
+pub fn owner(clickhouse: &ClickHouseConfig, group: &str) -> String {
     match &clickhouse.table {
         Some(table) if !group.contains(OWN_TABLE) => format!("{group}{OWN_TABLE}{table}"),
         _ => group.to_owned(),

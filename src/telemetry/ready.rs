@@ -31,7 +31,7 @@ impl Ready {
     }
 }
 
-/// Whether a member has not heard of its group.
+/// Says that a member has not heard of its group, if that is so.
 fn without_partitions(metrics: &Metrics) -> Option<String> {
     const WAITS: &str = "the group has not assigned partitions yet";
     let is_new = |metrics: &Metrics| Metrics::read(&metrics.rebalances) == 0;

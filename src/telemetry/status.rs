@@ -76,10 +76,10 @@ impl Status {
             seen: (0, 0),
             newest: (0, 0),
             rejections: Rejections::new(metrics.clone(), None),
+            rejections_by_topic: BTreeMap::new(),
             ready: ready.clone(),
             service_manager: ServiceManager::of_environment(),
             shutdown: shutdown.clone(),
-            rejections_by_topic: BTreeMap::new(),
         }
     }
 

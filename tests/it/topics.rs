@@ -147,7 +147,7 @@ fn a_topic_that_another_group_takes_over_stops_all_topics_in_order() {
     let [of_one, of_two] = loads.map(|load| load.stop());
     two.drained();
     other.drains();
-    // What was read of the first topic is committed, so the next one finds nothing beyond the committed offset.
+    // All rows of the first topic are committed: the next ingester finds none beyond the committed offset.
     let mut next = one.ingest(&["--topic", &one.topic, "--until-end"]);
     next.succeeds();
     assert_eq!(next.closing().before, 0);
