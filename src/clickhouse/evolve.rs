@@ -19,7 +19,7 @@ const LIMIT: usize = 100;
 /// ClickHouse's code ACCESS_DENIED.
 const DENIED: i32 = 497;
 
-/// What adds columns, if it is asked to.
+/// The adding of columns, if that is asked for.
 #[derive(Default)]
 pub(super) struct Evolve {
     evolution: Option<Arc<Evolution>>,
@@ -31,7 +31,7 @@ impl Evolve {
         Self { evolution: is_on.then(Arc::default), complaints: LogThrottle::default() }
     }
 
-    /// What looks at the fields without a column.
+    /// The look at the fields without a column.
     pub fn evolution(&self) -> Option<Arc<Evolution>> {
         self.evolution.clone()
     }
