@@ -6,7 +6,7 @@ use std::fmt::{self, Debug};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
 /// Writes each event as a line: its time, level, part of the program, message and fields.
@@ -17,10 +17,16 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let about = event.metadata();
         let mut fields = Fields(head(*about.level()));
         fields.0.insert("target".into(), about.target().into());
+        // Only an ingester of several topics has spans: one named `topic`, for each.
+        for span in context.event_scope().into_iter().flatten() {
+            let extensions = span.extensions();
+            let text = extensions.get::<FormattedFields<N>>().map_or("", |text| text.fields.as_str());
+            fields.0.insert(span.name().into(), text.into());
+        }
         event.record(&mut fields);
         writer.write_str(&line(fields.0))
     }
