@@ -7,6 +7,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod audit;
+mod bench;
 mod check;
 pub mod cli;
 pub mod clickhouse;

@@ -1,6 +1,7 @@
 //! The command line: every option is a flag and an environment variable.
 
 mod audit;
+mod bench;
 mod check;
 mod clickhouse;
 mod completions;
@@ -78,6 +79,11 @@ enum Command {
     Dashboard(dashboard::DashboardArgs),
     /// Report on latency logs
     Report(report::ReportArgs),
+    /// Measure throughput and costs on this machine: drain a backlog into fresh tables, beside two ceilings
+    Bench(bench::BenchArgs),
+    /// For `bench`: one measured step
+    #[command(hide = true)]
+    BenchStep,
     /// For `demo`: run the ClickHouse of its directory until standard input ends
     #[command(hide = true)]
     Guard { home: PathBuf },
@@ -148,6 +154,8 @@ async fn run_async(command: Command) -> anyhow::Result<()> {
         Command::Check(args) => check::run(args).await,
         Command::Ingest(args) => ingest::run(args).await,
         Command::Report(args) => report::run(&args),
+        Command::Bench(args) => bench::run(args).await,
+        Command::BenchStep => bench::step().await,
         Command::Audit(args) => audit::run(args).await,
         Command::Rejects(args) => rejects::run(args).await,
         Command::Erase(args) => erase::run(args).await,

@@ -204,7 +204,7 @@ impl ClickHouse {
     }
 
     /// A statement that may take long.
-    fn long(&self, sql: &str) -> Query {
+    pub(super) fn long(&self, sql: &str) -> Query {
         // Those of inserts, too: a record that a profile drops would have its row come back.
         let settings = self.settings.inserts().into_iter().chain(SETTINGS);
         settings.fold(self.query(sql), |query, (name, value)| query.with_setting(name, value))

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 mod broker_recovery;
 mod config;
+pub(crate) mod consume_only;
 pub(crate) mod consumer;
 mod hanging;
 mod identity;
@@ -13,6 +14,7 @@ pub(crate) mod ranges;
 mod reason;
 mod reasons;
 pub(crate) mod refused;
+pub(crate) mod removal;
 mod statistics;
 pub(crate) mod topic;
 mod topic_identity;

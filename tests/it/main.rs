@@ -17,6 +17,7 @@
 mod alarms;
 mod audits;
 mod basics;
+mod bench;
 mod check;
 mod demo;
 mod deploy;

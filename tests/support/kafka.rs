@@ -52,6 +52,12 @@ impl Kafka {
         self.asks.fetch_metadata(None, Duration::from_secs(5)).map(drop).map_err(|error| error.to_string())
     }
 
+    /// Whether the cluster has this topic.
+    pub fn has(&self, topic: &str) -> bool {
+        let metadata = self.asks.fetch_metadata(None, REQUEST_TIMEOUT).expect("the cluster answers");
+        metadata.topics().iter().any(|found| found.name() == topic)
+    }
+
     /// For each partition the offset behind its last message. A cluster that loses a broker may not answer for a while.
     pub fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
         let end = |partition| {
