@@ -14,7 +14,7 @@ const DEPTH: usize = 1_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken;
 
-/// What is wrong with a text that [`fields`] does not walk, for people.
+/// The fault of a text that [`fields`] does not walk, for people.
 pub fn fault(object: Text<'_>) -> String {
     match serde_json::from_str::<serde::de::IgnoredAny>(object) {
         Err(error) => error.to_string(),

@@ -17,7 +17,7 @@ pub struct Tree {
 #[derive(Debug, Default)]
 pub struct Node {
     name: String,
-    /// The node that came behind this one in the last object.
+    /// The node that came after this one in the last object.
     next: AtomicUsize,
     /// The column that takes the field's value.
     column: Option<usize>,
@@ -50,7 +50,7 @@ impl Tree {
         &mut self.nodes[at]
     }
 
-    /// The node of a name. Objects have their fields in the same order, most of the time: so it is probably the one that came behind
+    /// The node of a name. Objects have their fields in the same order, most of the time: so it is probably the one that came after
     /// `previous` in the last object.
     pub fn find(&self, previous: Option<&Node>, name: &str) -> Option<&Node> {
         let likely = previous.map_or(&self.first, |node| &node.next);
