@@ -61,7 +61,10 @@ fn an_empty_variable_is_not_set() {
         let empty: Vec<_> = variables(&help).into_iter().map(|name| (name, "")).collect();
         assert!(help.contains("CLICKSTREAM_LOG"), "{help}");
         // The help still shows the variable, and every command gets as far as without it.
-        assert_eq!(said(env.run_with(&name, &["--help"], &empty)), (Some(0), help.clone()));
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        // A variable that has a value stands in a line of its own.
+        let (code, shown) = said(env.run_with(&name, &["--help"], &empty));
+        assert_eq!((code, words(&shown)), (Some(0), words(&help)));
         let args: &[&str] = match name.as_str() {
             "secrets" => &["secrets-here"],
             "completions" => &["zsh"],
