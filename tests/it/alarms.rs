@@ -293,7 +293,11 @@ fn a_producer_with_another_format_is_warned_of_and_counted_by_reason() {
     env.drained();
     let of = |reason: &str| ingester.metric(&format!("rejects_total{{reason=\"{reason}\"}}"));
     assert_eq!(["wrong_type", "not_json", "bad_uuid"].map(of), [990.0, 10.0, 0.0]);
-    let bytes = env.number("SELECT sum(length(key) + length(payload)) FROM db.rejected");
+    // Headers count as they are kept: with a byte for their number, each length, and whether there is a value.
+    let bytes = env.number(
+        "SELECT sum(length(key) + length(payload) + 1 + arraySum(h -> length(h.1) + 2 + ifNull(length(h.2) + 1, 0), headers)) \
+         FROM db.rejected",
+    );
     assert_eq!(ingester.metric("rejected_bytes_total"), bytes as f64);
     ingester.program.says("were rejected", 1);
     for said in [
