@@ -126,7 +126,11 @@ impl ClickHouse {
         self.run(&format!("ALTER TABLE {} {}", self.table(Table::Events.name()), adds.join(", "))).await?;
         columns.iter().for_each(|column| evolution.decide(&column.name));
         let shown: Vec<_> = columns.iter().map(|column| format!("{} {}", column.name, column.kind)).collect();
-        tracing::info!("table {}: columns added by --evolve: {}", self.shown(Table::Events.name()), shown.join(", "));
+        tracing::info!(
+            "table {}: --evolve asked for these columns, and one that is there already stays: {}",
+            self.shown(Table::Events.name()),
+            shown.join(", ")
+        );
         Ok(())
     }
 }
